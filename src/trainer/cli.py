@@ -1,0 +1,198 @@
+"""The command line: which verb, what Hydra composes for it, and what a person sees when something is wrong.
+
+Nothing here imports torch; a command is imported inside the function that runs it, once its config is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from trainer import __version__
+from trainer.arguments import Arguments
+from trainer.errors import CustomCodeError, TrainerError, UsageError, printable, suggestion
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from trainer.commands.sweep import Sweep
+
+VERBS = ("fit", "eval")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit with its code (see trainer.errors)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except TrainerError as error:
+        code = _tell(error)
+    except KeyboardInterrupt:
+        code = 130
+        sys.stderr.write("Stopped.\n")
+    except BrokenPipeError:
+        # Whoever read our output has gone (`trainer … | head`); nothing can be told to them any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception as error:
+        code = _tell_unexpected(error)
+    sys.exit(code)
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        from trainer import helppage
+
+        sys.stdout.write(helppage.overview())
+        return 0
+    verb, *rest = argv
+    if verb == "--version":
+        sys.stdout.write(f"trainer {__version__}\n")
+        return 0
+    if verb in ("--shell-completion", "-sc"):
+        from trainer import completion
+
+        completion.run(argv, compose=_compose)
+        return 0
+    if verb not in VERBS:
+        if verb.startswith("-") or "=" in verb:
+            raise UsageError(f"The command is missing before {verb}.", hint=f"Write: trainer fit {verb}")
+        raise UsageError(f"There is no command {verb}.", hint=suggestion(verb, VERBS, label="Commands"))
+    arguments = Arguments.parse(verb, rest)
+    if arguments.asks_for_help:
+        from trainer import helppage
+
+        sys.stdout.write(helppage.verb(verb, config_dir=arguments.config_dir))
+        return 0
+    return _run_eval(arguments) if verb == "eval" else _run_fit(arguments)
+
+
+def _run_fit(arguments: Arguments) -> int:
+    if arguments.is_multirun:
+        return _run_sweep(arguments)
+    composed = _compose_over_saved(arguments, key="resume")
+    if composed is None:
+        return 0
+    from trainer.config import load_fit
+
+    config = load_fit(composed)
+    from trainer.commands import fit
+    from trainer.tracking.console import Terminal
+
+    fit.run(config, command=["trainer", "fit", *arguments.given], terminal=Terminal())
+    return 0
+
+
+def _run_eval(arguments: Arguments) -> int:
+    if arguments.is_multirun:
+        raise UsageError("eval does not sweep.", hint="Evaluate one checkpoint at a time: trainer eval ckpt=runs/<run>")
+    if "ckpt" not in arguments.values and not arguments.only_shows:
+        raise UsageError("ckpt is missing.", hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>")
+    composed = _compose_over_saved(arguments, key="ckpt")
+    if composed is None:
+        return 0
+    from trainer.config import load_eval
+
+    config = load_eval(composed)
+    from trainer.commands import eval as evaluation
+    from trainer.tracking.console import Terminal
+
+    evaluation.run(config, terminal=Terminal())
+    return 0
+
+
+def _run_sweep(arguments: Arguments) -> int:
+    if "resume" in arguments.values:
+        raise UsageError("resume and -m do not go together.", hint="Resume one run at a time: trainer fit resume=…")
+    from trainer.commands.sweep import Sweep
+
+    sweep = Sweep(command=["trainer", "fit", *arguments.given])
+    _compose(arguments.verb, arguments.given, task=sweep.run_job, sweep=sweep)
+    return sweep.report()
+
+
+def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
+    """What Hydra composes, over the config of the checkpoint that `key` names, if any; None when it only shows."""
+    composed: list[DictConfig] = []
+    reference = arguments.values.get(key)
+    if not reference or reference == "null" or arguments.only_shows:
+        _compose(arguments.verb, arguments.given, task=composed.append)
+        return composed[0] if composed else None
+    from trainer.saved import over_saved, saved_config
+
+    saved = saved_config(reference, arguments, prefer="last" if key == "resume" else "best")
+    _compose(arguments.verb, [*arguments.choices_of(saved), *arguments.given], task=composed.append)
+    return over_saved(composed[0], saved, arguments)
+
+
+def _compose(verb: str, argv: list[str], *, task: Callable[[Any], Any], sweep: Sweep | None = None) -> None:
+    """Let Hydra compose the config of `verb` and hand it to `task` (once a job in a sweep); raises UsageError."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    from trainer.arguments import configs_folder
+    from trainer.explain import explain
+
+    def sweep_folder(root: str, name: str | None, exactly: str | None) -> str:
+        return "." if sweep is None else str(sweep.folder(Path(root), name, exactly))
+
+    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
+
+    def task_function(config: Any) -> Any:
+        return task(config)
+
+    with _as_argv(["trainer", *argv]):
+        try:
+            hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb)(task_function)()
+        except TrainerError:
+            raise
+        except Exception as error:
+            raise explain(error, verb=verb, argv=argv) from error
+
+
+@contextlib.contextmanager
+def _as_argv(argv: list[str]) -> Iterator[None]:
+    """Hydra reads sys.argv, and raises instead of printing and exiting only under this variable."""
+    before, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if variable is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = variable
+
+
+def _tell(error: TrainerError) -> int:
+    if os.environ.get("TRAINER_DEBUG") == "1":
+        traceback.print_exception(error)
+    elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
+    sys.stderr.write(("" if error.exit_code > 128 else "Error: ") + f"{error}\n")
+    return error.exit_code
+
+
+def _tell_unexpected(error: Exception) -> int:
+    """A fault of ours, or of the machine: still a sentence, never a silent one."""
+    if os.environ.get("TRAINER_DEBUG") == "1":
+        traceback.print_exception(error)
+    is_environment = isinstance(error, (OSError, MemoryError)) or type(error).__name__ == "OutOfMemoryError"
+    first = printable(str(error).strip().splitlines()[0] if str(error).strip() else "no message")
+    sys.stderr.write(f"Error: {type(error).__name__}: {first}\n")
+    if type(error).__name__ == "OutOfMemoryError":
+        sys.stderr.write("Not enough GPU memory: try a smaller data.batch_size or trainer.precision=bf16.\n")
+    elif not is_environment:
+        sys.stderr.write("This is a fault of trainer, not yours. TRAINER_DEBUG=1 shows where; please report it.\n")
+    return 4 if is_environment else 1

@@ -1,0 +1,43 @@
+"""From a config to the objects that fit and eval both need."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.config import FitConfig
+from trainer.data.download import Report
+from trainer.data.load import Data, load_data
+from trainer.device import pick_device, set_determinism, set_threads
+from trainer.losses import Loss, make_loss
+from trainer.models import make_model
+
+
+def options(section: Any) -> dict[str, Any]:
+    """A group of the config as keyword arguments, its `name` included."""
+    return dataclasses.asdict(section)
+
+
+def prepare_device(config: FitConfig) -> torch.device:
+    """Threads, determinism and the device; raises EnvironmentFault when the device is not there."""
+    set_threads(config.trainer.threads)
+    set_determinism(config.trainer.deterministic)
+    return pick_device(config.trainer.device)
+
+
+def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Data:
+    """The data set of the config, on `device`."""
+    return load_data(**options(config.data), seed=config.seed, device=device, report=report)
+
+
+def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """The model of the config, with fresh weights, on the CPU."""
+    return make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+
+
+def build_loss(config: FitConfig) -> Loss:
+    """The loss of the config."""
+    return make_loss(**options(config.loss))

@@ -1,0 +1,86 @@
+"""`trainer eval`: rebuild the model a checkpoint describes, evaluate it on a split, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trainer import rundir
+from trainer.checkpoint.header import read_description
+from trainer.checkpoint.store import load_into, load_weights
+from trainer.commands import report
+from trainer.commands.build import build_data, build_loss, build_model, prepare_device
+from trainer.config import EvalConfig
+from trainer.data.load import Data
+from trainer.device import autocast_dtype, device_label
+from trainer.engine.evaluate import Evaluation, evaluate
+from trainer.errors import CheckpointError, UsageError
+from trainer.metrics import class_reports
+from trainer.tracking.console import Terminal
+
+
+def run(config: EvalConfig, *, terminal: Terminal) -> None:
+    """Evaluate `config.ckpt` and print the result; raises the errors of trainer.errors."""
+    fit = config.fit
+    found = rundir.find_checkpoint(config.ckpt, root=Path(fit.run.root))
+    model_file = found / rundir.MODEL_FILE if found.is_dir() else found
+    description = read_description(model_file)
+    device = prepare_device(fit)
+    data = build_data(fit, device=device, report=terminal)
+    if (data.input_shape, data.num_outputs) != (description.input_shape, description.num_outputs):
+        raise CheckpointError(
+            f"data={fit.data.name} has samples {data.input_shape} and {data.num_outputs} outputs; "
+            f"the model was trained on {description.input_shape} and {description.num_outputs}.",
+            hint="Name data of the same shape, or leave data out to use what it was trained on.",
+        )
+    model = build_model(fit, input_shape=data.input_shape, num_outputs=data.num_outputs)
+    load_into(model, load_weights(model_file, description.aliases), source=model_file)
+    batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[config.eval.split]
+    if batches is None:
+        raise UsageError(
+            f"eval.split={config.eval.split}: data={fit.data.name} has no such split here.",
+            hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own data).",
+        )
+    result = evaluate(
+        model.to(device),
+        batches,
+        build_loss(fit),
+        device=device,
+        num_classes=len(data.classes) if data.classes else None,
+        autocast=autocast_dtype(fit.trainer.precision),
+    )
+    if config.eval.json:
+        print(json.dumps(_as_json(config, result, data=data, checkpoint=model_file), ensure_ascii=False))
+        return
+    metrics = {f"{config.eval.split}/loss": result.loss, f"{config.eval.split}/accuracy": result.accuracy}
+    terminal.facts(
+        "",
+        [
+            ("checkpoint", str(found)),
+            ("model", f"{fit.model.name}, trained for {description.progress['step']} steps"),
+            ("data", f"{fit.data.name}: {result.count:,} samples of {config.eval.split}"),
+            ("device", device_label(device)),
+            (config.eval.split, report.describe_metrics(metrics, config.eval.split)),
+        ],
+    )
+    if data.classes:
+        terminal.table(report.evaluation_table(result, data.classes))
+
+
+def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: Path) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "data": config.fit.data.name,
+        "split": config.eval.split,
+        "samples": result.count,
+        "loss": result.loss,
+        "accuracy": result.accuracy,
+    }
+    if result.confusion is not None and data.classes:
+        rows = zip(data.classes, class_reports(result.confusion), strict=True)
+        content["classes"] = [
+            {"name": name, "precision": row.precision, "recall": row.recall, "f1": row.f1, "samples": row.support}
+            for name, row in rows
+        ]
+    return content

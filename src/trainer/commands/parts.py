@@ -1,0 +1,135 @@
+"""What a training run is made of, built from a config before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from trainer.checkpoint.store import Stateful
+from trainer.commands.build import build_data, build_loss, build_model, options, prepare_device
+from trainer.config import FitConfig
+from trainer.config.fits import monitored_metric
+from trainer.data.download import Report
+from trainer.data.load import Data
+from trainer.device import RandomState, autocast_dtype, seed_everything
+from trainer.engine.evaluate import Evaluation, evaluate
+from trainer.engine.fit import Limits
+from trainer.engine.journal import Sums
+from trainer.engine.progress import Monitor, Progress
+from trainer.engine.step import Step
+from trainer.errors import EnvironmentFault
+from trainer.optim import OptimizerState, make_optimizer
+from trainer.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything a run trains with. `evaluated` holds the weights that count: the moving average where there is one.
+
+    `table` is the state that a checkpoint keeps beside those weights.
+    """
+
+    config: FitConfig
+    device: torch.device
+    data: Data
+    model: nn.Module
+    evaluated: nn.Module
+    step: Step
+    schedule: Schedule
+    progress: Progress
+    monitor: Monitor
+    limits: Limits
+    window: Sums
+    epoch: Sums
+    table: dict[str, Stateful]
+
+    def validate(self) -> Evaluation:
+        """Evaluate the held-out part of the training set."""
+        return self._evaluate("val")
+
+    def test(self) -> Evaluation:
+        """Evaluate the test set."""
+        return self._evaluate("test")
+
+    def _evaluate(self, split: str) -> Evaluation:
+        batches = self.data.val if split == "val" else self.data.test
+        assert batches is not None, "asked only where the data has this split"
+        return evaluate(
+            self.evaluated,
+            batches,
+            build_loss(self.config),
+            device=self.device,
+            num_classes=len(self.data.classes) if self.data.classes else None,
+            autocast=autocast_dtype(self.config.trainer.precision),
+        )
+
+
+def build_parts(config: FitConfig, report: Report) -> Parts:
+    """Build all of it; raises what is wrong with the config, the data or the machine."""
+    trainer = config.trainer
+    device = prepare_device(config)
+    if trainer.precision == "fp16" and device.type == "cpu":
+        raise EnvironmentFault(
+            "trainer.precision=fp16 needs a GPU, and there is none.", hint="Use trainer.precision=bf16 or fp32."
+        )
+    data = build_data(config, device=device, report=report)
+    seed_everything(config.seed)
+    model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs).to(device)
+    average = None
+    if trainer.ema is not None:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(trainer.ema))  # type: ignore[no-untyped-call]
+    scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
+    optimizer = make_optimizer(model, **options(config.optimizer))
+    limits = Limits(epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate)
+    monitor = Monitor(monitored_metric(config), patience=trainer.patience)
+    progress, window, epoch = Progress(), Sums(), Sums()
+    num_steps = limits.num_updates(data.train.num_batches)
+    schedule = Schedule(optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize)
+    if trainer.compile == "on":
+        model.compile()
+    step = Step(
+        model,
+        build_loss(config),
+        optimizer=optimizer,
+        device=device,
+        counts_correct=data.classes is not None,
+        autocast=autocast_dtype(trainer.precision),
+        scaler=scaler,
+        accumulate=trainer.accumulate,
+        clip_norm=trainer.clip_norm,
+        l1=trainer.l1,
+        ema=average,
+    )
+    table: dict[str, Stateful] = {
+        "optimizer": OptimizerState(optimizer),
+        "schedule": schedule,
+        "progress": progress,
+        "monitor": monitor,
+        "unread_sums": step,
+        "window_sums": window,
+        "epoch_sums": epoch,
+        "random": RandomState(),
+    }
+    if scaler is not None:
+        table["scaler"] = scaler
+    if average is not None:
+        # The moving average goes to model.safetensors, so the weights in training need a place of their own.
+        table |= {"model": model, "ema": average}
+    return Parts(
+        config=config,
+        device=device,
+        data=data,
+        model=model,
+        evaluated=model if average is None else average.module,
+        step=step,
+        schedule=schedule,
+        progress=progress,
+        monitor=monitor,
+        limits=limits,
+        window=window,
+        epoch=epoch,
+        table=table,
+    )

@@ -1,0 +1,132 @@
+"""A sweep: many runs in one folder, a failing one not stopping the others, and a table of the results at the end."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from rich import box
+from rich.table import Table
+
+from trainer import rundir
+from trainer.config import load_fit
+from trainer.errors import Stopped, TrainerError, printable
+from trainer.tracking.console import Terminal
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from trainer.commands.fit import FitResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run of a sweep: what was swept, and its result or why there is none."""
+
+    number: int
+    overrides: tuple[str, ...]
+    result: FitResult | None
+    error: str | None
+
+
+class Sweep:
+    """Collects the jobs that Hydra's sweeper starts, one after another in this process."""
+
+    def __init__(self, *, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._folder: Path | None = None
+        self._jobs: list[Job] = []
+        self._terminal = Terminal()
+
+    def folder(self, root: Path, name: str | None, exactly: str | None) -> Path:
+        """The folder of the sweep, made when it is first asked for."""
+        if self._folder is None:
+            if exactly is not None:
+                self._folder = rundir.create_exactly(Path(exactly))
+            else:
+                self._folder = rundir.create(root, name or "sweep")
+        return self._folder
+
+    def run_job(self, composed: DictConfig) -> float | None:
+        """Run one job; returns the monitored metric, None when it failed. Signals end the whole sweep."""
+        hydra = HydraConfig.get()
+        number, overrides = int(hydra.job.num), tuple(map(str, hydra.overrides.task))
+        self._terminal.line(f"Job {number}: {' '.join(overrides)}", style="bold")
+        result, error = None, None
+        try:
+            result = self._fit(composed, number)
+        except Stopped:
+            raise
+        except TrainerError as problem:
+            error = problem.what
+            self._terminal.warn(f"Job {number} failed: {problem}")
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {printable(problem)}"
+            self._terminal.warn(f"Job {number} failed: {error}")
+            if os.environ.get("TRAINER_DEBUG") == "1":
+                traceback.print_exception(problem)
+        self._jobs.append(Job(number=number, overrides=overrides, result=result, error=error))
+        return None if result is None else result.best
+
+    def report(self) -> int:
+        """Print the table, best first, failures last; returns the exit code."""
+        done = [job for job in self._jobs if job.result is not None]
+        failed = [job for job in self._jobs if job.result is None]
+        if not self._jobs:
+            return 0
+        self._terminal.line("")
+        self._terminal.table(_table([*sorted(done, key=_rank), *failed]))
+        self._terminal.facts(
+            "", [("sweep", str(self._folder)), ("tensorboard", f"tensorboard --logdir {self._folder}")]
+        )
+        for job in failed:
+            self._terminal.warn(f"Job {job.number} ({' '.join(job.overrides)}) failed: {job.error}")
+        return 1 if failed else 0
+
+    def _fit(self, composed: DictConfig, number: int) -> FitResult:
+        config = load_fit(composed)
+        # Imported here: a config that is wrong is told before torch is loaded.
+        from trainer.commands import fit
+
+        command = [*self._command, f"# job {number}"]
+        return fit.run(config, command=command, terminal=self._terminal, sweep=self._folder, job=number)
+
+
+def _rank(job: Job) -> Any:
+    assert job.result is not None
+    best = job.result.best
+    if best is None:
+        return (1, 0.0)
+    return (0, -best if job.result.maximize else best)
+
+
+def _table(jobs: list[Job]) -> Table:
+    keys = list(dict.fromkeys(_key(override) for job in jobs for override in job.overrides))
+    swept = [key for key in keys if len({_values(job).get(key) for job in jobs}) > 1] or keys
+    metrics = list(dict.fromkeys(name for job in jobs if job.result for name in job.result.metrics))
+    shown = [name for name in metrics if name.startswith(("val/", "test/"))] or metrics
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("job", *swept):
+        table.add_column(name)
+    for name in shown:
+        table.add_column(name, justify="right")
+    table.add_column("run", overflow="fold")
+    for job in jobs:
+        values = [_values(job).get(key, "") for key in swept]
+        results = job.result.metrics if job.result else {}
+        numbers = [f"{results[name]:.4f}" if results.get(name) is not None else "" for name in shown]
+        table.add_row(str(job.number), *values, *numbers, job.result.run.name if job.result else "failed")
+    return table
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")
+
+
+def _values(job: Job) -> dict[str, str]:
+    return {_key(override): override.partition("=")[2] for override in job.overrides}

@@ -1,0 +1,177 @@
+"""The one place where YAML becomes dataclasses. Types and checks are here, values in configs/; torch is not imported.
+
+`load_fit` and `load_eval` take what Hydra composed; `from_saved` takes the plain values in a checkpoint.
+Past them there is no DictConfig.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from trainer.config.data import DATA
+from trainer.config.fits import check_fit
+from trainer.config.model import LOSS, MODEL
+from trainer.config.optim import OPTIMIZER
+from trainer.config.run import LOGGER, EvalConfig, EvalOptions, FitConfig, RunConfig, TrainerConfig
+from trainer.config.scheduler import SCHEDULER
+from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
+from trainer.registry import look_up
+
+__all__ = ["SCHEMAS", "EvalConfig", "FitConfig", "from_saved", "load_eval", "load_fit", "overlay", "to_plain"]
+
+# Groups whose schema depends on the choice, found by the `name` in the group.
+SCHEMAS: dict[str, Mapping[str, type]] = {
+    "data": DATA,
+    "model": MODEL,
+    "loss": LOSS,
+    "optimizer": OPTIMIZER,
+    "scheduler": SCHEDULER,
+    "logger": LOGGER,
+}
+# Groups with one schema.
+SECTIONS: dict[str, type] = {"trainer": TrainerConfig, "run": RunConfig}
+# Top-level keys that are no group, with what may stand there.
+_TOP_LEVEL: dict[str, type | tuple[type, ...]] = {"seed": int, "resume": (str, type(None))}
+
+
+def load_fit(composed: DictConfig) -> FitConfig:
+    """What Hydra composed for `fit`, as checked dataclasses; raises ConfigError naming the key."""
+    config = _build(_without(composed, "experiment"))
+    check_fit(config)
+    return config
+
+
+def load_eval(composed: DictConfig) -> EvalConfig:
+    """What Hydra composed for `eval`, as checked dataclasses; raises ConfigError naming the key."""
+    options = _section("eval", composed.get("eval"), EvalOptions)
+    if not isinstance(composed.get("ckpt"), str):
+        raise ConfigError("ckpt is missing.", hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>.")
+    fit = _build(_without(composed, "experiment", "eval", "ckpt"))
+    check_fit(fit)
+    return EvalConfig(fit=fit, ckpt=composed["ckpt"], eval=options)
+
+
+def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
+    """The config inside a checkpoint: a closed schema of names and plain values.
+
+    Nothing in it is resolved, imported or called. Raises CheckpointError for an unknown key, a wrong type, an
+    interpolation or anything that asks to run code; `source` names the file in the message.
+    """
+    _refuse_code(saved, path="config", source=source)
+    try:
+        return _build(OmegaConf.create(dict(saved)))
+    except (UsageError, OmegaConfBaseException) as error:
+        what = error.what if isinstance(error, UsageError) else str(error).splitlines()[0]
+        raise CheckpointError(f"{source}: its config is not one of trainer's. {what}") from error
+
+
+def to_plain(config: FitConfig) -> dict[str, Any]:
+    """`config` as plain values, ready for YAML or JSON: what `from_saved` reads back."""
+    return dataclasses.asdict(config)
+
+
+def overlay(composed: DictConfig, saved: FitConfig, changed: list[str]) -> DictConfig:
+    """`saved`, with the keys in `changed` (the ones on the command line) taken from what Hydra composed.
+
+    A group on the command line is taken as a whole, unless it names the choice that was saved anyway.
+    """
+    if "experiment" in changed:
+        return composed
+    result = OmegaConf.create(to_plain(saved))
+    for key in composed:
+        # Where results go and what to resume is this command's business; and only the command line may name code.
+        is_custom = isinstance(composed[key], DictConfig) and composed[key].get("name") == "custom"
+        if key in ("run", "resume") or key not in result or is_custom:
+            result[key] = composed[key]
+    for key in changed:
+        value = OmegaConf.select(composed, key)
+        is_same_choice = key in SCHEMAS and value is not None and value.get("name") == result[key]["name"]
+        if not is_same_choice:
+            OmegaConf.update(result, key, value, merge=False, force_add=True)
+    return result
+
+
+def _without(composed: DictConfig, *keys: str) -> DictConfig:
+    return OmegaConf.create({key: composed._get_node(key) for key in composed if key not in keys})
+
+
+def _build(composed: DictConfig) -> FitConfig:
+    known = {*SCHEMAS, *SECTIONS, *_TOP_LEVEL}
+    for key in composed:
+        if key not in known:
+            raise ConfigError(f"{key!s} is not a key of trainer.", hint=suggestion(str(key), known, label="Keys"))
+    for key in sorted(known - set(composed)):
+        raise ConfigError(f"{key} is missing from the config.")
+    parts: dict[str, Any] = {}
+    for group, choices in SCHEMAS.items():
+        section = composed[group]
+        name = section.get("name") if isinstance(section, DictConfig) else None
+        if not isinstance(name, str):
+            raise ConfigError(f"{group} is not set.", hint=suggestion("", choices, label=f"Choose one: {group}="))
+        parts[group] = _section(group, section, look_up(choices, name, kind=group))
+    for group, schema in SECTIONS.items():
+        parts[group] = _section(group, composed[group], schema)
+    for key, types in _TOP_LEVEL.items():
+        parts[key] = composed[key]
+        if not isinstance(parts[key], types) or isinstance(parts[key], bool):
+            raise ConfigError(f"{key}={parts[key]} has the wrong type.", hint="seed is a whole number, resume a path.")
+    return FitConfig(**parts)
+
+
+def _section(group: str, section: Any, schema: type) -> Any:
+    """One group as its dataclass, its types and values checked."""
+    if not isinstance(section, DictConfig):
+        raise ConfigError(f"{group}={section} is not a group of keys.")
+    label = f"{group}={section['name']}" if "name" in section else group
+    fields = {field.name: field.type for field in dataclasses.fields(schema)}
+    for key in section:
+        if key not in fields:
+            hint = suggestion(str(key), (f for f in fields if f != "name"), label="Keys")
+            raise ConfigError(f"{group}.{key!s}: {label} has no such key.", hint=hint)
+    key = group
+    try:
+        merged = OmegaConf.structured(schema)
+        for key in section:  # one key at a time, so that an error can name it
+            merged[key] = section[key]
+        return OmegaConf.to_object(merged)
+    except ValidationError as error:
+        value = OmegaConf.to_container(section, resolve=False).get(key)  # type: ignore[union-attr]
+        expected = str(fields.get(str(key))).replace("None", "null").replace(" | ", " or ")
+        raise ConfigError(f"{group}.{key!s}={value} has the wrong type: {expected} is expected.") from error
+    except MissingMandatoryValue as error:
+        missing = next(name for name in fields if OmegaConf.is_missing(merged, name))
+        raise ConfigError(
+            f"{group}.{missing} is missing: {label} needs it.", hint=f"Add {group}.{missing}=…"
+        ) from error
+    except (ConfigKeyError, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{group}.{key!s} cannot be read: {reason}.") from error
+
+
+def _refuse_code(value: Any, *, path: str, source: str, depth: int = 0) -> None:
+    """Walk plain values; refuse what could be resolved or called, and what is deeper or longer than any of ours."""
+    if depth > 12:
+        raise CheckpointError(f"{source}: its config is nested too deeply to be one of trainer's.")
+    if isinstance(value, str):
+        if "${" in value or len(value) > 4096:
+            raise CheckpointError(f"Refused: {source} holds an interpolation or an oversized text ({path}).")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str) or key.startswith("_"):
+                raise CheckpointError(
+                    f"Refused: {source} asks to run code ({path}.{key}).",
+                    hint="trainer never runs code from a checkpoint.",
+                )
+            _refuse_code(item, path=f"{path}.{key}", source=source, depth=depth + 1)
+    elif isinstance(value, list):
+        if len(value) > 10_000:
+            raise CheckpointError(f"{source}: its config is too long to be one of trainer's ({path}).")
+        for index, item in enumerate(value):
+            _refuse_code(item, path=f"{path}[{index}]", source=source, depth=depth + 1)
+    elif not isinstance(value, (bool, int, float, type(None))):
+        raise CheckpointError(f"{source}: its config holds a {type(value).__name__} ({path}).")

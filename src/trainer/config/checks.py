@@ -1,0 +1,76 @@
+"""Checks on single config values, worded once. Checks across groups live in `fits.py`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.errors import ConfigError, suggestion
+
+
+def at_least(key: str, value: float | None, low: float) -> None:
+    """Refuse a number under `low`, infinite or NaN; None passes (the key is unset)."""
+    if value is not None and not (value >= low and math.isfinite(value)):
+        raise ConfigError(f"{key}={value} is out of range: it must be at least {low:g}.")
+
+
+def above(key: str, value: float | None, low: float) -> None:
+    """Refuse a number that is not greater than `low`; None passes."""
+    if value is not None and not (value > low and math.isfinite(value)):
+        raise ConfigError(f"{key}={value} is out of range: it must be greater than {low:g}.")
+
+
+def within(key: str, value: float | None, low: float, high: float, *, open_end: bool = False) -> None:
+    """Refuse a number outside [low, high], or outside [low, high) with `open_end`; None passes."""
+    if value is None:
+        return
+    if not (low <= value < high if open_end else low <= value <= high):
+        bracket = ")" if open_end else "]"
+        raise ConfigError(f"{key}={value} is out of range: it must lie in [{low:g}, {high:g}{bracket}.")
+
+
+def one_of(key: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a word that is not among `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{key}={value} is not known.", hint=suggestion(value, choices))
+
+
+def sizes(key: str, values: Sequence[int], *, length: int | None = None) -> None:
+    """Refuse a list of layer sizes that are not all positive, or not `length` many."""
+    if length is not None and len(values) != length:
+        raise ConfigError(f"{key}={list(values)} must hold {length} numbers.")
+    if any(value < 1 for value in values):
+        raise ConfigError(f"{key}={list(values)} is out of range: every size must be at least 1.")
+
+
+def betas(key: str, values: Sequence[float]) -> None:
+    """Refuse anything but two decay rates in [0, 1)."""
+    if len(values) != 2:
+        raise ConfigError(f"{key}={list(values)} must hold 2 numbers.")
+    for index, value in enumerate(values):
+        within(f"{key}[{index}]", value, 0, 1, open_end=True)
+
+
+_CADENCE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(epoch|step|min)s?")
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How often something is done: every `count` epochs, steps (optimizer updates) or minutes."""
+
+    count: float
+    unit: str
+
+    @classmethod
+    def parse(cls, key: str, text: str) -> Cadence:
+        """Read `1epoch`, `50steps` or `10min`; raises ConfigError."""
+        match = _CADENCE.fullmatch(text.strip())
+        hint = "Write a number and a unit: 1epoch, 50steps or 10min."
+        if match is None:
+            raise ConfigError(f"{key}={text} is not a cadence.", hint=hint)
+        count, unit = float(match[1]), match[2]
+        if count <= 0 or (unit != "min" and not count.is_integer()):
+            raise ConfigError(f"{key}={text} is out of range.", hint=hint)
+        return cls(count, unit)

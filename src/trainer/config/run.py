@@ -1,0 +1,137 @@
+"""Types and checks of the `trainer`, `logger`, `run` and `eval` groups, and the whole config of a command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.config import checks
+from trainer.config.checks import Cadence
+from trainer.config.data import DataConfig
+from trainer.config.optim import OptimizerConfig
+from trainer.config.scheduler import SchedulerConfig
+from trainer.errors import ConfigError
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerConfig:
+    """How long and on what to train, what changes the maths of a step, and when to evaluate and save."""
+
+    epochs: int
+    max_steps: int | None
+    device: str
+    precision: str
+    compile: str
+    accumulate: int
+    clip_norm: float | None
+    l1: float
+    ema: float | None
+    patience: int | None
+    monitor: str | None
+    threads: int | None
+    deterministic: bool
+    save_every: str
+    eval_every: str
+    keep: int
+
+    def __post_init__(self) -> None:
+        checks.at_least("trainer.epochs", self.epochs, 0)
+        checks.at_least("trainer.max_steps", self.max_steps, 0)
+        checks.one_of("trainer.precision", self.precision, ("fp32", "bf16", "fp16"))
+        # YAML reads a bare `off` as false, the command line reads it as a word.
+        self.compile = {"true": "on", "false": "off"}.get(self.compile.lower(), self.compile)
+        checks.one_of("trainer.compile", self.compile, ("off", "on"))
+        checks.at_least("trainer.accumulate", self.accumulate, 1)
+        checks.above("trainer.clip_norm", self.clip_norm, 0)
+        checks.at_least("trainer.l1", self.l1, 0)
+        checks.within("trainer.ema", self.ema, 0, 1, open_end=True)
+        checks.at_least("trainer.patience", self.patience, 1)
+        checks.at_least("trainer.threads", self.threads, 1)
+        checks.at_least("trainer.keep", self.keep, 0)
+        Cadence.parse("trainer.save_every", self.save_every)
+        Cadence.parse("trainer.eval_every", self.eval_every)
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
+            raise ConfigError(
+                f"trainer.device={self.device} is not a device.",
+                hint="Write auto, cpu, cuda, or cuda:1 for the second GPU.",
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class TensorBoardConfig:
+    """What goes to TensorBoard, and how often."""
+
+    name: str
+    log_every: int
+    scalars: bool
+    hparams: bool
+
+    def __post_init__(self) -> None:
+        checks.at_least("logger.log_every", self.log_every, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class NoLoggerConfig:
+    """No TensorBoard; metrics.jsonl is written all the same."""
+
+    name: str
+    log_every: int
+
+    def __post_init__(self) -> None:
+        checks.at_least("logger.log_every", self.log_every, 1)
+
+
+LOGGER: dict[str, type] = {"tensorboard": TensorBoardConfig, "none": NoLoggerConfig}
+
+
+@dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """Where the run folder goes: `root`/<date>/<time>-`name`, or exactly `dir`."""
+
+    root: str
+    name: str | None
+    dir: str | None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", self.name):
+            raise ConfigError(f"run.name={self.name!r} cannot name a folder.", hint="Use run.dir for a whole path.")
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalOptions:
+    """What `trainer eval` evaluates and how it reports."""
+
+    split: str
+    json: bool
+
+    def __post_init__(self) -> None:
+        checks.one_of("eval.split", self.split, ("test", "val", "train"))
+
+
+@dataclass(kw_only=True, slots=True)
+class FitConfig:
+    """Everything `trainer fit` needs."""
+
+    data: DataConfig
+    model: Any
+    loss: Any
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    trainer: TrainerConfig
+    logger: Any
+    run: RunConfig
+    seed: int
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        checks.within("seed", self.seed, 0, 2**63 - 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """Everything `trainer eval` needs; all but `ckpt` and `eval` comes from the checkpoint."""
+
+    fit: FitConfig
+    ckpt: str
+    eval: EvalOptions

@@ -1,0 +1,65 @@
+"""Batches as slices of tensors that live in memory on the training device. Nothing here reads files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trainer.data.order import epoch_order, generator
+
+Batch = tuple[Tensor, Tensor]
+# What is done to a batch of inputs; the generator is that batch's own.
+Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
+
+
+class Batches(Protocol):
+    """What the engine trains and evaluates on."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in an epoch."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from batch number `start` on: the same ones for the same numbers, always."""
+
+
+class TensorBatches:
+    """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device; no per-sample work, no workers."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        batch_size: int,
+        prepare: Prepare,
+        shuffle_seed: int | None = None,
+        drop_last: bool = False,
+        is_random: bool = False,
+    ) -> None:
+        self._inputs, self._targets, self._prepare = inputs, targets, prepare
+        self._batch_size, self._shuffle_seed, self._is_random = batch_size, shuffle_seed, is_random
+        whole, rest = divmod(len(inputs), batch_size)
+        self.num_batches = whole + bool(rest and not drop_last)
+        self.num_samples = min(self.num_batches * batch_size, len(inputs))
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """See `Batches.epoch`."""
+        size, seed = self._batch_size, self._shuffle_seed
+        order = None if seed is None else epoch_order(len(self._inputs), seed=seed, epoch=epoch).to(self._inputs.device)
+        for batch in range(start, self.num_batches):
+            part = slice(batch * size, (batch + 1) * size)
+            if order is None:
+                inputs, targets = self._inputs[part], self._targets[part]
+            else:
+                chosen = order[part]
+                inputs, targets = self._inputs.index_select(0, chosen), self._targets.index_select(0, chosen)
+            own = generator(seed or 0, "augment", epoch, batch) if self._is_random else None
+            yield self._prepare(inputs, own), targets

@@ -1,0 +1,134 @@
+"""Reads IDX files (the format of MNIST), gzip or plain, bounded and checked. Where files lie is not here."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import DataError, EnvironmentFault
+
+Bytes = NDArray[np.uint8]
+
+GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 18  # 256 KiB: larger is not faster, and this is all that is held beside the result
+_DTYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+_HINT = "Delete the file to have it fetched again, or put an undamaged one in its place."
+
+
+def read_idx(path: Path, *, shape: tuple[int, ...]) -> Bytes:
+    """The uint8 array of exactly `shape` that the IDX file at `path` holds.
+
+    Raises DataError when the file is anything else, EnvironmentFault when it cannot be read.
+    """
+    return items_of(read_idx_bytes(path, shape=shape), shape=shape)
+
+
+def read_idx_bytes(path: Path, *, shape: tuple[int, ...]) -> Bytes:
+    """All unpacked bytes, header included, of the IDX file at `path`: what its published SHA-256 is taken of.
+
+    Whether the file is gzip is decided by its first bytes, not by its name. At most one byte more than a file of
+    `shape` has is ever unpacked. Raises DataError when it is not an IDX file of uint8 values of exactly `shape`,
+    EnvironmentFault when it cannot be read.
+    """
+    limit = size_of(shape) + 1
+    try:
+        # Looked at before opening: to open a named pipe would wait for its writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _fault(path, "is not a regular file")
+        with path.open("rb") as stream:
+            is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            stream.seek(0)
+            raw = _unpack(stream, limit=limit) if is_gzip else bytearray(stream.read(limit))
+    except FileNotFoundError:
+        raise _fault(path, "is not there") from None
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (zlib.error, _BrokenGzip) as error:
+        raise _fault(path, f"is damaged gzip ({error})") from None
+    return check_idx(np.frombuffer(raw, np.uint8), shape=shape, path=path)
+
+
+def size_of(shape: tuple[int, ...]) -> int:
+    """Bytes of an unpacked IDX file of uint8 values of `shape`, header included."""
+    return 4 + 4 * len(shape) + math.prod(shape)
+
+
+def items_of(raw: Bytes, *, shape: tuple[int, ...]) -> Bytes:
+    """The values of a checked IDX file without its header, of `shape`; shares the memory of `raw`."""
+    return raw[4 + 4 * len(shape) :].reshape(shape)
+
+
+def check_idx(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
+    """`raw`, once its header and its length are those of uint8 values of `shape`. Raises DataError naming `path`."""
+    start = 4 + 4 * len(shape)
+    head = raw[:start].tobytes()
+    _check_magic(head, path=path)
+    if head[3] != len(shape):
+        raise _fault(path, f"expected {len(shape)} dimensions, found {head[3]}", colon=True)
+    if len(head) < start:
+        raise _fault(path, f"ends after {len(head)} bytes, within its header")
+    dims = tuple(int(dim) for dim in np.frombuffer(head, ">u4", offset=4))
+    noun = {1: "labels", 3: "images"}.get(len(shape), "items")
+    if dims[0] != shape[0]:
+        raise _fault(path, f"expected {shape[0]} {noun}, found {dims[0]}", colon=True)
+    if dims != shape:
+        raise _fault(path, f"expected {noun} of {_times(shape[1:])}, found {_times(dims[1:])}", colon=True)
+    num_complete = (len(raw) - start) // max(1, math.prod(shape[1:]))
+    if len(raw) < size_of(shape):
+        raise _fault(path, f"is cut short: expected {shape[0]} {noun}, found {num_complete}")
+    if len(raw) > size_of(shape):
+        raise _fault(path, f"goes on after its {shape[0]} {noun}")
+    return raw
+
+
+def _check_magic(head: bytes, *, path: Path) -> None:
+    if not head:
+        raise _fault(path, "is empty")
+    if head.lstrip().startswith(b"<"):
+        raise _fault(path, f"is not an IDX file: it looks like a web page ({head[:12].decode('ascii', 'replace')}…)")
+    if any(head[:2]) or (len(head) > 2 and head[2] not in _DTYPES):
+        raise _fault(path, f"is not an IDX file: it begins with {head[:4].hex(' ')}")
+    if len(head) < 4:
+        raise _fault(path, f"ends after {len(head)} bytes, within its header")
+    if head[2] != 0x08:
+        raise _fault(path, f"expected uint8 values, found {_DTYPES[head[2]]}", colon=True)
+
+
+class _BrokenGzip(Exception):
+    """The gzip framing is wrong where zlib itself has nothing to say."""
+
+
+def _unpack(stream: BinaryIO, *, limit: int) -> bytearray:
+    """The content of the one gzip member in `stream`, or its first `limit` bytes when there are more.
+
+    The gzip module is not used: it goes on to a second member, and knows no bound.
+    """
+    unpacker = zlib.decompressobj(wbits=31)  # 31: a gzip header is required; length and CRC are checked
+    raw = bytearray()
+    while not unpacker.eof:
+        packed = unpacker.unconsumed_tail or stream.read(_CHUNK)
+        if not packed:
+            raise _BrokenGzip(f"cut short after {os.fstat(stream.fileno()).st_size} bytes")
+        raw += unpacker.decompress(packed, min(_CHUNK * 4, limit - len(raw)))
+        if len(raw) >= limit:
+            return raw
+    if unpacker.unused_data or stream.read(1):
+        raise _BrokenGzip("there is more after its end")
+    return raw
+
+
+def _fault(path: Path, text: str, *, colon: bool = False) -> DataError:
+    # A download in progress is spoken of by the name it will have.
+    name = path.name.removesuffix(".part")
+    return DataError(f"{name}{':' if colon else ''} {text}.", where=f"File: {path}", hint=_HINT)
+
+
+def _times(dims: tuple[int, ...]) -> str:
+    return "x".join(map(str, dims)) or "single values"

@@ -1,0 +1,79 @@
+"""The device, number formats, threads and seeds of a run. Nothing here knows models or data."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from trainer.errors import EnvironmentFault
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `cuda:1`; raises EnvironmentFault when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise EnvironmentFault(
+                f"trainer.device={name}, but PyTorch sees no CUDA device (torch {torch.__version__}).",
+                hint="Use trainer.device=cpu or trainer.device=auto.",
+            )
+        if device.index is not None and device.index >= count:
+            raise EnvironmentFault(
+                f"trainer.device={name}, but there are only {count} CUDA devices.",
+                hint=f"Use cuda:0 to cuda:{count - 1}, or trainer.device=auto.",
+            )
+    return device
+
+
+def device_label(device: torch.device) -> str:
+    """How a person knows the device: its name, or the number of CPU threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads != 1 else ''})"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's and torch's global generators: first weights and dropout. Data has generators of its own."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def set_determinism(deterministic: bool) -> None:
+    """Refuse operations that may give other bits from run to run, or allow them again."""
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def set_threads(threads: int | None) -> int:
+    """Use `threads` CPU threads; None keeps torch's choice. Returns how many are in use."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The dtype of autocast for `fp32` (None: no autocast), `bf16` or `fp16`."""
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class RandomState:
+    """The global random generators as one entry of the state table: Python's, torch's, and CUDA's where it is used."""
+
+    def state_dict(self) -> dict[str, object]:
+        """Every generator's state, as tensors and plain values."""
+        state: dict[str, object] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            state["cuda"] = torch.cuda.get_rng_state_all()
+        return state
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Put every generator back to where `state_dict` found it."""
+        random.setstate(state["python"])  # type: ignore[arg-type]
+        torch.set_rng_state(state["torch"])  # type: ignore[arg-type]
+        if "cuda" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda"])  # type: ignore[arg-type]

@@ -1,0 +1,59 @@
+"""One evaluation: a model over a split, weighted by samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data.batches import Batches
+from trainer.losses import Loss
+from trainer.metrics import confusion_matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Mean loss and accuracy over `count` samples, and the confusion matrix (C, C), row = true; None for values."""
+
+    loss: float
+    accuracy: float | None
+    count: int
+    confusion: Tensor | None
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    *,
+    device: torch.device,
+    num_classes: int | None,
+    autocast: torch.dtype | None = None,
+) -> Evaluation:
+    """Evaluate `model` on one pass over `batches`; `num_classes` is None where the targets are values.
+
+        for inputs, targets in batches:
+            outputs = model(inputs)
+            sum the loss, weighted by samples; count (target, prediction)
+
+    The model's mode is what it was before, whatever happens; the host waits for the device once, at the end.
+    """
+    was_training = model.training
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    confusion = None if num_classes is None else torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            for inputs, targets in batches.epoch(0):
+                outputs = model(inputs).float()
+                total += loss(outputs, targets).double() * len(targets)
+                if confusion is not None and num_classes is not None:
+                    confusion += confusion_matrix(outputs.argmax(1), targets, num_classes=num_classes)
+    finally:
+        model.train(was_training)
+    count = batches.num_samples
+    accuracy = None if confusion is None or not count else int(confusion.diag().sum()) / count
+    mean = total.item() / count if count else math.nan
+    return Evaluation(mean, accuracy, count, None if confusion is None else confusion.cpu())

@@ -1,0 +1,96 @@
+"""How far a run has come. The counters mean completed work and live here only."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.config.checks import Cadence
+
+
+@dataclass(slots=True)
+class Progress:
+    """Completed epochs, batches of the current epoch, steps (optimizer updates), samples; seconds of training."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+    def count_batch(self, num_samples: int, *, updates: bool, ends_epoch: bool) -> None:
+        """One more batch is complete, and with it an update or an epoch."""
+        self.batch, self.samples, self.step = self.batch + 1, self.samples + num_samples, self.step + updates
+        if ends_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+
+    def counters(self) -> dict[str, int]:
+        """The counters by name, without the time."""
+        return {"epoch": self.epoch, "batch": self.batch, "step": self.step, "samples": self.samples}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All fields by name."""
+        return dataclasses.asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave."""
+        for name in self.state_dict():
+            setattr(self, name, state[name])
+
+
+class Due:
+    """Whether it is time again, for a cadence such as `1epoch`, `50steps` or `10min`."""
+
+    def __init__(self, cadence: Cadence) -> None:
+        self._cadence, self._since = cadence, time.monotonic()
+
+    def is_due(self, progress: Progress, *, ends_epoch: bool) -> bool:
+        """Asked after every update, and again when the update `ends_epoch` (progress.epoch then counts it)."""
+        count, unit = self._cadence.count, self._cadence.unit
+        if unit == "epoch":
+            return ends_epoch and progress.epoch % int(count) == 0
+        if unit == "step":
+            return progress.step % int(count) == 0
+        if time.monotonic() - self._since < 60 * count:
+            return False
+        self._since = time.monotonic()
+        return True
+
+
+class Monitor:
+    """The best value of one metric, and for how many evaluations it has not been beaten."""
+
+    def __init__(self, metric: str, *, patience: int | None) -> None:
+        self.metric, self.patience = metric, patience
+        self.maximize = metric.endswith("accuracy")
+        self.best: float | None = None
+        self.best_step = 0
+        self.num_stale = 0
+
+    def update(self, value: float, step: int) -> bool:
+        """Take in a new value; returns whether it is the best so far. A NaN never is."""
+        is_better = math.isfinite(value) and (
+            self.best is None or (value > self.best if self.maximize else value < self.best)
+        )
+        if is_better:
+            self.best, self.best_step, self.num_stale = value, step, 0
+        else:
+            self.num_stale += 1
+        return is_better
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether patience is over."""
+        return self.patience is not None and self.num_stale >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value, its step, and the evaluations since."""
+        return {"metric": self.metric, "best": self.best, "best_step": self.best_step, "num_stale": self.num_stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave; another metric starts afresh."""
+        if state["metric"] == self.metric:
+            self.best, self.best_step, self.num_stale = state["best"], state["best_step"], state["num_stale"]

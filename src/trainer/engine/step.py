@@ -1,0 +1,183 @@
+"""One training step: everything that changes the maths of an update is an argument here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from trainer.losses import Loss, l1_norm
+
+
+class NonFiniteError(Exception):
+    """The loss (or the norm of the gradient) is not finite; the update was not made."""
+
+    def __init__(self, what: str, value: float) -> None:
+        super().__init__(what, value)
+        self.what, self.value = what, value
+
+
+class Step:
+    """Forward, backward and, when the accumulation window is full, the update.
+
+        loss = loss(model(inputs), targets) + l1 * |parameters|
+        gradient += d loss / d parameters, weighted by samples
+        if the window is full: unscale, clip, update, zero, moving average
+
+    Sums for the metrics stay on the device until `read_sums`. On a CPU the loss is checked before every update; on a
+    GPU that would cost a sync a step, so a flag is kept there and read once a window and before every save.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        counts_correct: bool,
+        autocast: torch.dtype | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        l1: float = 0.0,
+        ema: AveragedModel | None = None,
+    ) -> None:
+        self._model, self._loss, self._optimizer, self._device = model, loss, optimizer, device
+        self._counts_correct, self._autocast, self._scaler = counts_correct, autocast, scaler
+        self._accumulates, self._clip_norm, self._l1, self._ema = accumulate > 1, clip_norm, l1, ema
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
+        self._window_samples = 0
+        self._grad_norm: Tensor | None = None
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, samples
+        self._is_finite = torch.ones((), dtype=torch.bool, device=device)
+
+    def __call__(self, inputs: Tensor, targets: Tensor, *, updates: bool, measures: bool = False) -> None:
+        """Train on a batch; with `updates` the window is full and the optimizer steps, with `measures` the gradient's
+        norm is taken. Raises NonFiniteError before the update.
+        """
+        if self._needs_closure:
+            self._step_with_closure(inputs, targets)
+            return
+        self._backward(inputs, targets)
+        self._window_samples += len(targets)
+        if updates:
+            self._update(measures=measures)
+
+    def read_sums(self) -> tuple[float, float, int]:
+        """Sums of loss and right predictions, and the samples, since the last reading: here the host waits."""
+        loss, correct, samples = self._sums.tolist()
+        self._sums.zero_()
+        return loss, correct, int(samples)
+
+    def read_grad_norm(self) -> float | None:
+        """The norm of the last update's gradient before clipping; None when it was not measured."""
+        return None if self._grad_norm is None else float(self._grad_norm)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every loss so far was finite; waits for the device."""
+        return bool(self._is_finite)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The metric sums that were not read yet."""
+        return {"sums": self._sums.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave."""
+        self._sums.copy_(state["sums"])
+
+    def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self._autocast is None:
+            outputs = self._model(inputs)
+            return outputs, self._loss(outputs, targets)
+        with torch.autocast(self._device.type, dtype=self._autocast):
+            outputs = self._model(inputs)
+        # The loss in full precision: its sums overflow or lose digits in half.
+        outputs = outputs.float()
+        return outputs, self._loss(outputs, targets)
+
+    def _backward(self, inputs: Tensor, targets: Tensor) -> None:
+        outputs, loss = self._forward(inputs, targets)
+        self._check(loss)
+        self._count(outputs, loss, targets)
+        total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
+        if self._accumulates:
+            # Summed over samples here and divided by their number at the update, so that uneven batches weigh right.
+            total = total * len(targets)
+        (total if self._scaler is None else self._scaler.scale(total)).backward()  # type: ignore[no-untyped-call]
+
+    def _check(self, loss: Tensor) -> None:
+        if self._device.type == "cpu":
+            value = loss.item()
+            if not math.isfinite(value):
+                raise NonFiniteError("Loss", value)
+        else:
+            self._is_finite &= torch.isfinite(loss.detach())
+
+    @torch.no_grad()
+    def _count(self, outputs: Tensor, loss: Tensor, targets: Tensor) -> None:
+        self._sums[0] += loss.detach().double() * len(targets)
+        if self._counts_correct:
+            self._sums[1] += (outputs.argmax(1) == targets).sum()
+        self._sums[2] += len(targets)
+
+    def _update(self, *, measures: bool) -> None:
+        optimizer, scaler = self._optimizer, self._scaler
+        if scaler is not None and (measures or self._clip_norm is not None or self._accumulates):
+            scaler.unscale_(optimizer)
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if self._accumulates:
+            torch._foreach_div_(gradients, self._window_samples)
+        self._grad_norm = self._clip(gradients) if measures or self._clip_norm is not None else None
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        self._after_update()
+
+    def _clip(self, gradients: Iterable[Tensor]) -> Tensor:
+        gradients = list(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        # Overflow under the loss scaler is not an error: the scaler skips the update and lowers its scale.
+        if self._scaler is None and self._device.type == "cpu" and not math.isfinite(value := norm.item()):
+            raise NonFiniteError("Gradient norm", value)
+        if self._clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
+        return norm
+
+    def _after_update(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        self._window_samples = 0
+        if self._ema is not None:
+            self._ema.update_parameters(self._model)
+
+    def _step_with_closure(self, inputs: Tensor, targets: Tensor) -> None:
+        """L-BFGS evaluates the loss as often as it likes; the first evaluation is the one that is recorded."""
+        is_first = True
+
+        def closure() -> Tensor:
+            nonlocal is_first
+            self._optimizer.zero_grad(set_to_none=True)
+            outputs, loss = self._forward(inputs, targets)
+            if is_first:
+                self._check(loss)
+                self._count(outputs, loss, targets)
+            total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
+            total.backward()  # type: ignore[no-untyped-call]
+            if self._clip_norm is not None:
+                nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+            if is_first:
+                self._grad_norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+            is_first = False
+            return total
+
+        step: Callable[..., Any] = self._optimizer.step
+        step(closure)
+        self._after_update()

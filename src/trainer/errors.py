@@ -1,0 +1,105 @@
+"""The tree of errors a person can cause or meet, each with its exit code. Bugs of ours are not in it.
+
+TrainerError
+├── TrainingError      1   training failed: the loss is not finite, a sweep job failed
+├── UsageError         2   wrong command
+│   └── ConfigError    2   wrong value in a config
+├── InputError         3   damaged, incompatible or unsafe input
+│   ├── DataError      3   a data file
+│   └── CheckpointError 3  a checkpoint
+├── EnvironmentFault   4   disk, rights, network, device
+├── CustomCodeError    1   the person's own class raised: their traceback is shown
+└── Stopped      130/143   by SIGINT or SIGTERM
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+# C0 and C1 control characters: what a hostile name would use to write to the terminal.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def printable(text: object) -> str:
+    """`text` on one line, with control characters replaced, so that a name from outside cannot drive the terminal."""
+    return _CONTROL.sub("?", str(text))
+
+
+class TrainerError(Exception):
+    """What happened, where, and what to do now: at most three lines.
+
+    `what` is a full sentence, `where` names the key or file when `what` does not, `hint` says what to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
+        super().__init__(what, where, hint)
+
+    def __str__(self) -> str:
+        return "\n".join(printable(line) for line in (self.what, self.where, self.hint) if line)
+
+
+class TrainingError(TrainerError):
+    """Training failed."""
+
+
+class UsageError(TrainerError):
+    """The command line is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A value in the config is wrong."""
+
+
+class InputError(TrainerError):
+    """A file from outside is damaged, incompatible or unsafe."""
+
+    exit_code = 3
+
+
+class DataError(InputError):
+    """A data file is damaged or is not what its name says."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is damaged, incompatible or unsafe."""
+
+
+class EnvironmentFault(TrainerError):
+    """The machine refused: disk, rights, network, device."""
+
+    exit_code = 4
+
+
+class CustomCodeError(TrainerError):
+    """The person's own class raised; `__cause__` is their error."""
+
+
+class Stopped(TrainerError):
+    """Stopped by a signal after the work was saved."""
+
+    def __init__(self, what: str, *, signal_number: int, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.exit_code = 128 + signal_number
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice a person most likely meant by `name`, or None when nothing is near."""
+    known = list(choices)
+    by_lower = {choice.lower(): choice for choice in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.55)
+    return by_lower[found[0]] if found else None
+
+
+def suggestion(name: str, choices: Iterable[str], *, label: str = "Choices") -> str:
+    """A hint for a wrong `name`: the nearest choice, then all of them."""
+    known = sorted(choices)
+    near = nearest(name, known)
+    listing = f"{label}: {', '.join(known)}."
+    return f"Did you mean {near}? {listing}" if near else listing

@@ -1,0 +1,91 @@
+"""What Hydra and OmegaConf say when a command line does not compose, in a sentence with the nearest valid names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import yaml
+
+from trainer.arguments import configs_folder
+from trainer.config import SCHEMAS, SECTIONS
+from trainer.config.run import EvalOptions
+from trainer.errors import ConfigError, UsageError, suggestion
+
+_TOP_LEVEL = ("seed", "resume", "experiment", "ckpt")
+
+
+def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
+    """`error` as an error of ours; the original where it is not about the command line."""
+    text = str(error)
+    if type(error).__name__ == "MissingConfigException":
+        return _missing_choice(error, text)
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return UsageError(
+            f"{match[1]} has several values.", hint="Sweep over them with -m, or quote them: 'key=\"a,b\"'."
+        )
+    if match := re.search(r"Multiple values for ([\w./]+)", text):
+        return UsageError(f"{match[1]} is given more than once.", hint="Give it once; to sweep write -m key=a,b.")
+    if match := re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", text):
+        return _unknown_key(match[1], argv)
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return UsageError(f"{match[1]} exists already.", hint=f"Leave out the +: {match[1]}=…")
+    if type(error).__name__ == "OverrideParseException":
+        wrong = getattr(error, "override", "")
+        return UsageError(
+            f"{wrong} cannot be read as an override.", hint="Quote what has spaces or signs: 'key=\"a b\"'."
+        )
+    if isinstance(error, yaml.YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name}, line {mark.line + 1}" if mark else None
+        return ConfigError(f"A YAML file cannot be read: {getattr(error, 'problem', text)}.", where=where)
+    if match := re.search(r"Additional config directory '([^']+)' not found", text):
+        return UsageError(f"--config-dir {match[1]} is not a folder.")
+    if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return ConfigError(lines[0], where="; ".join(lines[1:3]) or None, hint=f"See trainer {verb} --help.")
+    return error
+
+
+def _missing_choice(error: Exception, text: str) -> UsageError:
+    wanted = getattr(error, "missing_cfg_file", None) or ""
+    group, _, choice = str(wanted).rpartition("/")
+    if not group:
+        return ConfigError(text.strip().splitlines()[0])
+    options = [str(option) for option in getattr(error, "options", None) or ()]
+    if not options:
+        return UsageError(f"{group}={choice}: there is no such {group}.")
+    return ConfigError(f"{group}={choice}: there is no such {group}.", hint=suggestion(choice, options))
+
+
+def _unknown_key(key: str, argv: Sequence[str]) -> UsageError:
+    head, _, rest = key.partition(".")
+    known_heads = (*SCHEMAS, *SECTIONS, "eval", *_TOP_LEVEL)
+    if head not in known_heads:
+        return ConfigError(f"{key}: there is no key {head}.", hint=suggestion(head, known_heads, label="Keys"))
+    if not rest:
+        return ConfigError(f"{key} cannot be set here.", hint="See trainer fit --help.")
+    label, fields = _fields(head, argv)
+    leaf = rest.split(".")[0]
+    if leaf in fields:
+        return ConfigError(f"{key}: {head}.{leaf} has no such part.", hint=f"Set it as a whole: {head}.{leaf}=…")
+    return ConfigError(f"{key}: {label} has no key {leaf}.", hint=suggestion(leaf, fields, label="Keys"))
+
+
+def _fields(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
+    """How the chosen member of a group is called, and the keys it has."""
+    if group in SCHEMAS:
+        chosen = [word.partition("=")[2] for word in argv if word.startswith(f"{group}=")]
+        choice = chosen[-1] if chosen else _default(group)
+        schema = SCHEMAS[group].get(choice)
+        label = f"{group}={choice}"
+    else:
+        schema, label = (EvalOptions if group == "eval" else SECTIONS.get(group)), group
+    names = [field.name for field in dataclasses.fields(schema)] if schema else []
+    return label, [name for name in names if name != "name"]
+
+
+def _default(group: str) -> str:
+    content = yaml.safe_load((configs_folder() / "fit.yaml").read_text(encoding="utf-8"))
+    return next((str(entry[group]) for entry in content["defaults"] if isinstance(entry, dict) and group in entry), "")

@@ -1,0 +1,161 @@
+"""The help pages, written for people. Groups and choices are read from the YAML, so they are never out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.arguments import configs_folder
+
+_OVERVIEW = """\
+trainer: train a model from YAML configs, and look at it in TensorBoard.
+
+Usage
+  trainer fit   [group=choice …] [key=value …]     train, test the best checkpoint, write a run folder
+  trainer eval  ckpt=<checkpoint> [key=value …]    evaluate a checkpoint; it needs nothing else
+  trainer fit --help                               the groups, the keys and examples
+  trainer --version
+
+Start here
+  trainer fit model=cnn data=fashion_mnist
+  trainer eval ckpt=last
+  tensorboard --logdir runs
+"""
+
+_FIT = """\
+trainer fit: train a model, test its best checkpoint, write a run folder.
+
+Usage
+  trainer fit [group=choice …] [key=value …] [flags]
+
+Groups (the default first)
+{groups}
+
+Keys people use most
+{keys}
+
+Flags
+  -m, --multirun          sweep over every combination of key=a,b,c
+  --cfg job               show the whole config instead of training
+  --config-dir DIR        add your own folder of YAML (DIR/model/mine.yaml becomes model=mine)
+  --shell-completion install=bash    print the completion script for bash (or zsh, fish)
+
+Examples
+  trainer fit model=lenet5 data=mnist
+  trainer fit optimizer=adamw optimizer.lr=0.001 trainer.epochs=10
+  trainer fit 'data.transforms=[random_horizontal_flip,{{name: random_crop, padding: 2}}]'
+  trainer fit -m optimizer.lr=0.1,0.01 model=mlp,lenet5
+  trainer fit experiment=line
+  trainer fit resume=last trainer.epochs=10
+"""
+
+_EVAL = """\
+trainer eval: evaluate a checkpoint. Model, data and loss come from the checkpoint.
+
+Usage
+  trainer eval ckpt=<checkpoint> [key=value …] [--json]
+
+ckpt may be
+  last                                     the newest run
+  runs/<date>/<run>                        a run folder: its best checkpoint
+  …/checkpoints/best, …/checkpoints/last   one of the two by name
+  …/checkpoints/step-000938                a step folder
+  …/model.safetensors                      a model file
+
+Keys
+{keys}
+
+Examples
+  trainer eval ckpt=last
+  trainer eval ckpt=last eval.split=val
+  trainer eval ckpt=last data=mnist --json
+"""
+
+_GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
+_FIT_KEYS = (
+    ("data", "root"),
+    ("data", "batch_size"),
+    ("data", "val_size"),
+    ("data", "train_limit"),
+    ("data", "transforms"),
+    ("optimizer", "lr"),
+    ("optimizer", "weight_decay"),
+    ("optimizer", "momentum"),
+    ("scheduler", "warmup_steps"),
+    ("trainer", "epochs"),
+    ("trainer", "max_steps"),
+    ("trainer", "device"),
+    ("trainer", "precision"),
+    ("trainer", "accumulate"),
+    ("trainer", "clip_norm"),
+    ("trainer", "ema"),
+    ("trainer", "patience"),
+    ("trainer", "monitor"),
+    ("trainer", "save_every"),
+    ("", "seed"),
+    ("", "resume"),
+    ("run", "root"),
+    ("run", "name"),
+)
+_EVAL_KEYS = (("eval", "split"), ("eval", "json"), ("data", "root"), ("trainer", "device"))
+
+
+def overview() -> str:
+    """The page of `trainer --help`."""
+    return _OVERVIEW
+
+
+def verb(name: str, *, config_dir: str | None = None) -> str:
+    """The page of `trainer fit --help` or `trainer eval --help`; choices in `config_dir` are listed too."""
+    if name == "eval":
+        return _EVAL.format(keys=_key_lines(_EVAL_KEYS))
+    folders = [configs_folder(), *([Path(config_dir)] if config_dir else [])]
+    return _FIT.format(groups=_group_lines(folders), keys=_key_lines(_FIT_KEYS))
+
+
+def _group_lines(folders: list[Path]) -> str:
+    lines = []
+    for group in _GROUPS:
+        choices = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+        default = _default_choice(group)
+        ordered = [default, *(choice for choice in choices if choice != default)] if default in choices else choices
+        lines += _wrapped(f"  {group:<11}", ordered)
+    return "\n".join(lines)
+
+
+def _wrapped(label: str, words: list[str], *, width: int = 100) -> list[str]:
+    lines, current = [], label
+    for word in words:
+        if len(current) + len(word) + 1 > width:
+            lines.append(current)
+            current = " " * len(label)
+        current += f" {word}"
+    return [*lines, current]
+
+
+def _key_lines(keys: tuple[tuple[str, str], ...]) -> str:
+    lines = []
+    for group, key in keys:
+        value, comment = _documented(group, key)
+        name = f"{group}.{key}" if group else key
+        lines.append(f"  {name:<24} {comment} [{value}]")
+    return "\n".join(lines)
+
+
+def _default_choice(group: str) -> str:
+    for line in (configs_folder() / "fit.yaml").read_text(encoding="utf-8").splitlines():
+        name, _, choice = line.strip().removeprefix("- ").partition(": ")
+        if name == group and line.strip().startswith("- "):
+            return choice.strip()
+    return ""
+
+
+def _documented(group: str, key: str) -> tuple[str, str]:
+    """The shipped value of a key and the comment beside it."""
+    file = f"{group}/{_default_choice(group)}.yaml" if _default_choice(group) else "fit.yaml"
+    path = configs_folder() / ("eval/default.yaml" if group == "eval" else file)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        stripped = line.strip()
+        if stripped.startswith(f"{key}:"):
+            value, _, comment = stripped.removeprefix(f"{key}:").partition(" #")
+            return value.strip(), comment.strip()
+    raise KeyError(f"{group}.{key} is not in {path}")

@@ -1,0 +1,34 @@
+"""Models by name. `make_model` is the way in; the built-in ones are in `layers`, people's own come through `custom`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from trainer.models.custom import custom
+from trainer.models.layers import cnn, cnn_dropout, lenet5, linear, mlp
+from trainer.registry import look_up
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "lenet5": lenet5,
+    "cnn": cnn,
+    "cnn_dropout": cnn_dropout,
+    "custom": custom,
+}
+
+
+def make_model(name: str, *, input_shape: tuple[int, ...], num_outputs: int, **options: Any) -> nn.Module:
+    """The model called `name`: (N, *input_shape) -> (N, num_outputs), with torch's default initial weights.
+
+    Raises ConfigError when the name is unknown or the model cannot take such inputs.
+    """
+    return look_up(MODELS, name, kind="model")(input_shape, num_outputs, **options)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many values are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,44 @@
+"""Importing a class that a person named on their own command line or in their own YAML: the only place that does so."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ConfigError, CustomCodeError, suggestion
+
+
+def import_class(target: str, *, key: str) -> Any:
+    """The object at `package.module.Class`, looked for in the working directory too; `key` is named in errors.
+
+    Raises ConfigError when it is not there, CustomCodeError when the person's module raises.
+    """
+    module_name, _, attribute = target.rpartition(".")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise CustomCodeError(f"{key}={target}: importing it raised ModuleNotFoundError: {error}.") from error
+        raise ConfigError(
+            f"{key}={target}: there is no module {error.name}.",
+            hint=f"Looked in {folder} and in the installed packages. Run trainer where the module is, or install it.",
+        ) from error
+    except Exception as error:
+        raise CustomCodeError(f"{key}={target}: importing it raised {type(error).__name__}: {error}.") from error
+    if not hasattr(module, attribute):
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigError(f"{key}={target}: {module_name} has no {attribute}.", hint=suggestion(attribute, names))
+    return getattr(module, attribute)
+
+
+def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
+    """`target(**kwargs)`; raises CustomCodeError when that raises."""
+    try:
+        return target(**kwargs)
+    except Exception as error:
+        raise CustomCodeError(f"{key}: making it raised {type(error).__name__}: {error}.") from error

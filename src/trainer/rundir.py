@@ -1,0 +1,170 @@
+"""Run folders: making one that no other run shares, and finding runs and checkpoints by what a person types.
+
+Nothing here opens a checkpoint; torch is never imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import EnvironmentFault, InputError, UsageError, suggestion
+
+CHECKPOINTS = "checkpoints"
+MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
+_STEP_FOLDER = re.compile(r"step-([0-9]{6,})")
+
+
+def step_folder_name(step: int) -> str:
+    """`step-000938` for step 938."""
+    return f"step-{step:06d}"
+
+
+def step_of(folder: Path) -> int | None:
+    """The step of a step folder, or None when `folder` is not one."""
+    match = _STEP_FOLDER.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
+def create(root: Path, name: str, *, kind: str = "") -> Path:
+    """Make `root`/<date>/<time>-`name`, new and never shared; raises EnvironmentFault when it cannot be made."""
+    now = datetime.now()
+    return create_numbered(root / f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{name}{kind}")
+
+
+def create_numbered(parent: Path, name: str) -> Path:
+    """Make `parent`/`name`, or `name`-2, -3, … where that exists: exclusive, whatever the clock says."""
+    with _disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+
+def create_exactly(folder: Path) -> Path:
+    """Make `folder`, which must not exist yet or be empty; raises UsageError when another run or file is there."""
+    with _disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir() or any(folder.iterdir()):
+                raise UsageError(
+                    f"run.dir={folder} exists and is not empty.",
+                    hint="Choose a new folder, or leave run.dir out and let trainer name one.",
+                ) from None
+        return folder
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"Could not make the run folder {folder}: {error.strerror or error}.",
+            hint="Choose a place that can be written with run.root=… or run.dir=…",
+        ) from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never half of one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty when the file is missing or damaged (a run that died while it was made)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def all_runs(root: Path) -> list[Path]:
+    """Every run folder below `root`, the oldest start first. Sweeps put theirs one level deeper."""
+    found: set[Path] = set()
+    for pattern in ("*/run.json", "*/*/run.json", "*/*/*/run.json"):
+        found.update(path.parent for path in root.glob(pattern))
+    return sorted(found, key=lambda run: (str(read_json(run / "run.json").get("started", "")), str(run)))
+
+
+def step_folders(run: Path) -> list[Path]:
+    """The step folders of a run, the lowest step first. They are renamed into place, so a name means complete."""
+    folder = run / CHECKPOINTS
+    found = [(step_of(path), path) for path in folder.glob("step-*") if (path / MODEL_FILE).is_file()]
+    return [path for step, path in sorted(pair for pair in found if pair[0] is not None)]
+
+
+def find_run(reference: str, *, root: Path) -> Path:
+    """The run folder meant by `reference`: its path, or the word `last`; raises InputError when there is none."""
+    if reference == "last":
+        runs = [run for run in all_runs(root) if step_folders(run)]
+        if not runs:
+            raise InputError(f"There is no run with a checkpoint in {root}.", hint="Start one: trainer fit")
+        return runs[-1]
+    return Path(reference)
+
+
+def find_checkpoint(reference: str, *, root: Path, prefer: str = "best") -> Path:
+    """The step folder, or the bare model.safetensors, meant by what a person typed.
+
+    `reference` may be a model.safetensors, a step folder, …/checkpoints/best or last, a run folder or the word `last`
+    (the newest run below `root`). Of a run, `prefer` says whether its best or its last checkpoint is meant.
+    Raises InputError when nothing is there.
+    """
+    path = find_run(reference, root=root)
+    if path.is_file():
+        if path.name == STATE_FILE:
+            raise InputError(
+                f"{path} holds the optimizer's state, not a model.", hint=f"Use {path.parent / MODEL_FILE}"
+            )
+        return path.parent if path.name == MODEL_FILE and step_of(path.parent.resolve()) is not None else path
+    if (path / MODEL_FILE).is_file():
+        return path.resolve()
+    if path.name in ("best", "last") and path.parent.name == CHECKPOINTS:
+        return _of_run(path.parent.parent, path.name, reference)
+    if path.name == CHECKPOINTS:
+        return _of_run(path.parent, prefer, reference)
+    return _of_run(path, prefer, reference)
+
+
+def _of_run(run: Path, which: str, reference: str) -> Path:
+    steps = step_folders(run)
+    if steps:
+        link = run / CHECKPOINTS / which
+        # A copy may have lost the links: the run's own record, then the highest step, say the same.
+        recorded = run / CHECKPOINTS / str(read_json(run / "run.json").get("checkpoints", {}).get(which, ""))
+        candidates = [link.resolve(), recorded]
+        return next((path for path in candidates if path in steps or path.resolve() in _resolved(steps)), steps[-1])
+    if run.is_dir():
+        raise InputError(f"{reference} holds no checkpoint.", hint=_what_is_expected())
+    hint = _what_is_expected()
+    if run.parent.is_dir():
+        siblings = [path.name for path in run.parent.iterdir() if not path.name.startswith(".")]
+        near = suggestion(run.name, siblings).split("?")[0]
+        if near.startswith("Did you mean"):
+            hint = f"Did you mean {run.parent / near.removeprefix('Did you mean ')}?"
+    raise InputError(f"{reference} does not exist.", hint=hint)
+
+
+def _resolved(paths: list[Path]) -> set[Path]:
+    return {path.resolve() for path in paths}
+
+
+def _what_is_expected() -> str:
+    return "Give a run folder, a step folder in its checkpoints/, a model.safetensors, or the word last."

@@ -1,0 +1,86 @@
+"""run.json: what ran, with which versions, seed and data, how it stands and how it ended. Never read to train."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.rundir import read_json, write_json
+
+_PACKAGES = ("trainer", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "safetensors")
+
+
+class RunRecord:
+    """The run.json of one run: written when it starts, at each checkpoint it is told of, and when it ends."""
+
+    def __init__(self, run: Path, *, command: Sequence[str], seed: int, checksums: Mapping[str, str]) -> None:
+        self._path = run / "run.json"
+        before = read_json(self._path)
+        self._content: dict[str, Any] = {
+            "status": "running",
+            "command": shlex.join(command),
+            "started": before.get("started", _now()),
+            "ended": None,
+            "seed": seed,
+            "data_sha256": dict(checksums),
+            "git_commit": git_commit(),
+            "versions": {"python": platform.python_version(), **_versions()},
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "checkpoints": before.get("checkpoints", {}),
+            "metrics": {},
+        }
+        if before:
+            self._content["resumed"] = [*before.get("resumed", []), _now()]
+        self._write()
+
+    def end(self, status: str, *, metrics: Mapping[str, float | None], error: str | None = None) -> None:
+        """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics."""
+        self._content |= {"status": status, "ended": _now(), "metrics": dict(metrics)}
+        if error is not None:
+            self._content["error"] = error
+        self._write()
+
+    def checkpoints(self, **names: str | None) -> None:
+        """Record the step folders that are `best` and `last`."""
+        self._content["checkpoints"] |= {key: name for key, name in names.items() if name is not None}
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._path, self._content)
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with `+changes` when files differ from it; None outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

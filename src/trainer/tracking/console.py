@@ -1,0 +1,129 @@
+"""What a person sees on the terminal: a block of facts, a progress bar, a line an epoch, a closing block.
+
+Off a terminal (a file, a pipe, CI) it is plain lines, without control characters or the bar.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+
+# At most about this many epoch lines a run: a run of 1,000 short epochs should not scroll everything else away.
+_MAX_EPOCH_LINES = 20
+
+
+class Terminal:
+    """Lines, tables and bars on standard output; notes and warnings on standard error."""
+
+    def __init__(self) -> None:
+        self.out = RichConsole(highlight=False, soft_wrap=True)
+        self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """A compact block of `name  value` lines under a title."""
+        width = max(len(name) for name, _ in rows)
+        if title:
+            self.out.print(Text(title, style="bold"))
+        for name, value in rows:
+            self.out.print(Text.assemble(("  " + name.ljust(width), "cyan"), "  ", value))
+
+    def line(self, text: str, *, style: str = "") -> None:
+        """One line."""
+        self.out.print(Text(text, style=style))
+
+    def table(self, table: Table) -> None:
+        """A rich table."""
+        self.out.print(table)
+
+    def note(self, text: str) -> None:
+        """Something worth knowing, on standard error."""
+        self.err.print(Text(text, style="dim"))
+
+    def warn(self, text: str) -> None:
+        """Something a person should know, on standard error."""
+        self.err.print(Text(f"Warning: {text}", style="yellow"))
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A bar over bytes; off a terminal one line says what is going on."""
+        if not self.err.is_terminal:
+            self.note(description)
+            yield lambda amount: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda amount: bar.advance(task, amount)
+
+
+class ConsoleTracker:
+    """A progress bar with loss, accuracy, samples a second and the time left, and one line an epoch."""
+
+    def __init__(self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int) -> None:
+        self._terminal, self._num_epochs = terminal, num_epochs
+        self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
+        self._val: EvalRecord | None = None
+        self._bar: Progress | None = None
+        if terminal.out.is_terminal:
+            columns = ("{task.description}", BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+            text = TextColumn("{task.fields[state]}")
+            self._bar = Progress(
+                *columns, text, TimeElapsedColumn(), TimeRemainingColumn(),
+                console=terminal.out, transient=True, refresh_per_second=4,
+            )  # fmt: skip
+            self._task = self._bar.add_task("training", total=num_samples, completed=num_samples_done, state="")
+            self._bar.start()
+
+    def train(self, record: TrainRecord) -> None:
+        """See `Tracker.train`."""
+        if self._bar is None:
+            return
+        parts = [f"loss {_loss(record.loss)}", _percent("acc", record.accuracy), _rate(record.samples_per_second)]
+        self._bar.update(self._task, completed=record.samples, state="  ".join(part for part in parts if part))
+
+    def evaluation(self, record: EvalRecord) -> None:
+        """See `Tracker.evaluation`."""
+        self._val = record
+
+    def epoch(self, record: EpochRecord) -> None:
+        """See `Tracker.epoch`."""
+        if record.epoch % self._every and record.epoch not in (1, self._num_epochs):
+            return
+        parts = [
+            f"epoch {record.epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}",
+            f"loss {_loss(record.loss)}",
+            _percent("acc", record.accuracy),
+        ]
+        if self._val is not None:
+            parts += [f"val loss {_loss(self._val.loss)}", _percent("val acc", self._val.accuracy)]
+        parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second), f"{record.seconds:.1f} s"]
+        self._terminal.line("  ".join(part for part in parts if part))
+
+    def finish(self, metrics: Mapping[str, float | None]) -> None:
+        """Nothing: the closing block is the command's."""
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _loss(loss: float) -> str:
+    """Four decimals, or four digits where decimals would show nothing."""
+    return f"{loss:.4f}" if loss >= 0.001 else f"{loss:.3e}"
+
+
+def _percent(name: str, accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{name} {100 * accuracy:.2f}%"
+
+
+def _rate(samples_per_second: float) -> str:
+    return f"{samples_per_second:,.0f} samples/s"

@@ -1,0 +1,51 @@
+"""What is known at a moment of a run, as plain numbers on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecord:
+    """A window of training: means over the samples since the last one.
+
+    `step` counts completed updates, `epoch` completed epochs, `samples` all samples trained on,
+    `seconds` the training time so far. `grad_norm` is that of the last update, before clipping.
+    """
+
+    epoch: int
+    step: int
+    samples: int
+    seconds: float
+    loss: float
+    accuracy: float | None
+    learning_rate: float
+    grad_norm: float | None
+    samples_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRecord:
+    """One evaluation of one split (`val` or `test`); `count` is how many samples it has."""
+
+    split: str
+    epoch: int
+    step: int
+    samples: int
+    seconds: float
+    loss: float
+    accuracy: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """An epoch as a whole: means over its samples, and how long it took, evaluation included."""
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float | None
+    learning_rate: float
+    seconds: float
+    samples_per_second: float

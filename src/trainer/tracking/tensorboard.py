@@ -1,0 +1,71 @@
+"""TensorBoard: the scalars and the one hparams entry of a run, all in the run's own folder. The x axis is the step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summary
+
+from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+
+
+class TensorBoard:
+    """Writes events; `scalars` and `hparams` switch each kind of record."""
+
+    def __init__(
+        self, run: Path, *, scalars: bool, hparams: bool, config: Mapping[str, Any], resumed_step: int | None = None
+    ) -> None:
+        # On a resume, TensorBoard drops what the interrupted run wrote past the step gone on from.
+        purge_step = None if resumed_step is None else resumed_step + 1
+        self._writer = SummaryWriter(str(run), purge_step=purge_step)
+        self._scalars, self._hparams, self._config = scalars, hparams, config
+
+    def train(self, record: TrainRecord) -> None:
+        """See `Tracker.train`."""
+        self._write("Loss/train", record.loss, record.step)
+        self._write("Accuracy/train", record.accuracy, record.step)
+        self._write("Learning/learning_rate", record.learning_rate, record.step)
+        self._write("Gradients/norm", record.grad_norm, record.step)
+        self._write("Throughput/samples_per_second", record.samples_per_second, record.step)
+
+    def evaluation(self, record: EvalRecord) -> None:
+        """See `Tracker.evaluation`."""
+        self._write(f"Loss/{record.split}", record.loss, record.step)
+        self._write(f"Accuracy/{record.split}", record.accuracy, record.step)
+        self._writer.flush()
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Nothing: an epoch is the sum of its windows."""
+
+    def finish(self, metrics: Mapping[str, float | None]) -> None:
+        """Write the hparams entry: every value of the config, and as metrics the scalars that were written."""
+        if not self._hparams:
+            return
+        tags = [f"{name.capitalize()}/{split}" for split, _, name in (metric.partition("/") for metric in metrics)]
+        # torch wants values with the metrics; TensorBoard shows the scalars of these tags instead.
+        summaries = hparams_summary(flat_hparams(self._config), dict.fromkeys(tags, 0.0))  # type: ignore[no-untyped-call]
+        for summary in summaries:
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """See `Tracker.close`."""
+        self._writer.close()
+
+    def _write(self, tag: str, value: float | None, step: int) -> None:
+        if self._scalars and value is not None:
+            self._writer.add_scalar(tag, value, step)
+
+
+def flat_hparams(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Nested config values under dotted names; numbers stay numbers, null and lists become text."""
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": item for inner, item in flat_hparams(value).items()})
+        else:
+            flat[key] = value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+    return flat
