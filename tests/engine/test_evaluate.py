@@ -1,0 +1,69 @@
+"""One evaluation: weighted over uneven batches, and nothing of the model changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer.data.batches import TensorBatches
+from trainer.engine.evaluate import evaluate
+from trainer.losses import make_loss, mse
+
+CPU = torch.device("cpu")
+
+
+def as_it_is(batch: Tensor, own: torch.Generator | None) -> Tensor:
+    return batch
+
+
+def make_split(num: int = 23) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(num, 6, generator=generator), torch.randint(0, 3, (num,), generator=generator)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 23, 100])
+def test_uneven_batches_weigh_right(batch_size: int) -> None:
+    inputs, targets = make_split()
+    net = nn.Linear(6, 3)
+    batches = TensorBatches(inputs, targets, batch_size=batch_size, prepare=as_it_is)
+    loss = make_loss("cross_entropy", label_smoothing=0.0)
+    result = evaluate(net, batches, loss, device=CPU, num_classes=3)
+    outputs = net(inputs)
+    assert result.loss == pytest.approx(nn.functional.cross_entropy(outputs, targets).item(), rel=1e-6)
+    assert result.accuracy == (outputs.argmax(1) == targets).sum().item() / 23
+    assert result.confusion is not None
+    for true in range(3):
+        for predicted in range(3):
+            expected = ((targets == true) & (outputs.argmax(1) == predicted)).sum()
+            assert result.confusion[true, predicted] == expected
+
+
+def test_values_have_no_accuracy() -> None:
+    inputs = torch.arange(6.0).unsqueeze(1)
+    batches = TensorBatches(inputs, 2 * inputs, batch_size=4, prepare=as_it_is)
+    result = evaluate(nn.Identity(), batches, mse, device=CPU, num_classes=None)
+    assert (result.accuracy, result.confusion, result.count) == (None, None, 6)
+    assert result.loss == pytest.approx((inputs**2).mean().item())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_put_back_also_after_an_error(training: bool) -> None:
+    class Failing(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            assert not self.training
+            raise ValueError("no")
+
+    net = Failing().train(training)
+    batches = TensorBatches(*make_split(), batch_size=4, prepare=as_it_is)
+    with pytest.raises(ValueError, match="no"):
+        evaluate(net, batches, make_loss("cross_entropy", label_smoothing=0.0), device=CPU, num_classes=3)
+    assert net.training is training
+
+
+def test_evaluation_draws_nothing_from_the_global_generator() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
+    batches = TensorBatches(*make_split(), batch_size=4, prepare=as_it_is)
+    before = torch.get_rng_state()
+    evaluate(net, batches, make_loss("cross_entropy", label_smoothing=0.0), device=CPU, num_classes=3)
+    assert torch.equal(torch.get_rng_state(), before)
