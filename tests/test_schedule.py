@@ -53,13 +53,18 @@ BY_STEP: list[tuple[str, dict[str, Any], Maker]] = [
         "one_cycle",
         {"max_lr": 0.4, **ONE_CYCLE, "anneal_strategy": "linear", "pct_start": 0.5},
         lambda o: lr_scheduler.OneCycleLR(
-            o, 0.4, TOTAL, **{**ONE_CYCLE, "anneal_strategy": "linear", "pct_start": 0.5}  # type: ignore[arg-type]
+            o,
+            0.4,
+            TOTAL,
+            **{**ONE_CYCLE, "anneal_strategy": "linear", "pct_start": 0.5},  # type: ignore[arg-type]
         ),
     ),
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "make"), BY_EPOCH, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "options", "make"), BY_EPOCH, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_epoch_schedules_equal_torch(name: str, options: dict[str, Any], make: Maker) -> None:
     optimizer = make_sgd()
     theirs, schedule = make(optimizer), ours(name, **options)
@@ -71,7 +76,9 @@ def test_epoch_schedules_equal_torch(name: str, options: dict[str, Any], make: M
             theirs.step()
 
 
-@pytest.mark.parametrize(("name", "options", "make"), BY_STEP, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "options", "make"), BY_STEP, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_step_schedules_equal_torch(name: str, options: dict[str, Any], make: Maker) -> None:
     optimizer, mine = make_sgd(momentum=0.9), make_sgd(momentum=0.9)
     theirs, schedule = make(optimizer), ours(name, mine, **options)
@@ -93,7 +100,13 @@ def test_step_schedules_equal_torch(name: str, options: dict[str, Any], make: Ma
     cooldown=st.integers(0, 2),
 )
 def test_plateau_equals_torch(values: list[float], maximize: bool, patience: int, cooldown: int) -> None:
-    options: dict[str, Any] = {"factor": 0.5, "patience": patience, "threshold": 1e-4, "cooldown": cooldown, "min_lr": 0.01}
+    options: dict[str, Any] = {
+        "factor": 0.5,
+        "patience": patience,
+        "threshold": 1e-4,
+        "cooldown": cooldown,
+        "min_lr": 0.01,
+    }
     optimizer = make_sgd()
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, "max" if maximize else "min", **options)
     schedule = ours("plateau", **options, maximize=maximize)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.config import SCHEMAS, FitConfig
+from trainer.config import SCHEMAS, SECTIONS, FitConfig
 from trainer.errors import UsageError, suggestion
 
 # Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun` reads a pickle.
-_SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
-_WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
+SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
+WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
 _SHOWING = ("-c", "--cfg", "-i", "--info", "--hydra-help")
+_SHOWN = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+_LONG = {"-c": "--cfg", "-p": "--package", "-cd": "--config-dir", "-i": "--info"}
 
 
 def configs_folder() -> Path:
@@ -34,27 +41,24 @@ class Arguments:
         """Read `words`; raises UsageError for an unknown flag or a word that is no override."""
         flags: dict[str, str | None] = {}
         values: dict[str, str] = {}
-        given: list[str] = []
+        flag_words: list[str] = []
+        overrides: list[str] = []
         rest = iter(words)
         for word in rest:
             if word == "--json" and verb == "eval":
-                given.append("eval.json=true")
+                overrides.append("eval.json=true")
             elif word.startswith("-") and len(word) > 1:
-                flag, has_value, value = word.partition("=")
-                _check_flag(flag)
-                given.append(word)
-                if flag in _WITH_VALUE and not has_value:
-                    value = next(rest, "")
-                    given.append(value)
-                    if not value:
-                        raise UsageError(f"{flag} needs a value.", hint=_flag_hint(flag))
+                flag, value = _read_flag(word, rest, verb)
                 flags[flag] = value
+                flag_words += [flag] if value is None else [flag, value]
             else:
-                key, equals, value = word.lstrip("+").partition("=")
-                if not equals and not key.startswith("~"):
-                    raise _not_an_override(word, verb)
-                values[key.lstrip("~")] = _plain(value)
-                given.append(word)
+                key, value = _read_override(word, verb)
+                if key in values:
+                    raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
+                values[key] = value
+                overrides.append(word)
+        # The flags first: Hydra does not take overrides on both sides of a flag.
+        given = [*flag_words, *overrides]
         return cls(verb=verb, given=given, flags=flags, values=values)
 
     @property
@@ -84,16 +88,59 @@ class Arguments:
         return [f"{group}={getattr(saved, group).name}" for group in SCHEMAS if group not in self.values]
 
 
-def _check_flag(flag: str) -> None:
-    known = (*_SWITCHES, *_WITH_VALUE)
-    if flag not in known:
-        listed = [name for name in known if name.startswith("--")]
-        raise UsageError(f"There is no flag {flag}.", hint=suggestion(flag, listed, label="Flags"))
+def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | None]:
+    """A flag and its value, which may be the next word; raises UsageError."""
+    flag, has_value, value = word.partition("=")
+    if flag in SWITCHES:
+        if has_value:
+            raise UsageError(f"{flag} takes no value.", hint=f"Write {flag} alone.")
+        return flag, None
+    if flag not in WITH_VALUE:
+        raise _unknown_flag(flag, verb)
+    name = _LONG.get(flag, flag)
+    value = value if has_value else next(rest, "")
+    if not value or value.startswith("-"):
+        raise UsageError(f"{flag} needs a value.", hint=_flag_hint(name))
+    if value not in _SHOWN.get(name, (value,)):
+        raise UsageError(
+            f"{flag} {value}: there is nothing of that name to show.", hint=suggestion(value, _SHOWN[name])
+        )
+    return flag, value
+
+
+def _unknown_flag(flag: str, verb: str) -> UsageError:
+    name = flag.lstrip("-").replace("-", "_")
+    if name in SCHEMAS or name in SECTIONS:
+        return UsageError(f"There is no flag {flag}.", hint=f"Groups are written without dashes: {name}=…")
+    schemas = [*SECTIONS.items(), *((group, kind) for group, kinds in SCHEMAS.items() for kind in kinds.values())]
+    for group, schema in schemas:
+        if name in {known.name for known in dataclasses.fields(schema)} - {"name"}:
+            return UsageError(f"There is no flag {flag}.", hint=f"Keys are written without dashes: {group}.{name}=…")
+    listed = [known for known in (*SWITCHES, *WITH_VALUE) if known.startswith("--")]
+    return UsageError(
+        f"There is no flag {flag}.",
+        hint=suggestion(flag, [*listed, "--json"] if verb == "eval" else listed, label="Flags"),
+    )
 
 
 def _flag_hint(flag: str) -> str:
-    hints = {"--cfg": "Write --cfg job, --cfg hydra or --cfg all.", "--config-dir": "Write --config-dir DIR."}
-    return hints.get(flag, "See trainer fit --help.")
+    if flag in _SHOWN:
+        return f"Write one of: {', '.join(f'{flag} {shown}' for shown in _SHOWN[flag])}."
+    return "Write --config-dir DIR." if flag == "--config-dir" else "See trainer fit --help."
+
+
+def _read_override(word: str, verb: str) -> tuple[str, str]:
+    """The key of an override and its value as text; raises UsageError."""
+    key, equals, value = word.lstrip("+").partition("=")
+    key, value = key.lstrip("~"), _plain(value)
+    if not key or (not equals and not word.startswith("~")):
+        raise _not_an_override(word, verb)
+    group, _, rest = key.partition(".")
+    if rest == "name" and group in SCHEMAS:
+        raise UsageError(
+            f"{key} cannot be set: it follows the choice.", hint=f"Choose another {group} with {group}={value}"
+        )
+    return key, value
 
 
 def _not_an_override(word: str, verb: str) -> UsageError:

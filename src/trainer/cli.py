@@ -117,7 +117,11 @@ def _run_sweep(arguments: Arguments) -> int:
     from trainer.commands.sweep import Sweep
 
     sweep = Sweep(command=["trainer", "fit", *arguments.given])
-    _compose(arguments.verb, arguments.given, task=sweep.run_job, sweep=sweep)
+    try:
+        _compose(arguments.verb, arguments.given, task=sweep.run_job, sweep=sweep)
+    except UsageError:
+        sweep.discard()
+        raise
     return sweep.report()
 
 

@@ -19,6 +19,8 @@ _TENSOR, _TUPLE, _ITEMS, _FLOAT = "$tensor", "$tuple", "$items", "$float"
 def flatten(value: Any, *, path: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON-ready plain values; its tensors go to `tensors` under names made from `path`."""
     if isinstance(value, Tensor):
+        while path in tensors:  # keys 1 and "1" lead to the same path
+            path += "'"
         tensors[path] = value
         return {_TENSOR: path}
     if isinstance(value, (OrderedDict, dict)):

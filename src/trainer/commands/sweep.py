@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Sweep:
             else:
                 self._folder = rundir.create(root, name or "sweep")
         return self._folder
+
+    def discard(self) -> None:
+        """Take the folder away again when the command was refused before any job ran."""
+        if self._folder is not None and not self._jobs:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def run_job(self, composed: DictConfig) -> float | None:
         """Run one job; returns the monitored metric, None when it failed. Signals end the whole sweep."""

@@ -1,0 +1,142 @@
+"""`resume=`: a run that was cut goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import SMALL, Fit, Run, Trainer
+
+from trainer.engine.fit import Limits
+from trainer.engine.progress import Progress
+
+
+def timeless(run: Run) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if "second" not in key} for row in run.rows]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let SIGTERM arrive while step `steps` is being made."""
+    reached = Limits.are_reached
+    is_sent = False
+
+    def with_signal(self: Limits, progress: Progress) -> bool:
+        nonlocal is_sent
+        if progress.step == steps - 1 and not is_sent:
+            is_sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return reached(self, progress)
+
+    monkeypatch.setattr(Limits, "are_reached", with_signal)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model.dropout=0.3", "optimizer=adamw", "scheduler=one_cycle"),
+        ("trainer.accumulate=2", "scheduler=plateau", "scheduler.patience=0"),
+        ("trainer.ema=0.9", "optimizer=rmsprop", "scheduler=step", "scheduler.step_size=1"),
+        ("trainer.patience=3", "scheduler=cosine", "scheduler.warmup_steps=8"),
+    ],
+    ids=lambda value: ",".join(value) or "defaults",
+)
+@pytest.mark.parametrize("step", [3, 9, 11])
+def test_a_stopped_run_goes_on_bit_for_bit(
+    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], step: int
+) -> None:
+    base = (*SMALL, "trainer.epochs=4", *overrides)
+    whole = fit(base=base)
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patched:
+        stop_after(patched, step)
+        outcome = trainer("fit", *base, f"run.dir={folder}")
+    assert outcome.code == 143
+    assert f"Stopped at step {step}. Saved." in outcome.err
+    assert f"trainer fit resume={folder}" in outcome.err
+    cut = Run(folder)
+    assert cut.record["status"] == "interrupted"
+    resumed = trainer("fit", f"resume={folder}")
+    assert resumed.code == 0, resumed.err
+    assert f"Resumed at step {step} of" in resumed.out
+    assert cut.digest() == whole.digest()
+    assert cut.digest("best") == whole.digest("best")
+    assert timeless(cut) == timeless(whole)
+    assert cut.record["status"] == "done"
+
+
+def test_a_finished_run_trains_longer(fit: Fit, trainer: Trainer) -> None:
+    run = fit("scheduler=constant")
+    longer = fit("scheduler=constant", "trainer.epochs=4")
+    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=4")
+    assert outcome.code == 0, outcome.err
+    assert run.digest() == longer.digest()
+
+
+def test_a_finished_run_is_not_trained_again_by_accident(fit: Fit, trainer: Trainer) -> None:
+    run = fit()
+    before = run.digest()
+    outcome = trainer("fit", f"resume={run.folder}")
+    assert outcome.code == 2
+    assert "is complete" in outcome.err and "trainer.epochs=" in outcome.err
+    assert run.digest() == before and run.record["status"] == "done"
+
+
+def test_last_means_the_newest_run(trainer: Trainer, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert trainer("fit", *SMALL, f"run.name={name}").code == 0
+    outcome = trainer("fit", "resume=last", "trainer.epochs=3")
+    assert outcome.code == 0, outcome.err
+    assert "-b" in outcome.out
+    assert len(list((tmp_path / "runs").glob("*/*"))) == 2
+
+
+def test_a_branch_goes_to_a_new_folder(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+    run = fit()
+    before = run.digest()
+    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=3", f"run.dir={tmp_path / 'branch'}")
+    assert outcome.code == 0, outcome.err
+    assert run.digest() == before and Run(tmp_path / "branch").digest() != before
+
+
+def test_another_model_is_refused_by_naming_the_tensors(fit: Fit, trainer: Trainer) -> None:
+    run = fit()
+    outcome = trainer("fit", f"resume={run.folder}", "model.hidden=[8]", "trainer.epochs=3")
+    assert outcome.code == 3
+    assert "fc1.weight: checkpoint 16x10, model 8x10" in outcome.err
+    assert run.record["status"] == "done"
+
+
+def test_weights_alone_cannot_be_resumed(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes((fit().folder / "checkpoints/last/model.safetensors").read_bytes())
+    outcome = trainer("fit", f"resume={file}")
+    assert outcome.code == 3 and "weights only" in outcome.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "trainer", "fit", *SMALL, "trainer.epochs=100000", f"run.dir={folder}"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "Stopped at step" in err and "Traceback" not in err
+    assert Run(folder).record["status"] == "interrupted"
+    # The command it printed is one that works.
+    printed = next(line for line in err.splitlines() if "trainer fit resume=" in line).partition("Continue with: ")[2]
+    again = [sys.executable, "-m", *printed.split(), f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}"]
+    resumed = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resumed at step" in resumed.stdout
+    assert "epoch" in out

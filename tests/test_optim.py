@@ -1,0 +1,80 @@
+"""Every optimizer: made from the shipped YAML, trains, and goes on exactly from its saved state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer.checkpoint.tree import flatten, to_saved, unflatten
+from trainer.commands.build import options
+from trainer.config import SCHEMAS
+from trainer.optim import OPTIMIZERS, OptimizerState, make_optimizer
+
+
+def make_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def train(net: nn.Module, optimizer: torch.optim.Optimizer, *, steps: range) -> list[float]:
+    losses = []
+    for seed in steps:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(16, 5, generator=generator)
+
+        def closure(inputs: Tensor = inputs) -> Tensor:
+            optimizer.zero_grad()
+            loss = (net(inputs) - inputs.sum(1, keepdim=True)).square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        losses.append(float(optimizer.step(closure)))  # type: ignore[arg-type]
+    return losses
+
+
+def shipped(compose: Any, name: str) -> dict[str, Any]:
+    return options(compose(f"optimizer={name}").optimizer)
+
+
+def test_every_optimizer_of_the_config_exists() -> None:
+    assert set(OPTIMIZERS) == set(SCHEMAS["optimizer"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_it_trains_with_the_shipped_values(name: str, compose: Any) -> None:
+    net = make_net()
+    losses = train(net, make_optimizer(net, **shipped(compose, name)), steps=range(150))
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_it_goes_on_exactly_from_saved_state(name: str, compose: Any) -> None:
+    net = make_net()
+    optimizer = make_optimizer(net, **shipped(compose, name))
+    train(net, optimizer, steps=range(5))
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(flatten(OptimizerState(optimizer).state_dict(), path="optimizer", tensors=tensors))
+    saved = {key: to_saved(tensor) for key, tensor in tensors.items()}
+
+    twin = make_net()
+    twin.load_state_dict(net.state_dict())
+    other = make_optimizer(twin, **shipped(compose, name))
+    OptimizerState(other).load_state_dict(unflatten(json.loads(text), tensors=saved))
+    train(net, optimizer, steps=range(5, 10))
+    train(twin, other, steps=range(5, 10))
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_biases_and_norms_can_be_spared_from_decay() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    optimizer = make_optimizer(net, name="sgd", decay_all=False, lr=0.1, weight_decay=0.5)
+    decayed, spared = optimizer.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
+    assert [parameter.ndim for parameter in decayed["params"]] == [2]
+    assert [parameter.ndim for parameter in spared["params"]] == [1, 1, 1]
+    assert len(make_optimizer(net, name="sgd", lr=0.1, weight_decay=0.5).param_groups) == 1

@@ -1,0 +1,53 @@
+"""metrics.jsonl: strict JSON, flushed at once, cut back to where a resume goes on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from trainer.tracking.metrics_file import MetricsFile, read_rows
+from trainer.tracking.records import EvalRecord
+
+
+def record(step: int, loss: float = 1.0) -> EvalRecord:
+    return EvalRecord(split="val", epoch=1, step=step, samples=10, seconds=0.5, loss=loss, accuracy=None, count=5)
+
+
+def test_a_row_is_there_at_once(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path)
+    metrics.evaluation(record(3))
+    assert read_rows(tmp_path) == [
+        {
+            "split": "val",
+            "epoch": 1,
+            "step": 3,
+            "samples": 10,
+            "seconds": 0.5,
+            "loss": 1.0,
+            "accuracy": None,
+            "count": 5,
+        }
+    ]
+    metrics.close()
+
+
+def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path)
+    metrics.evaluation(record(1, math.nan))
+    metrics.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=lambda name: 1 / 0)["loss"] is None
+
+
+def test_a_resume_keeps_the_rows_up_to_its_step(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path)
+    for step in (1, 2, 3):
+        metrics.evaluation(record(step))
+    metrics.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"split": "val", "st')  # the write that a kill cut off
+    resumed = MetricsFile(tmp_path, resumed_step=2)
+    resumed.evaluation(record(3, 5.0))
+    resumed.close()
+    assert [(row["step"], row["loss"]) for row in read_rows(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 5.0)]
