@@ -29,8 +29,8 @@ def train(net: nn.Module, optimizer: torch.optim.Optimizer, *, steps: range) -> 
         def closure(inputs: Tensor = inputs) -> Tensor:
             optimizer.zero_grad()
             loss = (net(inputs) - inputs.sum(1, keepdim=True)).square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            return loss
+            loss.backward()
+            return torch.as_tensor(loss)
 
         losses.append(float(optimizer.step(closure)))  # type: ignore[arg-type]
     return losses

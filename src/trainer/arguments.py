@@ -53,7 +53,7 @@ class Arguments:
                 flag_words += [flag] if value is None else [flag, value]
             else:
                 key, value = _read_override(word, verb)
-                if key in values:
+                if key in values and (key in SCHEMAS or key == "experiment"):
                     raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
                 values[key] = value
                 overrides.append(word)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer import __version__
-from trainer.arguments import Arguments
-from trainer.errors import CustomCodeError, TrainerError, UsageError, printable, suggestion
+from trainer.arguments import SWITCHES, WITH_VALUE, Arguments
+from trainer.errors import ConfigError, CustomCodeError, TrainerError, UsageError, printable, suggestion
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from trainer.commands.sweep import Sweep
 
 VERBS = ("fit", "eval")
+FLAGS = ("--help", "--version", "--shell-completion")
+# Tables whose keys are a person's own.
+_FREE_TABLES = ("model.kwargs", "data.kwargs", "data.test_kwargs")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -62,12 +65,10 @@ def _run(argv: list[str]) -> int:
     if verb in ("--shell-completion", "-sc"):
         from trainer import completion
 
-        completion.run(argv, compose=_compose)
+        completion.run(argv)
         return 0
     if verb not in VERBS:
-        if verb.startswith("-") or "=" in verb:
-            raise UsageError(f"The command is missing before {verb}.", hint=f"Write: trainer fit {verb}")
-        raise UsageError(f"There is no command {verb}.", hint=suggestion(verb, VERBS, label="Commands"))
+        raise _no_command(verb)
     arguments = Arguments.parse(verb, rest)
     if arguments.asks_for_help:
         from trainer import helppage
@@ -75,6 +76,16 @@ def _run(argv: list[str]) -> int:
         sys.stdout.write(helppage.verb(verb, config_dir=arguments.config_dir))
         return 0
     return _run_eval(arguments) if verb == "eval" else _run_fit(arguments)
+
+
+def _no_command(word: str) -> UsageError:
+    """What is wrong with a first word that is no command."""
+    flag = word.partition("=")[0]
+    if word.startswith("-") and flag not in (*SWITCHES, *WITH_VALUE):
+        return UsageError(f"There is no flag {flag}.", hint=suggestion(flag, FLAGS, label="Flags without a command"))
+    if word.startswith("-") or "=" in word:
+        return UsageError(f"The command is missing before {word}.", hint=f"Write: trainer fit {word}")
+    return UsageError(f"There is no command {word}.", hint=suggestion(word, VERBS, label="Commands"))
 
 
 def _run_fit(arguments: Arguments) -> int:
@@ -85,7 +96,12 @@ def _run_fit(arguments: Arguments) -> int:
         return 0
     from trainer.config import load_fit
 
-    config = load_fit(composed)
+    try:
+        config = load_fit(composed)
+    except ConfigError as error:
+        if "experiment" in arguments.values:
+            error.where = f"The config comes from experiment={arguments.values['experiment']} and the command line."
+        raise
     from trainer.commands import fit
     from trainer.tracking.console import Terminal
 
@@ -129,13 +145,15 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
     """What Hydra composes, over the config of the checkpoint that `key` names, if any; None when it only shows."""
     composed: list[DictConfig] = []
     reference = arguments.values.get(key)
+    if reference == "" and not arguments.only_shows:
+        raise UsageError(f"{key}= is empty.", hint=f"Name a run or a checkpoint: trainer {arguments.verb} {key}=last")
     if not reference or reference == "null" or arguments.only_shows:
         _compose(arguments.verb, arguments.given, task=composed.append)
         return composed[0] if composed else None
     from trainer.saved import over_saved, saved_config
 
     saved = saved_config(reference, arguments, prefer="last" if key == "resume" else "best")
-    _compose(arguments.verb, [*arguments.choices_of(saved), *arguments.given], task=composed.append)
+    _compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)], task=composed.append)
     return over_saved(composed[0], saved, arguments)
 
 
@@ -155,13 +173,22 @@ def _compose(verb: str, argv: list[str], *, task: Callable[[Any], Any], sweep: S
     def task_function(config: Any) -> Any:
         return task(config)
 
-    with _as_argv(["trainer", *argv]):
+    with _as_argv(["trainer", *map(_as_addition, argv)]):
         try:
             hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb)(task_function)()
         except TrainerError:
             raise
+        except SystemExit as ended:
+            # Hydra has said why it cannot show what it was asked for; our code for a wrong command is 2.
+            raise SystemExit(2 if ended.code == 1 else ended.code) from None
         except Exception as error:
             raise explain(error, verb=verb, argv=argv) from error
+
+
+def _as_addition(word: str) -> str:
+    """`word`, with `++` where its keys are a person's own: Hydra refuses keys that the YAML does not have."""
+    key = word.partition("=")[0]
+    return f"++{word}" if ".".join(key.split(".")[:2]) in _FREE_TABLES else word
 
 
 @contextlib.contextmanager

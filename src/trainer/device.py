@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import random
 
 import torch
@@ -45,15 +47,22 @@ def seed_everything(seed: int) -> None:
 
 def set_determinism(deterministic: bool) -> None:
     """Refuse operations that may give other bits from run to run, or allow them again."""
+    if deterministic:
+        # cuBLAS reads it when CUDA starts; without it torch refuses matrix products.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def set_threads(threads: int | None) -> int:
-    """Use `threads` CPU threads; None keeps torch's choice. Returns how many are in use."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+@functools.cache
+def _default_threads() -> int:
     return torch.get_num_threads()
+
+
+def set_threads(threads: int | None) -> None:
+    """Use `threads` CPU threads; None means torch's own choice, also after another job of a sweep chose otherwise."""
+    default = _default_threads()
+    torch.set_num_threads(default if threads is None else threads)
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

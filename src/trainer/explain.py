@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import yaml
 
 from trainer.arguments import configs_folder
 from trainer.config import SCHEMAS, SECTIONS
 from trainer.config.run import EvalOptions
-from trainer.errors import ConfigError, UsageError, suggestion
+from trainer.errors import ConfigError, TrainerError, UsageError, suggestion
 
-_TOP_LEVEL = ("seed", "resume", "experiment", "ckpt")
+_TOP_LEVEL = ("seed", "resume", "experiment")
 
 
 def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
     """`error` as an error of ours; the original where it is not about the command line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # One of ours may come from inside a resolver, wrapped in OmegaConf's own.
+        if isinstance(cause, TrainerError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
     text = str(error)
     if type(error).__name__ == "MissingConfigException":
         return _missing_choice(error, text)
@@ -25,12 +33,17 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
         return UsageError(
             f"{match[1]} has several values.", hint="Sweep over them with -m, or quote them: 'key=\"a,b\"'."
         )
-    if match := re.search(r"Multiple values for ([\w./]+)", text):
-        return UsageError(f"{match[1]} is given more than once.", hint="Give it once; to sweep write -m key=a,b.")
-    if match := re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", text):
-        return _unknown_key(match[1], argv)
+    if match := re.search(r"You must specify '([\w/]+)'", text):
+        return ConfigError(f"{match[1]} is not chosen.", hint=suggestion("", SCHEMAS.get(match[1], ())))
+    if match := re.search(r"Multiple values for ([\w/]+)", text):
+        group = match[1]
+        in_yaml = f"In your YAML write `override /{group}: …` in the defaults list."
+        is_added = any(word.startswith(f"+{group}=") for word in argv)
+        return UsageError(f"{group} has a choice already.", hint=f"Leave out the +: {group}=…" if is_added else in_yaml)
     if match := re.search(r"An item is already at '([^']+)'", text):
         return UsageError(f"{match[1]} exists already.", hint=f"Leave out the +: {match[1]}=…")
+    if match := re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", text):
+        return _unknown_key(match[1], verb, argv)
     if type(error).__name__ == "OverrideParseException":
         wrong = getattr(error, "override", "")
         return UsageError(
@@ -40,6 +53,8 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else None
         return ConfigError(f"A YAML file cannot be read: {getattr(error, 'problem', text)}.", where=where)
+    if isinstance(error, UnicodeDecodeError):
+        return ConfigError("A YAML file cannot be read: it is not UTF-8 text.", where=_not_utf8(argv))
     if match := re.search(r"Additional config directory '([^']+)' not found", text):
         return UsageError(f"--config-dir {match[1]} is not a folder.")
     if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
@@ -59,9 +74,12 @@ def _missing_choice(error: Exception, text: str) -> UsageError:
     return ConfigError(f"{group}={choice}: there is no such {group}.", hint=suggestion(choice, options))
 
 
-def _unknown_key(key: str, argv: Sequence[str]) -> UsageError:
+def _unknown_key(key: str, verb: str, argv: Sequence[str]) -> UsageError:
     head, _, rest = key.partition(".")
-    known_heads = (*SCHEMAS, *SECTIONS, "eval", *_TOP_LEVEL)
+    of_eval = ("eval", "ckpt")
+    known_heads = (*SCHEMAS, *SECTIONS, *_TOP_LEVEL, *(of_eval if verb == "eval" else ()))
+    if head in of_eval and verb != "eval":
+        return UsageError(f"{key} belongs to trainer eval.", hint="To go on with a run: trainer fit resume=runs/<run>")
     if head not in known_heads:
         return ConfigError(f"{key}: there is no key {head}.", hint=suggestion(head, known_heads, label="Keys"))
     if not rest:
@@ -83,9 +101,22 @@ def _fields(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     else:
         schema, label = (EvalOptions if group == "eval" else SECTIONS.get(group)), group
     names = [field.name for field in dataclasses.fields(schema)] if schema else []
-    return label, [name for name in names if name != "name"]
+    return label, [name for name in names if name != "name" or group not in SCHEMAS]
 
 
 def _default(group: str) -> str:
     content = yaml.safe_load((configs_folder() / "fit.yaml").read_text(encoding="utf-8"))
     return next((str(entry[group]) for entry in content["defaults"] if isinstance(entry, dict) and group in entry), "")
+
+
+def _not_utf8(argv: Sequence[str]) -> str | None:
+    """The file in the person's own folder of YAML that is not text, if it is there."""
+    folders = [after for word, after in itertools.pairwise(argv) if word in ("-cd", "--config-dir")]
+    for path in sorted(path for folder in folders for path in Path(folder).rglob("*.yaml")):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(path)
+        except OSError:
+            continue
+    return None

@@ -70,7 +70,7 @@ Examples
   trainer eval ckpt=last data=mnist --json
 """
 
-_GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
+GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
 _FIT_KEYS = (
     ("data", "root"),
     ("data", "batch_size"),
@@ -112,14 +112,37 @@ def verb(name: str, *, config_dir: str | None = None) -> str:
     return _FIT.format(groups=_group_lines(folders), keys=_key_lines(_FIT_KEYS))
 
 
+def choices(group: str, folders: list[Path]) -> dict[str, Path]:
+    """The choices of a group in these folders of YAML, the default first, each with its file."""
+    found = {path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}
+    default = default_choice(group)
+    return {name: found[name] for name in sorted(found, key=lambda name: (name != default, name))}
+
+
+def default_choice(group: str) -> str:
+    """What fit.yaml chooses for a group; empty where it leaves the group out."""
+    for line in (configs_folder() / "fit.yaml").read_text(encoding="utf-8").splitlines():
+        name, _, choice = line.strip().removeprefix("- ").partition(": ")
+        if name == group and line.strip().startswith("- "):
+            return choice.strip()
+    return ""
+
+
+def comments(path: Path) -> dict[str, tuple[str, str]]:
+    """The value and the comment beside every key of a YAML file; its first line of comment is under the empty name."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    title = next((line for line in lines if not line.startswith("# @package")), "")
+    found = {"": ("", title.removeprefix("#").strip() if title.startswith("#") else "")}
+    for line in lines:
+        key, colon, rest = line.strip().partition(":")
+        if colon and key.isidentifier():
+            value, _, comment = rest.partition(" #")
+            found.setdefault(key, (value.strip(), comment.strip()))
+    return found
+
+
 def _group_lines(folders: list[Path]) -> str:
-    lines = []
-    for group in _GROUPS:
-        choices = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
-        default = _default_choice(group)
-        ordered = [default, *(choice for choice in choices if choice != default)] if default in choices else choices
-        lines += _wrapped(f"  {group:<11}", ordered)
-    return "\n".join(lines)
+    return "\n".join(line for group in GROUPS for line in _wrapped(f"  {group:<11}", list(choices(group, folders))))
 
 
 def _wrapped(label: str, words: list[str], *, width: int = 100) -> list[str]:
@@ -135,27 +158,9 @@ def _wrapped(label: str, words: list[str], *, width: int = 100) -> list[str]:
 def _key_lines(keys: tuple[tuple[str, str], ...]) -> str:
     lines = []
     for group, key in keys:
-        value, comment = _documented(group, key)
+        default = default_choice(group)
+        file = "eval/default.yaml" if group == "eval" else f"{group}/{default}.yaml" if default else "fit.yaml"
+        value, comment = comments(configs_folder() / file)[key]
         name = f"{group}.{key}" if group else key
         lines.append(f"  {name:<24} {comment} [{value}]")
     return "\n".join(lines)
-
-
-def _default_choice(group: str) -> str:
-    for line in (configs_folder() / "fit.yaml").read_text(encoding="utf-8").splitlines():
-        name, _, choice = line.strip().removeprefix("- ").partition(": ")
-        if name == group and line.strip().startswith("- "):
-            return choice.strip()
-    return ""
-
-
-def _documented(group: str, key: str) -> tuple[str, str]:
-    """The shipped value of a key and the comment beside it."""
-    file = f"{group}/{_default_choice(group)}.yaml" if _default_choice(group) else "fit.yaml"
-    path = configs_folder() / ("eval/default.yaml" if group == "eval" else file)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        stripped = line.strip()
-        if stripped.startswith(f"{key}:"):
-            value, _, comment = stripped.removeprefix(f"{key}:").partition(" #")
-            return value.strip(), comment.strip()
-    raise KeyError(f"{group}.{key} is not in {path}")

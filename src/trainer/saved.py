@@ -10,7 +10,7 @@ from trainer import rundir
 from trainer.arguments import Arguments
 from trainer.checkpoint.header import read_description
 from trainer.config import FitConfig, overlay
-from trainer.errors import CheckpointError, UsageError
+from trainer.errors import CheckpointError, UsageError, suggestion
 
 # What `trainer eval` lets a person change; the rest belongs to the trained model.
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
@@ -25,7 +25,7 @@ def saved_config(reference: str, arguments: Arguments, *, prefer: str) -> FitCon
     saved = read_description(found / rundir.MODEL_FILE if found.is_dir() else found).config
     for group in ("model", "data"):
         section = getattr(saved, group)
-        if section.name == "custom" and group not in arguments.values:
+        if section.name == "custom" and not {group, "experiment"} & set(arguments.values):
             raise CheckpointError(
                 f"{found} needs your own class {section.target}; trainer never imports what a checkpoint names.",
                 hint=f"Name it yourself: {group}=custom {group}.target={section.target}",
@@ -48,7 +48,10 @@ def over_saved(composed: DictConfig, saved: FitConfig, arguments: Arguments) -> 
 def _check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
     allowed = (*_EVAL_MAY_SET, "model") if saved.model.name == "custom" else _EVAL_MAY_SET
     for key in arguments.values:
-        if key.split(".")[0] not in allowed:
+        head = key.split(".")[0]
+        if not hasattr(saved, head) and head not in (*allowed, "experiment"):
+            raise UsageError(f"{key}: there is no key {head}.", hint=suggestion(head, allowed, label="Keys of eval"))
+        if head not in allowed or key == "data.val_size":
             raise UsageError(
                 f"{key} cannot be set here: it belongs to the checkpoint.",
                 hint="eval takes ckpt, and may set keys of data, eval, run and trainer.",

@@ -21,7 +21,7 @@ from trainer.config.checks import Cadence
 from trainer.engine.fit import fit
 from trainer.engine.journal import Journal
 from trainer.engine.progress import Due, Progress
-from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError, UsageError
+from trainer.errors import CustomCodeError, EnvironmentFault, Stopped, TrainerError, TrainingError, UsageError
 from trainer.runrecord import RunRecord
 from trainer.tracking import Tracker, Trackers
 from trainer.tracking.console import ConsoleTracker, Terminal
@@ -57,8 +57,11 @@ def run(
         record = RunRecord(folder, command=command, seed=config.seed, checksums=parts.data.checksums)
     except OSError as error:
         raise EnvironmentFault(f"Could not write to the run folder {folder}: {error.strerror or error}.") from error
-    with _ending(record, folder):
-        return _train_and_test(parts, folder, record=record, terminal=terminal, resumed=resumed)
+    next_commands = report.NextCommands(folder, config, given=command)
+    with _ending(record, folder, config):
+        return _train_and_test(
+            parts, folder, record=record, terminal=terminal, resumed=resumed, next_commands=next_commands
+        )
 
 
 def _load_weights(resumed: Path, parts: Parts) -> None:
@@ -68,7 +71,7 @@ def _load_weights(resumed: Path, parts: Parts) -> None:
     if parts.limits.are_reached(done):
         raise UsageError(
             f"{resumed} is complete: epoch {done.epoch} of {parts.limits.epochs}, step {done.step}.",
-            hint=f"To train longer: {report.resume_command(resumed.parent.parent, epochs=parts.limits.epochs + 5)}",
+            hint=f"To train longer, add {report.longer(parts.limits, done)}",
         )
     load_into(parts.evaluated, load_weights(resumed, description.aliases), source=resumed)
 
@@ -85,7 +88,7 @@ def _run_folder(config: FitConfig, resumed: Path | None, *, sweep: Path | None, 
 
 
 @contextlib.contextmanager
-def _ending(record: RunRecord, folder: Path) -> Iterator[None]:
+def _ending(record: RunRecord, folder: Path, config: FitConfig) -> Iterator[None]:
     """Whatever ends the run early is written to its run.json."""
     try:
         yield
@@ -101,12 +104,22 @@ def _ending(record: RunRecord, folder: Path) -> Iterator[None]:
         record.end("failed", metrics={}, error=error.what)
         raise
     except Exception as error:
-        record.end("failed", metrics={}, error=f"{type(error).__name__}: {error}")
+        what = f"{type(error).__name__}: {error}"
+        record.end("failed", metrics={}, error=what)
+        own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
+        if own:
+            raise CustomCodeError(f"With {' and '.join(own)} of yours, training raised {what}") from error
         raise
 
 
 def _train_and_test(
-    parts: Parts, folder: Path, *, record: RunRecord, terminal: Terminal, resumed: Path | None
+    parts: Parts,
+    folder: Path,
+    *,
+    record: RunRecord,
+    terminal: Terminal,
+    resumed: Path | None,
+    next_commands: report.NextCommands,
 ) -> FitResult:
     """Train in `folder`, then test the best checkpoint and report."""
     config, monitor = parts.config, parts.monitor
@@ -127,12 +140,12 @@ def _train_and_test(
             raise Stopped(
                 f"Stopped at step {parts.progress.step}. Saved.",
                 signal_number=stop.signal_number,
-                hint=f"Continue with: {report.resume_command(folder)}",
+                hint=f"Continue with: {next_commands.resume()}",
             )
         metrics = _test(parts, store, tracker)
         tracker.finish(metrics)
     record.end("done", metrics=metrics)
-    report.end(parts, folder, metrics=metrics, reason=reason, terminal=terminal)
+    report.end(parts, folder, metrics=metrics, reason=reason, next_commands=next_commands, terminal=terminal)
     return FitResult(folder, metrics, monitor.metric, monitor.best, monitor.maximize)
 
 

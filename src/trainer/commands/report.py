@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -13,9 +14,12 @@ from torch import nn
 
 from trainer import __version__
 from trainer.commands.parts import Parts
+from trainer.config import FitConfig
 from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
+from trainer.engine.fit import Limits
+from trainer.engine.progress import Progress
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
 from trainer.tracking.console import Terminal
@@ -48,7 +52,15 @@ def describe_data(data: Data) -> str:
     return f"{sizes}, {shape} -> {kind}"
 
 
-def end(parts: Parts, folder: Path, *, metrics: Mapping[str, float | None], reason: str, terminal: Terminal) -> None:
+def end(
+    parts: Parts,
+    folder: Path,
+    *,
+    metrics: Mapping[str, float | None],
+    reason: str,
+    next_commands: NextCommands,
+    terminal: Terminal,
+) -> None:
     """The closing block: the result, the run folder, and the exact commands to go on with."""
     monitor, config = parts.monitor, parts.config
     if reason == "patience":
@@ -61,12 +73,12 @@ def end(parts: Parts, folder: Path, *, metrics: Mapping[str, float | None], reas
     if learned := describe_line(parts.model):
         rows.append(("learned", learned))
     root = Path(config.run.root)
-    logdir = root if root in folder.parents else folder
+    logdir = root if root.resolve() in folder.resolve().parents else folder
     rows.append(("run", str(folder)))
-    rows.append(("evaluate", command("eval", f"ckpt={folder}")))
+    rows.append(("evaluate", next_commands.evaluate()))
     if config.logger.name == "tensorboard":
         rows.append(("tensorboard", f"tensorboard --logdir {shlex.quote(str(logdir))}"))
-    rows.append(("train on", resume_command(folder, epochs=config.trainer.epochs * 2 or 1)))
+    rows.append(("resume", next_commands.resume(longer(parts.limits, parts.progress))))
     terminal.facts("", rows)
 
 
@@ -90,22 +102,41 @@ def describe_line(model: nn.Module) -> str:
     return f"y = {values['fc.weight'].item():.4f} x{constant}".replace(" +", " + ").replace(" -", " - ")
 
 
-def command(verb: str, *arguments: str) -> str:
-    """A command to copy into the shell; a `=` inside an override's value is escaped as Hydra wants it."""
-    return shlex.join(["trainer", verb, *(_override(argument) for argument in arguments)])
+def longer(limits: Limits, done: Progress) -> str:
+    """The override that lets a complete run train on: twice as far, by the limit that ended it."""
+    if limits.max_steps is not None and done.step >= limits.max_steps:
+        return f"trainer.max_steps={2 * limits.max_steps or 100}"
+    return f"trainer.epochs={2 * limits.epochs or 1}"
 
 
-def resume_command(folder: Path, *, epochs: int | None = None) -> str:
-    """The command that goes on with the run in `folder`."""
-    more = [] if epochs is None else [f"trainer.epochs={epochs}"]
-    return command("fit", f"resume={folder}", *more)
+class NextCommands:
+    """The exact commands to go on with, ready to be copied into a shell.
+
+    Words that name the person's own classes, or where their YAML is, are repeated: a checkpoint never names code.
+    """
+
+    def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
+        own = [group for group in ("model", "data") if getattr(config, group).name == "custom"]
+        self._folder, self._words = folder, [word for word in given if word.split("=")[0].split(".")[0] in own]
+        for flag, value in itertools.pairwise(given):
+            if flag in ("-cd", "--config-dir") and own:
+                self._words += [flag, value]
+
+    def evaluate(self) -> str:
+        """The command that evaluates the best checkpoint."""
+        return shlex.join(["trainer", "eval", _override("ckpt", str(self._folder)), *self._words])
+
+    def resume(self, *more: str) -> str:
+        """The command that goes on with the run, with what must change when it was complete."""
+        return shlex.join(["trainer", "fit", _override("resume", str(self._folder)), *self._words, *more])
 
 
-def _override(argument: str) -> str:
-    key, _, value = argument.partition("=")
-    plain = all(char.isalnum() or char in f"_-./:{os.sep}" for char in value)
+def _override(key: str, value: str) -> str:
+    """`key=value`, the value quoted where Hydra's grammar needs it."""
+    if all(char.isalnum() or char in f"_-./:{os.sep}" for char in value):
+        return f"{key}={value}"
     escaped = value.replace("'", "\\'")
-    return argument if plain else f"{key}='{escaped}'"
+    return f"{key}='{escaped}'"
 
 
 def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:

@@ -65,7 +65,7 @@ class Sweep:
         self._terminal.line(f"Job {number}: {' '.join(overrides)}", style="bold")
         result, error = None, None
         try:
-            result = self._fit(composed, number)
+            result = self._fit(composed, number, overrides)
         except Stopped:
             raise
         except TrainerError as problem:
@@ -94,12 +94,14 @@ class Sweep:
             self._terminal.warn(f"Job {job.number} ({' '.join(job.overrides)}) failed: {job.error}")
         return 1 if failed else 0
 
-    def _fit(self, composed: DictConfig, number: int) -> FitResult:
+    def _fit(self, composed: DictConfig, number: int, overrides: tuple[str, ...]) -> FitResult:
         config = load_fit(composed)
         # Imported here: a config that is wrong is told before torch is loaded.
         from trainer.commands import fit
 
-        command = [*self._command, f"# job {number}"]
+        # The command of the job alone: what repeats it, without the sweep around it.
+        flags = [word for word in self._command if "=" not in word and word not in ("-m", "--multirun")]
+        command = [*flags, *overrides]
         return fit.run(config, command=command, terminal=self._terminal, sweep=self._folder, job=number)
 
 

@@ -41,19 +41,20 @@ _TOP_LEVEL: dict[str, type | tuple[type, ...]] = {"seed": int, "resume": (str, t
 
 def load_fit(composed: DictConfig) -> FitConfig:
     """What Hydra composed for `fit`, as checked dataclasses; raises ConfigError naming the key."""
-    config = _build(_without(composed, "experiment"))
+    config = _build(_resolved(_without(composed, "experiment")))
     check_fit(config)
     return config
 
 
 def load_eval(composed: DictConfig) -> EvalConfig:
     """What Hydra composed for `eval`, as checked dataclasses; raises ConfigError naming the key."""
-    options = _section("eval", composed.get("eval"), EvalOptions)
-    if not isinstance(composed.get("ckpt"), str):
+    whole = _resolved(_without(composed, "experiment"))
+    options = _section("eval", whole.get("eval"), EvalOptions)
+    if not isinstance(whole.get("ckpt"), str):
         raise ConfigError("ckpt is missing.", hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>.")
-    fit = _build(_without(composed, "experiment", "eval", "ckpt"))
+    fit = _build(_without(whole, "eval", "ckpt"))
     check_fit(fit)
-    return EvalConfig(fit=fit, ckpt=composed["ckpt"], eval=options)
+    return EvalConfig(fit=fit, ckpt=whole["ckpt"], eval=options)
 
 
 def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
@@ -84,9 +85,8 @@ def overlay(composed: DictConfig, saved: FitConfig, changed: list[str]) -> DictC
         return composed
     result = OmegaConf.create(to_plain(saved))
     for key in composed:
-        # Where results go and what to resume is this command's business; and only the command line may name code.
-        is_custom = isinstance(composed[key], DictConfig) and composed[key].get("name") == "custom"
-        if key in ("run", "resume") or key not in result or is_custom:
+        # Where results go and what to resume is this command's business.
+        if key in ("run", "resume") or key not in result or _is_other_code(composed[key], result[key]):
             result[key] = composed[key]
     for key in changed:
         value = OmegaConf.select(composed, key)
@@ -96,8 +96,23 @@ def overlay(composed: DictConfig, saved: FitConfig, changed: list[str]) -> DictC
     return result
 
 
+def _is_other_code(composed: Any, saved: Any) -> bool:
+    """Whether a group names a person's own class, other than the saved one: only the command line may name code."""
+    if not isinstance(composed, DictConfig) or composed.get("name") != "custom":
+        return False
+    return OmegaConf.is_missing(composed, "target") or composed["target"] != saved.get("target")
+
+
 def _without(composed: DictConfig, *keys: str) -> DictConfig:
     return OmegaConf.create({key: composed._get_node(key) for key in composed if key not in keys})
+
+
+def _resolved(composed: DictConfig) -> DictConfig:
+    """`composed` with every ${…} replaced by its value; raises ConfigError naming the key."""
+    try:
+        return OmegaConf.create(OmegaConf.to_container(composed, resolve=True))  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key} cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def _build(composed: DictConfig) -> FitConfig:
@@ -106,18 +121,19 @@ def _build(composed: DictConfig) -> FitConfig:
         if key not in known:
             raise ConfigError(f"{key!s} is not a key of trainer.", hint=suggestion(str(key), known, label="Keys"))
     for key in sorted(known - set(composed)):
-        raise ConfigError(f"{key} is missing from the config.")
+        raise ConfigError(f"{key} is missing from the config.", hint=f"Every config needs it: {key}=…")
     parts: dict[str, Any] = {}
     for group, choices in SCHEMAS.items():
-        section = composed[group]
+        section = composed.get(group)
         name = section.get("name") if isinstance(section, DictConfig) else None
         if not isinstance(name, str):
-            raise ConfigError(f"{group} is not set.", hint=suggestion("", choices, label=f"Choose one: {group}="))
+            hint = suggestion("", choices, label="Its YAML needs a key `name`, one of")
+            raise ConfigError(f"The config of {group} has no name.", hint=hint)
         parts[group] = _section(group, section, look_up(choices, name, kind=group))
     for group, schema in SECTIONS.items():
-        parts[group] = _section(group, composed[group], schema)
+        parts[group] = _section(group, composed.get(group), schema)
     for key, types in _TOP_LEVEL.items():
-        parts[key] = composed[key]
+        parts[key] = composed.get(key)
         if not isinstance(parts[key], types) or isinstance(parts[key], bool):
             raise ConfigError(f"{key}={parts[key]} has the wrong type.", hint="seed is a whole number, resume a path.")
     return FitConfig(**parts)
@@ -127,30 +143,49 @@ def _section(group: str, section: Any, schema: type) -> Any:
     """One group as its dataclass, its types and values checked."""
     if not isinstance(section, DictConfig):
         raise ConfigError(f"{group}={section} is not a group of keys.")
-    label = f"{group}={section['name']}" if "name" in section else group
+    label = f"{group}={section['name']}" if group in SCHEMAS else group
     fields = {field.name: field.type for field in dataclasses.fields(schema)}
     for key in section:
         if key not in fields:
-            hint = suggestion(str(key), (f for f in fields if f != "name"), label="Keys")
+            hint = suggestion(str(key), (f for f in fields if f != "name" or group not in SCHEMAS), label="Keys")
             raise ConfigError(f"{group}.{key!s}: {label} has no such key.", hint=hint)
     key = group
     try:
         merged = OmegaConf.structured(schema)
         for key in section:  # one key at a time, so that an error can name it
+            if fields[str(key)] == "bool" and section[key] not in (True, False, "true", "false"):
+                raise ValidationError("OmegaConf takes any number, and more words than YAML does.")
             merged[key] = section[key]
         return OmegaConf.to_object(merged)
     except ValidationError as error:
         value = OmegaConf.to_container(section, resolve=False).get(key)  # type: ignore[union-attr]
-        expected = str(fields.get(str(key))).replace("None", "null").replace(" | ", " or ")
-        raise ConfigError(f"{group}.{key!s}={value} has the wrong type: {expected} is expected.") from error
+        raise ConfigError(
+            f"{group}.{key!s}={value} has the wrong type: {_in_words(fields[str(key)])} is expected."
+        ) from error
     except MissingMandatoryValue as error:
-        missing = next(name for name in fields if OmegaConf.is_missing(merged, name))
+        missing = next(name for name in fields if name not in section)
         raise ConfigError(
             f"{group}.{missing} is missing: {label} needs it.", hint=f"Add {group}.{missing}=…"
         ) from error
     except (ConfigKeyError, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{group}.{key!s} cannot be read: {reason}.") from error
+
+
+def _in_words(kind: Any) -> str:
+    """A field's type as a person would say it."""
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a text",
+        "None": "null",
+        "list[int]": "a list of whole numbers, such as [1,2],",
+        "list[float]": "a list of numbers, such as [0.1,0.2],",
+        "list[Any]": "a list, such as [a,b],",
+        "dict[str, Any]": "a table, such as {a: 1},",
+    }
+    return " or ".join(words[part] for part in str(kind).split(" | "))
 
 
 def _refuse_code(value: Any, *, path: str, source: str, depth: int = 0) -> None:

@@ -37,6 +37,12 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"{key}={value} is not known.", hint=suggestion(value, choices))
 
 
+def filled(key: str, value: str | None) -> None:
+    """Refuse an empty text; None passes."""
+    if value == "":
+        raise ConfigError(f"{key} is empty.", hint=f"Write {key}=… with a path, or leave it out.")
+
+
 def sizes(key: str, values: Sequence[int], *, length: int | None = None) -> None:
     """Refuse a list of layer sizes that are not all positive, or not `length` many."""
     if length is not None and len(values) != length:

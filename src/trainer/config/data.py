@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config import checks
-from trainer.config.transforms import parse_transforms, to_plain
+from trainer.config.transforms import output_shape, parse_transforms, to_plain
 from trainer.errors import ConfigError
 
 
@@ -40,7 +40,10 @@ class ImagesConfig(DataConfig):
     def __post_init__(self) -> None:
         # super() without arguments does not work in a dataclass with slots: the class is made anew.
         DataConfig.__post_init__(self)
-        self.transforms = to_plain(parse_transforms(self.transforms))
+        checks.filled("data.root", self.root)
+        parsed = parse_transforms(self.transforms)
+        output_shape(parsed, IMAGE_SHAPE)
+        self.transforms = to_plain(parsed)
         if self.val_size >= NUM_TRAIN_IMAGES:
             raise ConfigError(
                 f"data.val_size={self.val_size} leaves nothing of the {NUM_TRAIN_IMAGES} training images."
@@ -51,7 +54,7 @@ class ImagesConfig(DataConfig):
             )
 
 
-NUM_TRAIN_IMAGES = 60_000
+NUM_TRAIN_IMAGES, IMAGE_SHAPE = 60_000, (1, 28, 28)
 
 
 @dataclass(kw_only=True, slots=True)

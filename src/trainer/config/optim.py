@@ -43,6 +43,7 @@ class SGDConfig(DecayConfig):
     def __post_init__(self) -> None:
         DecayConfig.__post_init__(self)
         checks.within("optimizer.momentum", self.momentum, 0, 1, open_end=True)
+        checks.within("optimizer.dampening", self.dampening, 0, 1)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ConfigError(
                 "optimizer.nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0.",
@@ -152,6 +153,12 @@ class ASGDConfig(DecayConfig):
     alpha: float
     t0: float
 
+    def __post_init__(self) -> None:
+        DecayConfig.__post_init__(self)
+        checks.at_least("optimizer.lambd", self.lambd, 0)
+        checks.at_least("optimizer.alpha", self.alpha, 0)
+        checks.at_least("optimizer.t0", self.t0, 0)
+
 
 @dataclass(kw_only=True, slots=True)
 class RpropConfig(OptimizerConfig):
@@ -178,6 +185,8 @@ class LBFGSConfig(OptimizerConfig):
         OptimizerConfig.__post_init__(self)
         checks.at_least("optimizer.max_iter", self.max_iter, 1)
         checks.at_least("optimizer.history_size", self.history_size, 1)
+        checks.at_least("optimizer.tolerance_grad", self.tolerance_grad, 0)
+        checks.at_least("optimizer.tolerance_change", self.tolerance_change, 0)
         if self.line_search_fn is not None:
             checks.one_of("optimizer.line_search_fn", self.line_search_fn, ("strong_wolfe",))
 

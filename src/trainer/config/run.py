@@ -94,6 +94,8 @@ class RunConfig:
     dir: str | None
 
     def __post_init__(self) -> None:
+        checks.filled("run.root", self.root)
+        checks.filled("run.dir", self.dir)
         if self.name is not None and not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", self.name):
             raise ConfigError(f"run.name={self.name!r} cannot name a folder.", hint="Use run.dir for a whole path.")
 

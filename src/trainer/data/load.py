@@ -172,13 +172,12 @@ def _custom(
     test = None if test_kwargs is None else make_dataset(target, {**kwargs, **test_kwargs})
 
     def batches(dataset: Any, size: int, limit: int | None, **how: Any) -> StreamedBatches:
-        dtype = torch.int64 if classes else torch.float32
         return StreamedBatches(
             limited(dataset, limit),
             batch_size=size,
             num_workers=num_workers,
             device=device,
-            target_dtype=dtype,
+            num_classes=len(classes) if classes else None,
             seed=seed,
             **how,
         )

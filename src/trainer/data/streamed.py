@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from trainer.data.batches import Batch
 from trainer.data.order import derive_seed, epoch_order, generator
-from trainer.errors import ConfigError, CustomCodeError
+from trainer.errors import ConfigError, CustomCodeError, DataError
 from trainer.plugin import call, import_class
 
 
@@ -54,13 +54,13 @@ class StreamedBatches:
         batch_size: int,
         num_workers: int,
         device: torch.device,
-        target_dtype: torch.dtype,
+        num_classes: int | None,
         seed: int,
         is_shuffled: bool = False,
         drop_last: bool = False,
     ) -> None:
         self._dataset, self._batch_size, self._num_workers = dataset, batch_size, num_workers
-        self._device, self._target_dtype, self._seed, self._is_shuffled = device, target_dtype, seed, is_shuffled
+        self._device, self._num_classes, self._seed, self._is_shuffled = device, num_classes, seed, is_shuffled
         length = len(dataset)  # type: ignore[arg-type]
         whole, rest = divmod(length, batch_size)
         self.num_batches = whole + bool(rest and not drop_last)
@@ -83,12 +83,28 @@ class StreamedBatches:
         )
         try:
             for inputs, targets in loader:
-                yield (
-                    inputs.to(self._device, non_blocking=True),
-                    targets.to(self._device, self._target_dtype, non_blocking=True),
-                )
+                yield self._to_device(inputs), self._to_device(self._checked(targets))
         except (TypeError, ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
             raise CustomCodeError(f"data.target: loading a batch raised {type(error).__name__}: {error}.") from error
+
+    def _to_device(self, values: Tensor) -> Tensor:
+        dtype = torch.float32 if values.is_floating_point() else values.dtype
+        return values.to(self._device, dtype, non_blocking=True)
+
+    def _checked(self, targets: Tensor) -> Tensor:
+        """Classes as indices in range, values as (N, K)."""
+        if self._num_classes is None:
+            # One value a sample comes as (N,); the model gives (N, 1), and a loss would pair all with all.
+            return targets.reshape(len(targets), -1).float()
+        classes = targets.long()
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= self._num_classes:
+            wrong = low if low < 0 else high
+            raise DataError(
+                f"data.target: a sample has class {wrong}, and there are {self._num_classes} classes.",
+                hint=f"Classes count from 0 to {self._num_classes - 1}; set data.num_classes if there are more.",
+            )
+        return classes
 
 
 def split_dataset(dataset: Dataset[Any], val_size: int, *, seed: int) -> tuple[Dataset[Any], Dataset[Any] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -80,6 +81,7 @@ class Journal:
         self._metrics: dict[str, float | None] = {}
         self._evaluated_at = self._saved_at = -1
         self._clock = self._epoch_clock = time.perf_counter()
+        self._window_seconds = 0.0
 
     def should_log(self, step: int) -> bool:
         """Whether the update that completes `step` closes a logging window."""
@@ -96,6 +98,8 @@ class Journal:
         logs = self.should_log(progress.step)
         if logs or evaluates or ends_epoch:
             self._read()
+        elif saves:
+            self._check_finite()
         if logs:
             self._log(learning_rate)
         is_best = evaluates and self._evaluate()
@@ -114,21 +118,30 @@ class Journal:
                 self._log(learning_rate)
             if self._evaluated_at != progress.step:
                 is_best = self._evaluate()
+        self._check_finite()
         if is_best or self._saved_at != progress.step:
             self._save(is_best=is_best)
 
     def _read(self) -> None:
+        self._check_finite()
         sums = self._step.read_sums()
-        if not self._step.is_finite:
-            raise NonFiniteError("Loss", sums[0])
         self._window.add(*sums)
         self._epoch.add(*sums)
 
-    def _log(self, learning_rate: float) -> None:
-        progress, now = self._progress, time.perf_counter()
-        seconds = max(now - self._clock, 1e-9)
+    def _check_finite(self) -> None:
+        if not self._step.is_finite:
+            raise NonFiniteError("Loss", math.nan)
+
+    def _count_time(self) -> None:
+        """Add the training time since the last call."""
+        now = time.perf_counter()
+        self._progress.seconds += now - self._clock
+        self._window_seconds += now - self._clock
         self._clock = now
-        progress.seconds += seconds
+
+    def _log(self, learning_rate: float) -> None:
+        progress = self._progress
+        self._count_time()
         loss, accuracy = self._window.means(counts_correct=self._counts_correct)
         record = TrainRecord(
             epoch=progress.epoch,
@@ -139,14 +152,16 @@ class Journal:
             accuracy=accuracy,
             learning_rate=learning_rate,
             grad_norm=self._step.read_grad_norm(),
-            samples_per_second=self._window.samples / seconds,
+            samples_per_second=self._window.samples / max(self._window_seconds, 1e-9),
         )
         self._window.reset()
+        self._window_seconds = 0.0
         self._tracker.train(record)
 
     def _evaluate(self) -> bool:
         """Evaluate, tell the tracker and the schedule; returns whether the monitored metric is the best so far."""
         progress = self._progress
+        self._count_time()
         loss, accuracy = self._epoch.means(counts_correct=self._counts_correct)
         self._metrics = {"train/loss": loss, "train/accuracy": accuracy}
         if self._validate is not None:
@@ -191,6 +206,7 @@ class Journal:
 
     def _save(self, *, is_best: bool) -> None:
         progress = self._progress
+        self._count_time()
         metrics = self._metrics if self._evaluated_at == progress.step else {}
         with self._pause():
             self._store.save(progress.step, progress=progress.counters(), metrics=metrics, is_best=is_best)

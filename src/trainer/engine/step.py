@@ -171,10 +171,11 @@ class Step:
                 self._count(outputs, loss, targets)
             total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
             total.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
             if self._clip_norm is not None:
-                nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+                nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
             if is_first:
-                self._grad_norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+                self._grad_norm = norm
             is_first = False
             return total
 

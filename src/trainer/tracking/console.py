@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console as RichConsole
@@ -24,7 +26,9 @@ class Terminal:
     """Lines, tables and bars on standard output; notes and warnings on standard error."""
 
     def __init__(self) -> None:
-        self.out = RichConsole(highlight=False, soft_wrap=True)
+        # Off a terminal nobody sees a width: rich would cut tables to 80 columns.
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+        self.out = RichConsole(highlight=False, soft_wrap=True, width=width)
         self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -1,0 +1,40 @@
+"""On a GPU: the same results as on the CPU, and no question asked of the device in a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.commands.parts import build_parts
+from trainer.data.download import QuietReport
+
+SMALL = ("data=dirichlet", "model=mlp", "data.train_size=700", "data.val_size=150")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_step_does_not_wait_for_the_device(compose: Any, precision: str) -> None:
+    parts = build_parts(compose(*SMALL, "trainer.device=cuda", f"trainer.precision={precision}"), QuietReport())
+    batches = list(parts.data.train.epoch(0))
+    parts.step(*batches[0], updates=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[1:4]:
+            parts.step(*batch, updates=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert parts.step.is_finite
+
+
+@pytest.mark.gpu
+def test_the_gpu_trains_like_the_cpu(compose: Any) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        parts = build_parts(compose(*SMALL, f"trainer.device={device}"), QuietReport())
+        for batch in parts.data.train.epoch(0):
+            parts.step(*batch, updates=True)
+        loss, _, samples = parts.step.read_sums()
+        losses.append(loss / samples)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
