@@ -13,12 +13,22 @@ from trainer.errors import UsageError, suggestion
 # Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun` reads a pickle.
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
-_SHOWING = ("-c", "--cfg", "-i", "--info", "--hydra-help")
+_SHOWING = ("--cfg", "--info", "--hydra-help")
+# What a command may be asked to do; only one of them at a time.
+_DOING = ("--multirun", "--run", *_SHOWING)
 _SHOWN = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
-_LONG = {"-c": "--cfg", "-p": "--package", "-cd": "--config-dir", "-i": "--info"}
+_LONG = {
+    "-c": "--cfg",
+    "-p": "--package",
+    "-cd": "--config-dir",
+    "-i": "--info",
+    "-m": "--multirun",
+    "-h": "--help",
+    "-r": "--run",
+}
 
 
 def configs_folder() -> Path:
@@ -29,7 +39,10 @@ def configs_folder() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The words after a verb. `values` are the overrides by key, as text; `given` is everything, for Hydra."""
+    """The words after a verb. `values` are the overrides by key, as text; `given` is everything, for Hydra.
+
+    `flags` has the flags by their long names, each with its value or None.
+    """
 
     verb: str
     given: list[str]
@@ -53,10 +66,11 @@ class Arguments:
                 flag_words += [flag] if value is None else [flag, value]
             else:
                 key, value = _read_override(word, verb)
-                if key in values and (key in SCHEMAS or key == "experiment"):
+                if key in values and key in (*SCHEMAS, "trainer", "experiment"):
                     raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
                 values[key] = value
                 overrides.append(word)
+        _check_together(flags, verb)
         # The flags first: Hydra does not take overrides on both sides of a flag.
         given = [*flag_words, *overrides]
         return cls(verb=verb, given=given, flags=flags, values=values)
@@ -64,12 +78,12 @@ class Arguments:
     @property
     def asks_for_help(self) -> bool:
         """Whether -h or --help is among the words."""
-        return "-h" in self.flags or "--help" in self.flags
+        return "--help" in self.flags
 
     @property
     def is_multirun(self) -> bool:
         """Whether this is a sweep."""
-        return ("-m" in self.flags or "--multirun" in self.flags) and not self.only_shows
+        return "--multirun" in self.flags
 
     @property
     def only_shows(self) -> bool:
@@ -79,7 +93,7 @@ class Arguments:
     @property
     def config_dir(self) -> str | None:
         """The person's own folder of YAML."""
-        return self.flags.get("-cd") or self.flags.get("--config-dir")
+        return self.flags.get("--config-dir")
 
     def choices_of(self, saved: FitConfig) -> list[str]:
         """The group choices of a saved config that the words leave as they were, as overrides."""
@@ -89,15 +103,15 @@ class Arguments:
 
 
 def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | None]:
-    """A flag and its value, which may be the next word; raises UsageError."""
+    """A flag by its long name and its value, which may be the next word; raises UsageError."""
     flag, has_value, value = word.partition("=")
+    name = _LONG.get(flag, flag)
     if flag in SWITCHES:
         if has_value:
             raise UsageError(f"{flag} takes no value.", hint=f"Write {flag} alone.")
-        return flag, None
+        return name, None
     if flag not in WITH_VALUE:
         raise _unknown_flag(flag, verb)
-    name = _LONG.get(flag, flag)
     value = value if has_value else next(rest, "")
     if not value or value.startswith("-"):
         raise UsageError(f"{flag} needs a value.", hint=_flag_hint(name))
@@ -105,7 +119,17 @@ def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | No
         raise UsageError(
             f"{flag} {value}: there is nothing of that name to show.", hint=suggestion(value, _SHOWN[name])
         )
-    return flag, value
+    return name, value
+
+
+def _check_together(flags: dict[str, str | None], verb: str) -> None:
+    """Refuse flags that contradict one another."""
+    doing = [flag for flag in flags if flag in _DOING]
+    if len(doing) > 1:
+        raise UsageError(f"{doing[0]} and {doing[1]} do not go together.", hint="Leave one of them out.")
+    for flag in ("--resolve", "--package"):
+        if flag in flags and "--cfg" not in flags:
+            raise UsageError(f"{flag} goes with --cfg only.", hint=f"Write: trainer {verb} --cfg job {flag} …")
 
 
 def _unknown_flag(flag: str, verb: str) -> UsageError:

@@ -34,8 +34,13 @@ def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Da
 
 
 def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    """The model of the config, with fresh weights, on the CPU."""
-    return make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+    """The model of the config, with fresh weights, on the CPU; convolutions in channels-last layout.
+
+    The layout changes speed only: measured on 2 cores, a step of the cnn takes half the time, one of lenet5 9/10 of it.
+    Fit and eval share it, because another layout rounds differently.
+    """
+    model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+    return model.to(memory_format=torch.channels_last)
 
 
 def build_loss(config: FitConfig) -> Loss:

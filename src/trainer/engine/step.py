@@ -54,8 +54,8 @@ class Step:
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
         self._window_samples = 0
         self._grad_norm: Tensor | None = None
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correct, samples
         self._is_finite = torch.ones((), dtype=torch.bool, device=device)
+        self._reset()
 
     def __call__(self, inputs: Tensor, targets: Tensor, *, updates: bool, measures: bool = False) -> None:
         """Train on a batch; with `updates` the window is full and the optimizer steps, with `measures` the gradient's
@@ -71,9 +71,9 @@ class Step:
 
     def read_sums(self) -> tuple[float, float, int]:
         """Sums of loss and right predictions, and the samples, since the last reading: here the host waits."""
-        loss, correct, samples = self._sums.tolist()
-        self._sums.zero_()
-        return loss, correct, int(samples)
+        sums = float(self._loss_sum), float(self._correct), self._samples
+        self._reset()
+        return sums
 
     def read_grad_norm(self) -> float | None:
         """The norm of the last update's gradient before clipping; None when it was not measured."""
@@ -86,11 +86,21 @@ class Step:
 
     def state_dict(self) -> dict[str, Any]:
         """The metric sums that were not read yet."""
-        return {"sums": self._sums.clone()}
+        return {"loss": float(self._loss_sum), "correct": int(self._correct), "samples": self._samples}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave."""
-        self._sums.copy_(state["sums"])
+        self._reset()
+        self._loss_sum += state["loss"]
+        self._correct += state["correct"]
+        self._samples = state["samples"]
+
+    def _reset(self) -> None:
+        # On a CPU the loss is read at every step anyway, so it is added up on the host.
+        on_device = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._loss_sum: float | Tensor = 0.0 if self._device.type == "cpu" else on_device
+        self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        self._samples = 0
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self._autocast is None:
@@ -104,28 +114,28 @@ class Step:
 
     def _backward(self, inputs: Tensor, targets: Tensor) -> None:
         outputs, loss = self._forward(inputs, targets)
-        self._check(loss)
-        self._count(outputs, loss, targets)
+        self._record(outputs, loss, targets)
         total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
         if self._accumulates:
             # Summed over samples here and divided by their number at the update, so that uneven batches weigh right.
             total = total * len(targets)
         (total if self._scaler is None else self._scaler.scale(total)).backward()  # type: ignore[no-untyped-call]
 
-    def _check(self, loss: Tensor) -> None:
+    @torch.no_grad()
+    def _record(self, outputs: Tensor, loss: Tensor, targets: Tensor) -> None:
+        """Check the loss and add to the sums."""
+        num = len(targets)
         if self._device.type == "cpu":
             value = loss.item()
             if not math.isfinite(value):
                 raise NonFiniteError("Loss", value)
+            self._loss_sum += value * num
         else:
-            self._is_finite &= torch.isfinite(loss.detach())
-
-    @torch.no_grad()
-    def _count(self, outputs: Tensor, loss: Tensor, targets: Tensor) -> None:
-        self._sums[0] += loss.detach().double() * len(targets)
+            self._is_finite &= torch.isfinite(loss)
+            self._loss_sum += loss.double() * num
         if self._counts_correct:
-            self._sums[1] += (outputs.argmax(1) == targets).sum()
-        self._sums[2] += len(targets)
+            self._correct += (outputs.argmax(1) == targets).sum()
+        self._samples += num
 
     def _update(self, *, measures: bool) -> None:
         optimizer, scaler = self._optimizer, self._scaler
@@ -167,8 +177,7 @@ class Step:
             self._optimizer.zero_grad(set_to_none=True)
             outputs, loss = self._forward(inputs, targets)
             if is_first:
-                self._check(loss)
-                self._count(outputs, loss, targets)
+                self._record(outputs, loss, targets)
             total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
             total.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)

@@ -61,11 +61,12 @@ def cnn(input_shape: Shape, num_outputs: int, *, channels: Sequence[int], hidden
     return nn.Sequential(
         _named(
             conv1=nn.Conv2d(depth, channels[0], 3, padding=1),
-            relu1=nn.ReLU(),
+            # Pooling before ReLU is the same function, since the largest stays the largest, and a quarter of its work.
             pool1=nn.MaxPool2d(2),
+            relu1=nn.ReLU(),
             conv2=nn.Conv2d(channels[0], channels[1], 3, padding=1),
-            relu2=nn.ReLU(),
             pool2=nn.MaxPool2d(2),
+            relu2=nn.ReLU(),
             flatten=nn.Flatten(),
             fc1=nn.Linear(channels[1] * height * width, hidden),
             relu3=nn.ReLU(),

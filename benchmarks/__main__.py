@@ -1,0 +1,102 @@
+"""The command of the suite: `python -m benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import files, machine, report, startup
+from benchmarks.runner import EVALUATION, THROUGHPUT, Job, Outcome, compete
+
+MODELS = ("mlp", "lenet5", "cnn")
+PARTS = ("throughput", "evaluation", "startup")
+LEAST = 6400  # samples: half of them are warm-up
+NUM_TRAIN = 60_000
+OUT = Path(__file__).parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the suite, print the tables and write the results; 1 when a contender failed."""
+    arguments = _parse(argv)
+    console, tables, outcomes = _console(), [], {}
+    facts = machine.facts(arguments.threads)
+    seconds = None
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        job = _prepare(arguments, Path(folder))
+        console.print(f"{facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}; {job.limit:,} samples an epoch")
+        if "throughput" in arguments.parts:
+            outcomes["throughput"] = compete(THROUGHPUT, arguments.models, job=job, say=console.print)
+            tables += report.throughput_tables(outcomes["throughput"])
+        if "evaluation" in arguments.parts:
+            outcomes["evaluation"] = compete(EVALUATION, ["cnn"], job=job, say=console.print)
+            tables += report.evaluation_tables(outcomes["evaluation"])
+    if "startup" in arguments.parts:
+        seconds = startup.measure(rounds=max(3, arguments.rounds))
+        tables.append(report.Table("Start to exit", ("command", "seconds", "spread"), startup.as_rows(seconds)))
+    report.show(console, tables)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    report.write_json(arguments.out / "results.json", facts=facts, outcomes=outcomes, startup=seconds)
+    report.write_markdown(arguments.out / "results.md", facts=facts, tables=tables, how=_how(argv))
+    console.print(f"Written: {arguments.out / 'results.md'} and results.json")
+    return int(any(_is_failed(outcome) for found in outcomes.values() for outcome in found))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    shared = Path("../shared/datasets")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="trainer against the loops people write.")
+    parser.add_argument("--data-root", type=Path, default=shared if shared.is_dir() else Path("data"))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=20_000, help="samples an epoch, the same on every side")
+    parser.add_argument("--full", action="store_true", help=f"all {NUM_TRAIN:,} samples an epoch")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every contender")
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds to wait at most, before each contender, for a quiet machine"
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of results.md and results.json")
+    arguments = parser.parse_args(argv)
+    if arguments.full:
+        arguments.limit = NUM_TRAIN
+    if not LEAST <= arguments.limit <= NUM_TRAIN:
+        parser.error(f"--limit must be from {LEAST} to {NUM_TRAIN}.")
+    if arguments.rounds < 1 or arguments.threads < 1:
+        parser.error("--rounds and --threads must be at least 1.")
+    return arguments
+
+
+def _prepare(arguments: argparse.Namespace, folder: Path) -> Job:
+    """Unpacked files for all contenders, trainer included: how they are packed is not what we measure."""
+    files.unpack(arguments.data_root, folder)
+    return Job(
+        data_root=folder,
+        limit=arguments.limit,
+        threads=arguments.threads,
+        rounds=arguments.rounds,
+        patience=arguments.patience,
+    )
+
+
+def _console() -> Console:
+    """Wide enough for the tables where output goes to a file."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
+
+
+def _how(argv: Sequence[str] | None) -> str:
+    return shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)])
+
+
+def _is_failed(outcome: Outcome) -> bool:
+    return outcome.problem is not None and outcome.problem.startswith("failed")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The plain loop people write: torchvision's dataset, a DataLoader, forward, backward, step, a look at the loss."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from benchmarks.contenders.images import make_loader, test_accuracy
+from benchmarks.contenders.setting import READ_EVERY, Clock, make_model, make_optimizer, parse_arguments, prepare, tell
+
+
+def main() -> None:
+    """Train one epoch; the variant is the number of workers."""
+    arguments = parse_arguments()
+    prepare(arguments)
+    model = make_model(arguments.model)
+    optimizer, criterion, clock = make_optimizer(model), nn.CrossEntropyLoss(), Clock()
+    loader = make_loader(arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit)
+    model.train()
+    for number, (inputs, targets) in enumerate(loader):
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        if number % READ_EVERY == 0:
+            loss.item()
+        clock.count(loss, len(targets))
+    clock.stop()
+    tell({**clock.result(model), "test_accuracy": test_accuracy(model, arguments.data_root)})
+
+
+if __name__ == "__main__":
+    main()

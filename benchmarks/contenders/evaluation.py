@@ -1,0 +1,65 @@
+"""Evaluation of the 10,000 test images: trainer's own, or the loop people write over a DataLoader."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from benchmarks.contenders.images import evaluate as evaluate_plainly
+from benchmarks.contenders.images import make_loader
+from benchmarks.contenders.setting import EVAL_BATCH_SIZE, make_model, parse_arguments, prepare, tell
+from trainer.data.download import QuietReport
+from trainer.data.load import load_data
+from trainer.engine.evaluate import evaluate
+from trainer.losses import make_loss
+
+REPEATS = 3
+
+
+def main() -> None:
+    """Evaluate one untrained model several times; the variant is `trainer`, or the loop's number of workers."""
+    arguments = parse_arguments()
+    prepare(arguments)
+    model = make_model(arguments.model)
+    run = _trainer(model, arguments) if arguments.variant == "trainer" else _loop(model, arguments)
+    run()  # once to warm up
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        loss = run()
+        seconds.append(time.perf_counter() - start)
+    tell({"seconds": min(seconds), "samples_per_second": 10_000 / min(seconds), "loss": loss})
+
+
+def _trainer(model: nn.Module, arguments: argparse.Namespace) -> Callable[[], float]:
+    device = torch.device("cpu")
+    data = load_data(
+        "fashion_mnist",
+        seed=arguments.seed,
+        device=device,
+        report=QuietReport(),
+        root=str(arguments.data_root),
+        batch_size=64,
+        eval_batch_size=EVAL_BATCH_SIZE,
+        val_size=0,
+        drop_last=False,
+        train_limit=None,
+        eval_limit=None,
+        transforms=[],
+    )
+    assert data.test is not None
+    test, loss = data.test, make_loss("cross_entropy", label_smoothing=0.0)
+    return lambda: evaluate(model, test, loss, device=device, num_classes=10).loss
+
+
+def _loop(model: nn.Module, arguments: argparse.Namespace) -> Callable[[], float]:
+    loader = make_loader(arguments.data_root, num_workers=int(arguments.variant), train=False)
+    return lambda: evaluate_plainly(model, loader)[0]
+
+
+if __name__ == "__main__":
+    main()

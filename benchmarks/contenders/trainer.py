@@ -1,0 +1,87 @@
+"""trainer itself: the real command, its default logging and checkpoints, timed by what it left in its run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from benchmarks.contenders.setting import BATCH_SIZE, LEARNING_RATE, MOMENTUM, WARM_UP, parse_arguments, tell
+
+
+def main() -> None:
+    """Train one epoch with `python -m trainer fit`."""
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory(prefix="trainer-benchmark-") as folder:
+        run = Path(folder) / "run"
+        start = time.perf_counter()
+        done = subprocess.run(_command(arguments, run), capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        tell({**_read(run), "command_seconds": seconds})
+
+
+def _command(arguments: argparse.Namespace, run: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "trainer", "fit"),
+        *(f"model={arguments.model}", "data=fashion_mnist", "optimizer=sgd", "scheduler=constant"),
+        *(f"data.root={arguments.data_root}", "data.val_size=0", f"data.train_limit={arguments.limit}"),
+        *(f"data.batch_size={BATCH_SIZE}", f"optimizer.lr={LEARNING_RATE}", f"optimizer.momentum={MOMENTUM}"),
+        *("trainer.epochs=1", "trainer.device=cpu", "trainer.precision=fp32", f"trainer.threads={arguments.threads}"),
+        *(f"seed={arguments.seed}", f"run.dir={run}"),
+    ]
+
+
+def _read(run: Path) -> dict[str, Any]:
+    """Its epoch by the clock on the wall: from the record of the last warm-up step to the last record or checkpoint.
+
+    metrics.jsonl has trainer's own account of the time, which leaves out the saving of checkpoints; it is reported
+    beside ours.
+    """
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    train = [row for row in rows if row["split"] == "train"]
+    first, late = train[0], train[1:]
+    assert first["step"] == WARM_UP, "trainer's default is a record every 50 steps"
+    samples = train[-1]["samples"] - first["samples"]
+    times = _wall_times(run)
+    saved = (run / "checkpoints" / "last").lstat().st_mtime
+    seconds = max(times[train[-1]["step"]], saved) - times[WARM_UP]
+    ends = [row["samples"] for row in train]
+    late_sum = sum(row["loss"] * (end - start) for row, start, end in zip(late, ends, ends[1:], strict=False))
+    return {
+        "samples_per_second": samples / seconds,
+        "seconds": seconds,
+        "samples": samples,
+        "early_loss": first["loss"],
+        "late_loss": late_sum / samples,
+        "num_parameters": _num_parameters(run / "checkpoints" / "last" / "model.safetensors"),
+        "test_accuracy": next(row["accuracy"] for row in rows if row["split"] == "test"),
+        "own_samples_per_second": samples / (train[-1]["seconds"] - first["seconds"]),
+    }
+
+
+def _wall_times(run: Path) -> dict[int, float]:
+    """When each training record was written, in seconds, by step: TensorBoard's events carry the time of day."""
+    # Imported when the training is over: it takes a second of CPU.
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    return {event.step: event.wall_time for event in events.Scalars("Loss/train")}
+
+
+def _num_parameters(path: Path) -> int:
+    with safe_open(str(path), framework="pt") as file:
+        return sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 - not a dict
+
+
+if __name__ == "__main__":
+    main()

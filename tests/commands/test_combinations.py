@@ -1,0 +1,46 @@
+"""Every model on every image data set with every loss: it trains, or it is refused in one message before it starts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from running import Run, Trainer
+
+MODELS = ("linear", "mlp", "lenet5", "cnn", "cnn_dropout")
+LOSSES = ("cross_entropy", "nll", "bce_with_logits", "hinge", "mse", "l1", "huber")
+# Written out by hand: which losses make sense on classes, after logits and after log-softmax.
+FITTING = {model: {"cross_entropy", "bce_with_logits", "hinge"} for model in MODELS}
+FITTING["cnn_dropout"] = {"cross_entropy", "nll", "hinge"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
+def test_it_trains_or_is_refused(
+    trainer: Trainer, tmp_path: Path, datasets_root: Path, data: str, model: str, loss: str
+) -> None:
+    words = [f"data={data}", f"model={model}", f"loss={loss}", f"data.root={datasets_root}", "trainer.epochs=1"]
+    limits = ["data.train_limit=256", "data.eval_limit=64", "data.eval_batch_size=64"]
+    outcome = trainer("fit", *words, *limits, "logger=none", f"run.dir={tmp_path / 'run'}")
+    if loss in FITTING[model]:
+        assert outcome.code == 0, outcome.err
+        rows = Run(tmp_path / "run").rows
+        assert rows[-1]["split"] == "test" and math.isfinite(rows[-1]["loss"])
+        return
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"Error: loss={loss} ") and len(outcome.err.strip().splitlines()) <= 3
+    for fitting in FITTING[model]:
+        assert f"loss={fitting}" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_takes_a_crop(trainer: Trainer, tmp_path: Path, datasets_root: Path, model: str) -> None:
+    crop = "data.transforms=[{name: crop, top: 5, left: 5, height: 18, width: 18}]"
+    words = [f"model={model}", f"data.root={datasets_root}", "data.train_limit=64", "data.eval_limit=64", crop]
+    outcome = trainer("fit", *words, "trainer.epochs=1", f"run.dir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome.err
+    assert "1x18x18" in outcome.out
+    assert trainer("eval", f"ckpt={tmp_path / 'run'}").code == 0

@@ -1,0 +1,83 @@
+"""Fixtures for all tests: the shipped YAML as a config, the real image data, real commands run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import DATASETS
+from composing import config_of
+from running import SMALL, Fit, Outcome, Run, Trainer
+
+from trainer.cli import main
+from trainer.config import FitConfig
+
+Compose = Callable[..., FitConfig]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` writes what test_golden.py compares with."""
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped without a CUDA device."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Unpacked data goes to a cache of this test session, never to the person's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def compose() -> Compose:
+    """`compose("model=mlp", …)` gives the shipped config with these overrides, checked."""
+    return config_of
+
+
+@pytest.fixture
+def datasets_root() -> Path:
+    """The folder of the real image data; skips where it is missing."""
+    if not DATASETS.is_dir():
+        pytest.skip(f"the image data is not in {DATASETS}")
+    return DATASETS
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Trainer:
+    """`trainer("fit", …)` runs the command in `tmp_path` and says how it ended."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*argv: str) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        out, err = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def fit(trainer: Trainer, tmp_path: Path) -> Fit:
+    """`fit("optimizer=adam", …)` trains a small model with these overrides, which must work, and gives its run."""
+    count = 0
+
+    def run(*overrides: str, base: tuple[str, ...] = SMALL) -> Run:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"run{count}"
+        outcome = trainer("fit", *base, f"run.dir={folder}", *overrides)
+        assert outcome.code == 0, outcome.err
+        return Run(folder)
+
+    return run

@@ -1,0 +1,118 @@
+"""The errors a person sees: their text, their exit code, the nearest name, and nothing that could drive a terminal."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer import errors
+from trainer.errors import (
+    CheckpointError,
+    ConfigError,
+    CustomCodeError,
+    DataError,
+    EnvironmentFault,
+    InputError,
+    Stopped,
+    TrainerError,
+    TrainingError,
+    UsageError,
+    nearest,
+    printable,
+    suggestion,
+)
+
+MODELS = ("linear", "mlp", "lenet5", "cnn", "cnn_dropout", "custom")
+CODES = {
+    TrainerError: 1,
+    TrainingError: 1,
+    CustomCodeError: 1,
+    UsageError: 2,
+    ConfigError: 2,
+    InputError: 3,
+    DataError: 3,
+    CheckpointError: 3,
+    EnvironmentFault: 4,
+}
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_every_error_has_its_exit_code(kind: type[TrainerError], code: int) -> None:
+    assert kind("It happened.").exit_code == code
+
+
+def test_every_error_is_in_the_list_at_the_top_of_the_file() -> None:
+    kinds = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, TrainerError)
+    }
+    assert kinds == {kind.__name__ for kind in CODES} | {"Stopped"}
+    page = ast.get_docstring(ast.parse(Path(errors.__file__).read_text(encoding="utf-8"))) or ""
+    listed = re.findall(r"(\w+) +([0-9])", page)
+    assert dict(listed).items() >= {kind.__name__: str(code) for kind, code in CODES.items() if code > 1}.items()
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+def test_a_signal_has_the_code_that_shells_give_it(number: int, code: int) -> None:
+    assert Stopped("Stopped.", signal_number=number).exit_code == code
+
+
+def test_an_error_is_what_where_and_what_to_do() -> None:
+    error = UsageError("It is wrong.", where="in this file", hint="Do that.")
+    assert str(error) == "It is wrong.\nin this file\nDo that."
+    assert str(UsageError("It is wrong.", hint="Do that.")) == "It is wrong.\nDo that."
+    assert str(UsageError("It is wrong.")) == "It is wrong."
+
+
+@given(st.text(), st.text(), st.text())
+def test_an_error_is_three_lines_at_most_whatever_it_names(what: str, where: str, hint: str) -> None:
+    text = str(TrainerError(what, where=where, hint=hint))
+    assert len(re.split("[\n\r\x0b\x0c\x1c-\x1e\x85]", text)) <= 3
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain größe …", "plain größe …"),
+        ("\x1b[2Jgone", "?[2Jgone"),
+        ("two\nlines\r", "two?lines?"),
+        ("c1 \x9b31m", "c1 ?31m"),
+        (Path("a/b"), "a/b"),
+        (3, "3"),
+    ],
+)
+def test_printable(text: object, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("cn", "cnn"),
+        ("CNN", "cnn"),
+        ("lenet", "lenet5"),
+        ("LeNet-5", "lenet5"),
+        ("cnn_droput", "cnn_dropout"),
+        ("linaer", "linear"),
+        ("transformer", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_name(name: str, meant: str | None) -> None:
+    assert nearest(name, MODELS) == meant
+
+
+def test_the_nearest_name_keeps_its_own_spelling() -> None:
+    assert nearest("linaer", ["Linear", "ReLU"]) == "Linear"
+
+
+def test_a_suggestion_ends_with_every_choice() -> None:
+    choices = "Choices: cnn, cnn_dropout, custom, lenet5, linear, mlp."
+    assert suggestion("cn", MODELS) == f"Did you mean cnn? {choices}"
+    assert suggestion("transformer", MODELS) == choices
+    assert suggestion("x", iter(["b", "a"]), label="Keys") == "Keys: a, b."
