@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A home and a path of its own, with a `trainer` that is the one under test."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "trainer"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m trainer "$@"\n')
+    source = Path(completion.__file__).parents[1]
+    command = f"PYTHONPATH={shlex.quote(str(source))} exec {shlex.quote(sys.executable)} -m trainer"
+    program.write_text(f'#!/bin/sh\n{command} "$@"\n')
     program.chmod(0o755)
     path = f"{program.parent}:{os.environ['PATH']}"
     return {"HOME": str(tmp_path), "PATH": path, "TERM": "dumb", "LC_ALL": "C.UTF-8", "PS1": "> ", "PROMPT": "> "}

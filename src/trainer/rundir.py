@@ -148,8 +148,9 @@ def _of_run(run: Path, which: str, reference: str) -> Path:
     if steps:
         link = run / CHECKPOINTS / which
         # A copy may have lost the links: the run's own record, then the highest step, say the same.
-        recorded = run / CHECKPOINTS / str(read_json(run / "run.json").get("checkpoints", {}).get(which, ""))
-        candidates = [link.resolve(), recorded]
+        names = read_json(run / "run.json").get("checkpoints")
+        recorded = str(names.get(which, "")) if isinstance(names, dict) else ""
+        candidates = [link.resolve(), run / CHECKPOINTS / recorded]
         return next((path for path in candidates if path in steps or path.resolve() in _resolved(steps)), steps[-1])
     if run.is_dir():
         raise InputError(f"{reference} holds no checkpoint.", hint=_what_is_expected())

@@ -78,6 +78,12 @@ def test_only_the_command_line_names_code() -> None:
     assert (config.model.target, config.model.kwargs) == ("mine.Model", {})
 
 
+def test_the_same_class_named_again_keeps_its_arguments() -> None:
+    saved = config_of("model=custom", "model.target=mine.Model", "++model.kwargs={a: 1}", "model.output=log_probs")
+    config = overlaid("model=custom", "model.target=mine.Model", saved=saved)
+    assert config.model == saved.model
+
+
 def test_an_experiment_replaces_the_whole_config() -> None:
     saved = config_of(*SAVED)
     result = overlay(composed("experiment=line"), saved, ["experiment"])
