@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainer.checkpoint.tree import flatten, to_saved, unflatten
 from trainer.commands.build import options
 from trainer.config import SCHEMAS
+from trainer.errors import ConfigError
 from trainer.optim import OPTIMIZERS, OptimizerState, make_optimizer
 
 
@@ -78,3 +79,8 @@ def test_biases_and_norms_can_be_spared_from_decay() -> None:
     assert [parameter.ndim for parameter in decayed["params"]] == [2]
     assert [parameter.ndim for parameter in spared["params"]] == [1, 1, 1]
     assert len(make_optimizer(net, name="sgd", lr=0.1, weight_decay=0.5).param_groups) == 1
+
+
+def test_a_model_without_parameters_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no parameters to train"):
+        make_optimizer(nn.Flatten(), name="sgd", lr=0.1)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainer.errors import ConfigError
 from trainer.registry import look_up
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -33,9 +34,12 @@ def make_optimizer(model: nn.Module, *, name: str, decay_all: bool = True, **opt
     """The optimizer called `name` over the trained parameters of `model`.
 
     With `decay_all=False` the parameters of fewer than two axes (biases, norms) form a group without weight decay.
+    Raises ConfigError for a model without parameters.
     """
     maker = look_up(OPTIMIZERS, name, kind="optimizer")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ConfigError("The model has no parameters to train.", hint="Choose a model with layers that learn.")
     groups: list[Any] = trained
     if not decay_all:
         groups = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,14 @@ def import_class(target: str, *, key: str) -> Any:
 
 
 def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
-    """`target(**kwargs)`; raises CustomCodeError when that raises."""
+    """`target(**kwargs)`; raises ConfigError when it takes no such arguments, CustomCodeError when it raises."""
+    try:
+        inspect.signature(target).bind(**kwargs)
+    except TypeError as error:
+        group = key.partition(".")[0]
+        raise ConfigError(f"{key}: {group}.kwargs does not fit its arguments: {error}.") from error
+    except ValueError:
+        pass  # written in C, without a signature: the call will tell
     try:
         return target(**kwargs)
     except Exception as error:

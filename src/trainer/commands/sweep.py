@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import traceback
@@ -41,12 +42,14 @@ class Sweep:
     def __init__(self, *, command: Sequence[str]) -> None:
         self._command = list(command)
         self._folder: Path | None = None
+        self._is_dated = False
         self._jobs: list[Job] = []
         self._terminal = Terminal()
 
     def folder(self, root: Path, name: str | None, exactly: str | None) -> Path:
         """The folder of the sweep, made when it is first asked for."""
         if self._folder is None:
+            self._is_dated = exactly is None
             if exactly is not None:
                 self._folder = rundir.create_exactly(Path(exactly))
             else:
@@ -57,6 +60,9 @@ class Sweep:
         """Take the folder away again when the command was refused before any job ran."""
         if self._folder is not None and not self._jobs:
             shutil.rmtree(self._folder, ignore_errors=True)
+            if self._is_dated:
+                with contextlib.suppress(OSError):  # other runs of the day are in it
+                    self._folder.parent.rmdir()
 
     def run_job(self, composed: DictConfig) -> float | None:
         """Run one job; returns the monitored metric, None when it failed. Signals end the whole sweep."""

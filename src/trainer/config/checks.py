@@ -28,7 +28,7 @@ def within(key: str, value: float | None, low: float, high: float, *, open_end: 
         return
     if not (low <= value < high if open_end else low <= value <= high):
         bracket = ")" if open_end else "]"
-        raise ConfigError(f"{key}={value} is out of range: it must lie in [{low:g}, {high:g}{bracket}.")
+        raise ConfigError(f"{key}={value} is out of range: it must lie in [{low}, {high}{bracket}.")
 
 
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
