@@ -33,11 +33,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit with its code (see trainer.errors)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if stream is not None:  # closed by the caller
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = _run(argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except TrainerError as error:
         code = _tell(error)
     except KeyboardInterrupt:
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = 141
     except Exception as error:
         code = _tell_unexpected(error)
+    # What is left is leaving: a late Ctrl-C must not turn the code into a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -152,9 +156,12 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
         return composed[0] if composed else None
     from trainer.saved import over_saved, saved_config
 
-    saved = saved_config(reference, arguments, prefer="last" if key == "resume" else "best")
+    found, saved = saved_config(reference, arguments, prefer="last" if key == "resume" else "best")
     _compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)], task=composed.append)
-    return over_saved(composed[0], saved, arguments)
+    over = over_saved(composed[0], saved, arguments)
+    # Looked up once: a run that is still training moves its links while torch is loaded.
+    over[key] = str(found)
+    return over
 
 
 def _compose(verb: str, argv: list[str], *, task: Callable[[Any], Any], sweep: Sweep | None = None) -> None:
@@ -219,11 +226,12 @@ def _tell_unexpected(error: Exception) -> int:
     """A fault of ours, or of the machine: still a sentence, never a silent one."""
     if os.environ.get("TRAINER_DEBUG") == "1":
         traceback.print_exception(error)
-    is_environment = isinstance(error, (OSError, MemoryError)) or type(error).__name__ == "OutOfMemoryError"
+    has_no_memory = "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
+    is_environment = isinstance(error, (OSError, MemoryError)) or has_no_memory
     first = printable(str(error).strip().splitlines()[0] if str(error).strip() else "no message")
     sys.stderr.write(f"Error: {type(error).__name__}: {first}\n")
-    if type(error).__name__ == "OutOfMemoryError":
-        sys.stderr.write("Not enough GPU memory: try a smaller data.batch_size or trainer.precision=bf16.\n")
+    if has_no_memory:
+        sys.stderr.write("Not enough memory: try a smaller data.batch_size or a smaller model.\n")
     elif not is_environment:
         sys.stderr.write("This is a fault of trainer, not yours. TRAINER_DEBUG=1 shows where; please report it.\n")
     return 4 if is_environment else 1

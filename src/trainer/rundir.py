@@ -128,7 +128,11 @@ def find_checkpoint(reference: str, *, root: Path, prefer: str = "best") -> Path
     Raises InputError when nothing is there.
     """
     path = find_run(reference, root=root)
-    if path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise InputError(f"{reference[:80]} is no path: {error.strerror}.", hint=_what_is_expected()) from error
+    if is_file:
         if path.name == STATE_FILE:
             raise InputError(
                 f"{path} holds the optimizer's state, not a model.", hint=f"Use {path.parent / MODEL_FILE}"

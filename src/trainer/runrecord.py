@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import shlex
@@ -36,15 +37,19 @@ class RunRecord:
             "host": socket.gethostname(),
             "process": os.getpid(),
             "checkpoints": before.get("checkpoints", {}),
-            "metrics": {},
+            "metrics": before.get("metrics", {}),
         }
         if before:
             self._content["resumed"] = [*before.get("resumed", []), _now()]
         self._write()
 
-    def end(self, status: str, *, metrics: Mapping[str, float | None], error: str | None = None) -> None:
-        """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics."""
-        self._content |= {"status": status, "ended": _now(), "metrics": dict(metrics)}
+    def end(self, status: str, *, metrics: Mapping[str, float | None] | None = None, error: str | None = None) -> None:
+        """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics (null where not finite)."""
+        self._content |= {"status": status, "ended": _now()}
+        if metrics is not None:
+            self._content["metrics"] = {
+                name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()
+            }
         if error is not None:
             self._content["error"] = error
         self._write()

@@ -16,8 +16,8 @@ from trainer.errors import CheckpointError, UsageError, suggestion
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
 
 
-def saved_config(reference: str, arguments: Arguments, *, prefer: str) -> FitConfig:
-    """The config in the checkpoint that `reference` means; raises InputError or UsageError.
+def saved_config(reference: str, arguments: Arguments, *, prefer: str) -> tuple[Path, FitConfig]:
+    """The checkpoint that `reference` means and the config in it; raises InputError or UsageError.
 
     Where a person's own class was trained, the command line must name it again: a checkpoint never names code.
     """
@@ -37,7 +37,7 @@ def saved_config(reference: str, arguments: Arguments, *, prefer: str) -> FitCon
             f"{found} holds weights only, and going on needs the optimizer's state beside them.",
             hint="Give a run folder or a step folder: resume=runs/<run>",
         )
-    return saved
+    return found, saved
 
 
 def over_saved(composed: DictConfig, saved: FitConfig, arguments: Arguments) -> DictConfig:

@@ -16,7 +16,7 @@ from torch import nn
 
 from trainer.checkpoint import store as store_module
 from trainer.checkpoint.header import VERSION, read_description
-from trainer.checkpoint.store import CheckpointStore, load_into, load_weights
+from trainer.checkpoint.store import CheckpointStore, load_into, load_weights, restore
 from trainer.config import FitConfig, to_plain
 from trainer.errors import CheckpointError, EnvironmentFault, InputError
 from trainer.optim import OptimizerState, make_optimizer
@@ -71,7 +71,7 @@ def test_state_goes_on_exactly(saved: Saved, tmp_path: Path, compose: Any) -> No
     folder = saved.save(5)
     other = Saved(tmp_path / "other", compose("data=dirichlet", "model=mlp"))
     load_into(other.net, load_weights(folder, {}), source=folder)
-    other.store.restore(folder)
+    restore(folder, other.store._table)
     for run in (saved, other):
         torch.manual_seed(1)
         run.train()
@@ -81,7 +81,7 @@ def test_state_goes_on_exactly(saved: Saved, tmp_path: Path, compose: Any) -> No
 def test_settings_come_from_the_config_not_from_the_checkpoint(saved: Saved) -> None:
     folder = saved.save(5)
     saved.optimizer.param_groups[0]["lr"] = 0.3
-    saved.store.restore(folder)
+    restore(folder, saved.store._table)
     assert saved.optimizer.param_groups[0]["lr"] == 0.3
 
 
@@ -137,7 +137,7 @@ def test_no_flipped_bit_is_accepted(saved: Saved, file: str) -> None:
             if file == MODEL_FILE:
                 load_weights(folder, read_description(path).aliases)
             else:
-                saved.store.restore(folder)
+                restore(folder, saved.store._table)
         except InputError:
             continue
         undetected.append(place)

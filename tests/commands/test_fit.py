@@ -215,3 +215,20 @@ def test_a_run_dir_in_use_is_refused(trainer: Trainer, tmp_path: Path) -> None:
     outcome = trainer("fit", *SMALL, f"run.dir={folder}")
     assert outcome.code == 2 and "not empty" in outcome.err
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_an_evaluation_right_after_an_epoch_knows_that_epoch(fit: Fit) -> None:
+    run = fit("data.val_size=0", "trainer.epochs=3", "trainer.eval_every=2epochs", "trainer.monitor=train/loss")
+    assert 0.5 < run.record["metrics"]["train/loss"] < 5
+
+
+def test_weights_that_overflow_are_not_saved(trainer: Trainer, tmp_path: Path) -> None:
+    outcome = trainer("fit", *SMALL, "trainer.max_steps=1", "optimizer.lr=1e38", f"run.dir={tmp_path / 'r'}")
+    assert outcome.code == 1 and "A weight became" in outcome.err
+    assert Run(tmp_path / "r").steps == []
+
+
+def test_a_config_that_no_checkpoint_could_hold_is_refused_first(trainer: Trainer) -> None:
+    words = ["model=custom", "model.target=torch.nn.Flatten", "model.kwargs={_hidden: 3}", "data=dirichlet"]
+    outcome = trainer("fit", *words)
+    assert outcome.code == 2 and "could not hold this config" in outcome.err

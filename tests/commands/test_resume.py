@@ -22,13 +22,13 @@ def timeless(run: Run) -> list[dict[str, Any]]:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Let SIGTERM arrive while step `steps` is being made."""
+    """Let SIGTERM arrive when `steps` updates are made."""
     reached = Limits.are_reached
     is_sent = False
 
     def with_signal(self: Limits, progress: Progress) -> bool:
         nonlocal is_sent
-        if progress.step == steps - 1 and not is_sent:
+        if progress.step == steps and not is_sent:
             is_sent = True
             os.kill(os.getpid(), signal.SIGTERM)
         return reached(self, progress)
@@ -140,3 +140,22 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(tmp_path: Path, 
     assert resumed.returncode == 0, resumed.stderr
     assert "Resumed at step" in resumed.stdout
     assert "epoch" in out
+
+
+@pytest.mark.parametrize("word", ["optimizer=adam", "trainer.ema=0.9"])
+def test_a_refused_resume_leaves_the_run_as_it_was(fit: Fit, trainer: Trainer, word: str) -> None:
+    run = fit()
+    files = {name: (run.folder / name).read_bytes() for name in ("run.json", "config.yaml", "metrics.jsonl")}
+    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3", word).code == 3
+    assert files == {name: (run.folder / name).read_bytes() for name in files}
+
+
+def test_an_older_step_is_gone_on_from_only_in_a_new_folder(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+    run = fit("trainer.epochs=3", "trainer.keep=9")
+    older = f"resume={run.folder}/checkpoints/step-000009"
+    outcome = trainer("fit", older)
+    assert outcome.code == 2 and "run.dir=" in outcome.err
+    assert trainer("fit", older, f"run.dir={tmp_path / 'branch'}").code == 0
+    branch = Run(tmp_path / "branch")
+    assert (branch.folder / "checkpoints/best").resolve().parent.parent == branch.folder
+    assert branch.digest() == run.digest()

@@ -79,6 +79,11 @@ def read_description(path: Path) -> Description:
             f"{path}: its input shape or number of outputs makes no sense.", hint="Nothing was loaded."
         )
     _check_table(content["progress"], int, "progress", path)
+    if (
+        set(content["progress"]) - {"epoch", "batch", "step", "samples"}
+        or min(content["progress"].values(), default=0) < 0
+    ):
+        raise CheckpointError(f"{path}: its counters make no sense.", hint="Nothing was loaded.")
     _check_table(content["metrics"], (int, float, type(None)), "metrics", path)
     _check_table(content["checksums"], str, "checksums", path)
     _check_table(content["aliases"], str, "aliases", path)

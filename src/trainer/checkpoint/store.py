@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -62,9 +63,11 @@ class CheckpointStore:
         aside = final.with_name(f".{final.name}.part")
         try:
             self._write(aside, progress=progress, metrics=metrics)
+            doomed = final.with_name(f".{final.name}.old")
             if final.exists():  # the same step again, after a resume
-                shutil.rmtree(final)
+                final.rename(doomed)
             aside.rename(final)
+            shutil.rmtree(doomed, ignore_errors=True)
             _sync(final.parent)
             self.last = final
             _link(final.parent / "last", final.name)
@@ -80,27 +83,6 @@ class CheckpointStore:
             ) from error
         return final
 
-    def restore(self, folder: Path) -> None:
-        """Load every entry of the table; a damaged step folder raises CheckpointError before anything changes."""
-        tensors, text = _read_tensors(folder / STATE_FILE)
-        content = parse(text, source=folder / STATE_FILE)
-        missing = sorted(set(self._table) ^ set(content))
-        if missing:
-            raise CheckpointError(
-                f"{folder} was saved by a run with other parts: {', '.join(missing)} is on one side only.",
-                hint="Resume with the settings of that run (trainer.ema and trainer.precision among them).",
-            )
-        states = {name: unflatten(content[name], tensors=tensors) for name in self._table}
-        for name, entry in self._table.items():
-            try:
-                entry.load_state_dict(states[name])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).strip().splitlines()[-1].strip()
-                raise CheckpointError(
-                    f"{folder}: its {name} does not fit this run: {reason}",
-                    hint="Resume with the model and the optimizer of that run.",
-                ) from error
-
     def adopt(self, *, best_step: int) -> None:
         """Go on in a run that has checkpoints: the newest is `last`, that of `best_step` (if it is there) is `best`."""
         steps = step_folders(self._run)
@@ -111,7 +93,7 @@ class CheckpointStore:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         weights, aliases = _without_aliases(self._weights.state_dict())
-        description = {**self._description, "progress": progress, "metrics": dict(metrics), "aliases": aliases}
+        description = {**self._description, "progress": progress, "metrics": _finite(metrics), "aliases": aliases}
         _write_file(aside / MODEL_FILE, weights, text=json.dumps(description, ensure_ascii=False))
         tensors: dict[str, Tensor] = {}
         tree = {name: flatten(entry.state_dict(), path=name, tensors=tensors) for name, entry in self._table.items()}
@@ -127,6 +109,27 @@ class CheckpointStore:
             doomed = path.with_name(f".{path.name}.old")
             path.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def restore(folder: Path, table: Mapping[str, Stateful]) -> None:
+    """Load every entry of `table` from a step folder; raises CheckpointError when it is damaged or does not fit."""
+    tensors, text = _read_tensors(folder / STATE_FILE)
+    content = parse(text, source=folder / STATE_FILE)
+    missing = sorted(set(table) ^ set(content))
+    if missing:
+        raise CheckpointError(
+            f"{folder} was saved by a run with other parts: {', '.join(missing)} is on one side only.",
+            hint="Resume with the settings of that run (trainer.ema and trainer.precision among them).",
+        )
+    for name, entry in table.items():
+        try:
+            entry.load_state_dict(unflatten(content[name], tensors=tensors))
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+            raise CheckpointError(
+                f"{folder}: its {name} does not fit this run: {reason}",
+                hint="Resume with the model and the optimizer of that run.",
+            ) from error
 
 
 def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
@@ -154,6 +157,11 @@ def load_into(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: 
         more = f" (+{len(differences) - 3} more)" if len(differences) > 3 else ""
         raise CheckpointError(f"{source} does not fit the model.", where="; ".join(differences[:3]) + more)
     model.load_state_dict(dict(weights))
+
+
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """JSON has no NaN: what is not finite is null."""
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _shape(tensor: Tensor | None) -> str:

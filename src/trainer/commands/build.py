@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from trainer.config import FitConfig
 from trainer.data.download import Report
 from trainer.data.load import Data, load_data
 from trainer.device import pick_device, set_determinism, set_threads
+from trainer.errors import CustomCodeError, TrainerError
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
 
@@ -19,6 +22,21 @@ from trainer.models import make_model
 def options(section: Any) -> dict[str, Any]:
     """A group of the config as keyword arguments, its `name` included."""
     return dataclasses.asdict(section)
+
+
+@contextlib.contextmanager
+def own_faults(config: FitConfig) -> Iterator[None]:
+    """What a person's own class raises is theirs, and shown with their traceback; what the machine refuses is not."""
+    own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
+    try:
+        yield
+    except (TrainerError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if not own:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise CustomCodeError(f"With {' and '.join(own)} of yours, this was raised: {what}") from error
 
 
 def prepare_device(config: FitConfig) -> torch.device:

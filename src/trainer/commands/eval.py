@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from trainer import rundir
 from trainer.checkpoint.header import read_description
 from trainer.checkpoint.store import load_into, load_weights
 from trainer.commands import report
-from trainer.commands.build import build_data, build_loss, build_model, prepare_device
+from trainer.commands.build import build_data, build_loss, build_model, own_faults, prepare_device
 from trainer.config import EvalConfig
 from trainer.data.load import Data
 from trainer.device import autocast_dtype, device_label
@@ -18,6 +17,7 @@ from trainer.engine.evaluate import Evaluation, evaluate
 from trainer.errors import CheckpointError, UsageError
 from trainer.metrics import class_reports
 from trainer.tracking.console import Terminal
+from trainer.tracking.metrics_file import as_json
 
 
 def run(config: EvalConfig, *, terminal: Terminal) -> None:
@@ -42,23 +42,24 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
             f"eval.split={config.eval.split}: data={fit.data.name} has no such split here.",
             hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own data).",
         )
-    result = evaluate(
-        model.to(device),
-        batches,
-        build_loss(fit),
-        device=device,
-        num_classes=len(data.classes) if data.classes else None,
-        autocast=autocast_dtype(fit.trainer.precision),
-    )
+    with own_faults(fit):
+        result = evaluate(
+            model.to(device),
+            batches,
+            build_loss(fit),
+            device=device,
+            num_classes=len(data.classes) if data.classes else None,
+            autocast=autocast_dtype(fit.trainer.precision),
+        )
     if config.eval.json:
-        print(json.dumps(_as_json(config, result, data=data, checkpoint=model_file), ensure_ascii=False))
+        print(as_json(_as_json(config, result, data=data, checkpoint=model_file)))
         return
     metrics = {f"{config.eval.split}/loss": result.loss, f"{config.eval.split}/accuracy": result.accuracy}
     terminal.facts(
         "",
         [
             ("checkpoint", str(found)),
-            ("model", f"{fit.model.name}, trained for {description.progress['step']} steps"),
+            ("model", f"{fit.model.name}, trained for {description.progress.get('step', 0)} steps"),
             ("data", f"{fit.data.name}: {result.count:,} samples of {config.eval.split}"),
             ("device", device_label(device)),
             (config.eval.split, report.describe_metrics(metrics, config.eval.split)),

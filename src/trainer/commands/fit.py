@@ -12,8 +12,9 @@ import yaml
 
 from trainer import rundir
 from trainer.checkpoint.header import VERSION, read_description
-from trainer.checkpoint.store import CheckpointStore, load_into, load_weights
+from trainer.checkpoint.store import CheckpointStore, load_into, load_weights, restore
 from trainer.commands import report
+from trainer.commands.build import own_faults
 from trainer.commands.parts import Parts, build_parts
 from trainer.commands.stopping import StopRequest
 from trainer.config import FitConfig, to_plain
@@ -21,7 +22,7 @@ from trainer.config.checks import Cadence
 from trainer.engine.fit import fit
 from trainer.engine.journal import Journal
 from trainer.engine.progress import Due, Progress
-from trainer.errors import CustomCodeError, EnvironmentFault, Stopped, TrainerError, TrainingError, UsageError
+from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError, UsageError
 from trainer.runrecord import RunRecord
 from trainer.tracking import Tracker, Trackers
 from trainer.tracking.console import ConsoleTracker, Terminal
@@ -49,7 +50,9 @@ def run(
         resumed = rundir.find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
     parts = build_parts(config, terminal)
     if resumed is not None:
+        _check_newest(resumed, config)
         _load_weights(resumed, parts)
+        restore(resumed, parts.table)
     folder = _run_folder(config, resumed, sweep=sweep, job=job)
     try:
         with (folder / "config.yaml").open("w", encoding="utf-8") as file:
@@ -58,9 +61,19 @@ def run(
     except OSError as error:
         raise EnvironmentFault(f"Could not write to the run folder {folder}: {error.strerror or error}.") from error
     next_commands = report.NextCommands(folder, config, given=command)
-    with _ending(record, folder, config):
+    with _ending(record, folder), own_faults(config):
         return _train_and_test(
             parts, folder, record=record, terminal=terminal, resumed=resumed, next_commands=next_commands
+        )
+
+
+def _check_newest(resumed: Path, config: FitConfig) -> None:
+    """Refuse to go on in place from anything but the newest step: the steps after it would be of another past."""
+    newest = rundir.step_folders(resumed.parent.parent)[-1:]
+    if config.run.dir is None and newest and newest[0].resolve() != resumed.resolve():
+        raise UsageError(
+            f"{resumed} is not the newest step of its run, which is {newest[0].name}.",
+            hint="To branch off from it, name a new folder: add run.dir=…",
         )
 
 
@@ -88,28 +101,30 @@ def _run_folder(config: FitConfig, resumed: Path | None, *, sweep: Path | None, 
 
 
 @contextlib.contextmanager
-def _ending(record: RunRecord, folder: Path, config: FitConfig) -> Iterator[None]:
+def _ending(record: RunRecord, folder: Path) -> Iterator[None]:
     """Whatever ends the run early is written to its run.json."""
     try:
         yield
     except TrainingError as error:
         steps = rundir.step_folders(folder)
         error.where = f"Last good checkpoint: {steps[-1]}." if steps else "No checkpoint had been saved yet."
-        record.end("failed", metrics={}, error=error.what)
+        _record_end(record, "failed", error.what)
         raise
-    except (Stopped, KeyboardInterrupt, SystemExit):
-        record.end("interrupted", metrics={})
+    except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
+        _record_end(record, "interrupted", None)
         raise
     except TrainerError as error:
-        record.end("failed", metrics={}, error=error.what)
+        _record_end(record, "failed", error.what)
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        record.end("failed", metrics={}, error=what)
-        own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
-        if own:
-            raise CustomCodeError(f"With {' and '.join(own)} of yours, training raised {what}") from error
+        _record_end(record, "failed", f"{type(error).__name__}: {error}")
         raise
+
+
+def _record_end(record: RunRecord, status: str, error: str | None) -> None:
+    # The disk may be what ended the run: its own error is the one to tell.
+    with contextlib.suppress(OSError):
+        record.end(status, error=error)
 
 
 def _train_and_test(
@@ -128,8 +143,9 @@ def _train_and_test(
     )
     resumed_step = None
     if resumed is not None:
-        store.restore(resumed)
         store.adopt(best_step=monitor.best_step)
+        if store.best is None:
+            monitor.forget()
         resumed_step = parts.progress.step if folder == resumed.parent.parent else None
     report.start(parts, folder, terminal=terminal, is_resumed=resumed is not None)
     with contextlib.closing(_make_tracker(parts, folder, terminal=terminal, resumed_step=resumed_step)) as tracker:

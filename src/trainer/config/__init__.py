@@ -43,6 +43,10 @@ def load_fit(composed: DictConfig) -> FitConfig:
     """What Hydra composed for `fit`, as checked dataclasses; raises ConfigError naming the key."""
     config = _build(_resolved(_without(composed, "experiment")))
     check_fit(config)
+    try:
+        _refuse_code(to_plain(config), path="config", source="this config")
+    except CheckpointError as error:
+        raise ConfigError(f"A checkpoint could not hold this config. {error.what}") from error
     return config
 
 
@@ -157,7 +161,7 @@ def _section(group: str, section: Any, schema: type) -> Any:
                 raise ValidationError("OmegaConf takes any number, and more words than YAML does.")
             merged[key] = section[key]
         return OmegaConf.to_object(merged)
-    except ValidationError as error:
+    except (ValidationError, OverflowError) as error:
         value = OmegaConf.to_container(section, resolve=False).get(key)  # type: ignore[union-attr]
         raise ConfigError(
             f"{group}.{key!s}={value} has the wrong type: {_in_words(fields[str(key)])} is expected."

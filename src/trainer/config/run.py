@@ -47,7 +47,7 @@ class TrainerConfig:
         checks.at_least("trainer.l1", self.l1, 0)
         checks.within("trainer.ema", self.ema, 0, 1, open_end=True)
         checks.at_least("trainer.patience", self.patience, 1)
-        checks.at_least("trainer.threads", self.threads, 1)
+        checks.within("trainer.threads", self.threads, 1, 4096)
         checks.at_least("trainer.keep", self.keep, 0)
         Cadence.parse("trainer.save_every", self.save_every)
         Cadence.parse("trainer.eval_every", self.eval_every)

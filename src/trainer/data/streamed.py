@@ -38,7 +38,11 @@ def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
             f"data.target={target}: a sample must be a pair (input tensor, target), and sample 0 is not.",
             hint="Let its transform end in torchvision.transforms.v2.ToDtype(torch.float32, scale=True), say.",
         )
-    return sample[0], torch.as_tensor(sample[1])
+    try:
+        return sample[0], torch.as_tensor(sample[1])
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(sample[1]).__name__
+        raise ConfigError(f"data.target={target}: the target of sample 0 is a {kind}, not a number.") from error
 
 
 class StreamedBatches:

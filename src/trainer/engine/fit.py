@@ -77,8 +77,10 @@ def fit(
                     continue
                 schedule.apply(step=progress.step, epoch=progress.epoch)
                 journal.after_update(learning_rate=learning_rate, ends_epoch=ends_epoch)
+                if limits.are_reached(progress):
+                    break
                 reason = "stopped" if should_stop() else "patience" if monitor.is_exhausted else "done"
-                if reason != "done" or limits.are_reached(progress):
+                if reason != "done":
                     break
         journal.finish(learning_rate=learning_rate, is_stopped=reason == "stopped")
     except NonFiniteError as error:

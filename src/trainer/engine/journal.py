@@ -82,6 +82,7 @@ class Journal:
         self._evaluated_at = self._saved_at = -1
         self._clock = self._epoch_clock = time.perf_counter()
         self._window_seconds = 0.0
+        self._last_epoch = (math.nan, math.nan if counts_correct else None)
 
     def should_log(self, step: int) -> bool:
         """Whether the update that completes `step` closes a logging window."""
@@ -162,7 +163,9 @@ class Journal:
         """Evaluate, tell the tracker and the schedule; returns whether the monitored metric is the best so far."""
         progress = self._progress
         self._count_time()
-        loss, accuracy = self._epoch.means(counts_correct=self._counts_correct)
+        means = self._epoch.means(counts_correct=self._counts_correct)
+        # Right after an epoch nothing is summed up yet: then the epoch that is over is what training looks like.
+        loss, accuracy = means if self._epoch.samples else self._last_epoch
         self._metrics = {"train/loss": loss, "train/accuracy": accuracy}
         if self._validate is not None:
             with self._pause():
@@ -202,11 +205,14 @@ class Journal:
                 samples_per_second=self._epoch.samples / seconds,
             )
         )
+        self._last_epoch = (loss, accuracy)
         self._epoch.reset()
 
     def _save(self, *, is_best: bool) -> None:
         progress = self._progress
         self._count_time()
+        if not self._step.has_finite_weights():
+            raise NonFiniteError("A weight", math.nan)
         metrics = self._metrics if self._evaluated_at == progress.step else {}
         with self._pause():
             self._store.save(progress.step, progress=progress.counters(), metrics=metrics, is_best=is_best)

@@ -81,6 +81,10 @@ class Monitor:
             self.num_stale += 1
         return is_better
 
+    def forget(self) -> None:
+        """Begin anew: the checkpoint of the best value is not there."""
+        self.best, self.best_step, self.num_stale = None, 0, 0
+
     @property
     def is_exhausted(self) -> bool:
         """Whether patience is over."""

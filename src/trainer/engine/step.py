@@ -84,6 +84,11 @@ class Step:
         """Whether every loss so far was finite; waits for the device."""
         return bool(self._is_finite)
 
+    def has_finite_weights(self) -> bool:
+        """Whether the last update left every trained weight finite; waits for the device."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in self._parameters])
+        return bool(torch.stack(list(norms)).isfinite().all())
+
     def state_dict(self) -> dict[str, Any]:
         """The metric sums that were not read yet."""
         return {"loss": float(self._loss_sum), "correct": int(self._correct), "samples": self._samples}

@@ -31,6 +31,8 @@ def custom(
         ) from error
     finally:
         model.train(was_training)
+    if not isinstance(outputs, torch.Tensor):
+        raise ConfigError(f"model.target={target} returns a {type(outputs).__name__}, not a tensor.")
     if tuple(outputs.shape) != (2, num_outputs):
         raise ConfigError(
             f"model.target={target} returns shape {tuple(outputs.shape)} for two samples, not (2, {num_outputs}).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -54,6 +55,7 @@ class Trackers:
             tracker.finish(metrics)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
-        for tracker in self._trackers:
-            tracker.close()
+        """See `Tracker.close`; one that fails does not keep the others open."""
+        with contextlib.ExitStack() as stack:
+            for tracker in self._trackers:
+                stack.callback(tracker.close)

@@ -22,14 +22,20 @@ from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
 _MAX_EPOCH_LINES = 20
 
 
+class _Lines(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program with code 1, which says that training failed."""
+        raise BrokenPipeError
+
+
 class Terminal:
     """Lines, tables and bars on standard output; notes and warnings on standard error."""
 
     def __init__(self) -> None:
         # Off a terminal nobody sees a width: rich would cut tables to 80 columns.
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-        self.out = RichConsole(highlight=False, soft_wrap=True, width=width)
-        self.err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Lines(highlight=False, soft_wrap=True, width=width)
+        self.err = _Lines(stderr=True, highlight=False, soft_wrap=True)
 
     def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """A compact block of `name  value` lines under a title."""
@@ -99,6 +105,7 @@ class ConsoleTracker:
 
     def epoch(self, record: EpochRecord) -> None:
         """See `Tracker.epoch`."""
+        val, self._val = self._val, None
         if record.epoch % self._every and record.epoch not in (1, self._num_epochs):
             return
         parts = [
@@ -106,8 +113,8 @@ class ConsoleTracker:
             f"loss {_loss(record.loss)}",
             _percent("acc", record.accuracy),
         ]
-        if self._val is not None:
-            parts += [f"val loss {_loss(self._val.loss)}", _percent("val acc", self._val.accuracy)]
+        if val is not None:
+            parts += [f"val loss {_loss(val.loss)}", _percent("val acc", val.accuracy)]
         parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second), f"{record.seconds:.1f} s"]
         self._terminal.line("  ".join(part for part in parts if part))
 

@@ -52,7 +52,7 @@ class MetricsFile:
 
 def as_json(row: dict[str, Any]) -> str:
     """One line of strict JSON: a number that is not finite becomes null."""
-    return json.dumps({key: _finite(value) for key, value in row.items()}, allow_nan=False)
+    return json.dumps({key: _finite(value) for key, value in row.items()}, allow_nan=False, ensure_ascii=False)
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
