@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from benchmarks.contenders.images import evaluate as evaluate_plainly
 from benchmarks.contenders.images import make_loader
-from benchmarks.contenders.setting import EVAL_BATCH_SIZE, make_model, parse_arguments, prepare, tell
+from benchmarks.contenders.setting import make_model, parse_arguments, prepare, tell
+from trainer.arguments import configs_folder
 from trainer.data.download import QuietReport
 from trainer.data.load import load_data
 from trainer.engine.evaluate import evaluate
 from trainer.losses import make_loss
+from trainer.models import make_model as trainer_model
 
 REPEATS = 3
 
@@ -24,8 +28,7 @@ def main() -> None:
     """Evaluate one untrained model several times; the variant is `trainer`, or the loop's number of workers."""
     arguments = parse_arguments()
     prepare(arguments)
-    model = make_model(arguments.model)
-    run = _trainer(model, arguments) if arguments.variant == "trainer" else _loop(model, arguments)
+    run = _trainer(arguments) if arguments.variant == "trainer" else _loop(make_model(arguments.model), arguments)
     run()  # once to warm up
     seconds = []
     for _ in range(REPEATS):
@@ -35,8 +38,11 @@ def main() -> None:
     tell({"seconds": min(seconds), "samples_per_second": 10_000 / min(seconds), "loss": loss})
 
 
-def _trainer(model: nn.Module, arguments: argparse.Namespace) -> Callable[[], float]:
+def _trainer(arguments: argparse.Namespace) -> Callable[[], float]:
+    """What `trainer eval` does with the shipped values: its model in its layout, its batch size."""
     device = torch.device("cpu")
+    shipped = [_shipped(f"model/{arguments.model}"), _shipped("data/fashion_mnist")]
+    model = trainer_model(**shipped[0], input_shape=(1, 28, 28), num_outputs=10).to(memory_format=torch.channels_last)
     data = load_data(
         "fashion_mnist",
         seed=arguments.seed,
@@ -44,7 +50,7 @@ def _trainer(model: nn.Module, arguments: argparse.Namespace) -> Callable[[], fl
         report=QuietReport(),
         root=str(arguments.data_root),
         batch_size=64,
-        eval_batch_size=EVAL_BATCH_SIZE,
+        eval_batch_size=shipped[1]["eval_batch_size"],
         val_size=0,
         drop_last=False,
         train_limit=None,
@@ -54,6 +60,11 @@ def _trainer(model: nn.Module, arguments: argparse.Namespace) -> Callable[[], fl
     assert data.test is not None
     test, loss = data.test, make_loss("cross_entropy", label_smoothing=0.0)
     return lambda: evaluate(model, test, loss, device=device, num_classes=10).loss
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((configs_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return content
 
 
 def _loop(model: nn.Module, arguments: argparse.Namespace) -> Callable[[], float]:
