@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import os
 import platform
 import shlex
@@ -14,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.rundir import read_json, write_json
+from trainer.rundir import finite_or_null, read_json, write_json
 
 _PACKAGES = ("trainer", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "safetensors")
 
@@ -47,9 +46,7 @@ class RunRecord:
         """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics (null where not finite)."""
         self._content |= {"status": status, "ended": _now()}
         if metrics is not None:
-            self._content["metrics"] = {
-                name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()
-            }
+            self._content["metrics"] = {name: finite_or_null(value) for name, value in metrics.items()}
         if error is not None:
             self._content["error"] = error
         self._write()

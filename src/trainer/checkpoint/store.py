@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from torch import Tensor
 from trainer.checkpoint.header import DIGEST_KEY, FORMAT_KEY, parse, read_text
 from trainer.checkpoint.tree import flatten, to_saved, unflatten
 from trainer.errors import CheckpointError, EnvironmentFault, TrainerError
-from trainer.rundir import CHECKPOINTS, MODEL_FILE, STATE_FILE, step_folder_name, step_folders
+from trainer.rundir import CHECKPOINTS, MODEL_FILE, STATE_FILE, finite_or_null, step_folder_name, step_folders
 
 
 class Stateful(Protocol):
@@ -93,7 +92,8 @@ class CheckpointStore:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         weights, aliases = _without_aliases(self._weights.state_dict())
-        description = {**self._description, "progress": progress, "metrics": _finite(metrics), "aliases": aliases}
+        numbers = {name: finite_or_null(value) for name, value in metrics.items()}
+        description = {**self._description, "progress": progress, "metrics": numbers, "aliases": aliases}
         _write_file(aside / MODEL_FILE, weights, text=json.dumps(description, ensure_ascii=False))
         tensors: dict[str, Tensor] = {}
         tree = {name: flatten(entry.state_dict(), path=name, tensors=tensors) for name, entry in self._table.items()}
@@ -157,11 +157,6 @@ def load_into(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: 
         more = f" (+{len(differences) - 3} more)" if len(differences) > 3 else ""
         raise CheckpointError(f"{source} does not fit the model.", where="; ".join(differences[:3]) + more)
     model.load_state_dict(dict(weights))
-
-
-def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """JSON has no NaN: what is not finite is null."""
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _shape(tensor: Tensor | None) -> str:

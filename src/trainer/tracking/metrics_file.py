@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import EnvironmentFault
+from trainer.rundir import finite_or_null
 from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
 
 FILE_NAME = "metrics.jsonl"
@@ -52,7 +52,7 @@ class MetricsFile:
 
 def as_json(row: dict[str, Any]) -> str:
     """One line of strict JSON: a number that is not finite becomes null."""
-    return json.dumps({key: _finite(value) for key, value in row.items()}, allow_nan=False, ensure_ascii=False)
+    return json.dumps({key: finite_or_null(value) for key, value in row.items()}, allow_nan=False, ensure_ascii=False)
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
@@ -68,10 +68,6 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
             break
         rows.append(row)
     return rows
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _drop_after(path: Path, step: int) -> None:
