@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test test-all check fmt bench wheel clean
+.PHONY: help setup fit test test-all torture check fmt bench wheel clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -27,6 +27,9 @@ test: $(READY) ## Run the tests (a few minutes)
 
 test-all: $(READY) ## Run all tests, the slow ones too
 	$(BIN)/python -m pytest $(ARGS)
+
+torture: $(READY) ## Run every planned fault: kills, full disks, damaged and hostile files; prints a table
+	$(BIN)/python -m pytest --faults $(ARGS)
 
 check: $(READY) ## Look for faults: format, lint, types. Never writes
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ import pytest
 import torch
 from commandline import DATASETS
 from composing import config_of
+from faultplan import FaultTable
 from running import SMALL, Fit, Outcome, Run, Trainer
 
 from trainer.cli import main
@@ -18,8 +19,16 @@ Compose = Callable[..., FitConfig]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--update-golden` writes what test_golden.py compares with."""
+    """`--update-golden` writes what test_golden.py compares with; `--faults` is what `make torture` runs."""
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
+    parser.addoption("--faults", action="store_true", help="run only the plan of faults, and print its table")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`--faults` chooses the marked tests and counts them."""
+    if config.getoption("--faults"):
+        config.option.markexpr = "fault"
+        config.pluginmanager.register(FaultTable())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
