@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by the caller
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    _set_signals()
     try:
         code = _run(argv)
         if sys.stdout is not None:
@@ -54,6 +54,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # What is left is leaving: a late Ctrl-C must not turn the code into a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
+
+
+def _set_signals() -> None:
+    """What signals do outside of training, where nothing is there to save yet; training sets its own."""
+    signal.signal(signal.SIGTERM, _leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _leave)
+    # Asks for a save; by default it would kill.
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _run(argv: list[str]) -> int:
@@ -154,14 +167,17 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
     if not reference or reference == "null" or arguments.only_shows:
         _compose(arguments.verb, arguments.given, task=composed.append)
         return composed[0] if composed else None
-    from trainer.saved import over_saved, saved_config
+    from trainer.saved import interrupted_run, over_saved, saved_config
 
-    found, saved = saved_config(reference, arguments, prefer="last" if key == "resume" else "best")
+    if key == "resume" and reference == "auto":
+        _compose(arguments.verb, arguments.given, task=composed.append)
+        found = interrupted_run(composed[0], root=Path(composed[0].run.root))
+        composed[0].resume = None if found is None else str(found)
+        composed[0].run.dir = None if found is not None else composed[0].run.dir
+        return composed[0]
+    found, saved = saved_config(reference, arguments)
     _compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)], task=composed.append)
-    over = over_saved(composed[0], saved, arguments)
-    # Looked up once: a run that is still training moves its links while torch is loaded.
-    over[key] = str(found)
-    return over
+    return over_saved(composed[0], found, saved, arguments)
 
 
 def _compose(verb: str, argv: list[str], *, task: Callable[[Any], Any], sweep: Sweep | None = None) -> None:

@@ -8,7 +8,8 @@ import random
 
 import torch
 
-from trainer.errors import EnvironmentFault
+from trainer.errors import EnvironmentFault, printable
+from trainer.state import check
 
 
 def pick_device(name: str) -> torch.device:
@@ -70,6 +71,35 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
+class Machine:
+    """What decides the last bits beside the config, as an entry of the state table: device, CPU threads, torch.
+
+    On a resume the number of threads is set as it was, unless the config says one. `differences` tells what is not
+    as it was, and why the results may then not be the same bit for bit.
+    """
+
+    def __init__(self, device: torch.device, *, threads: int | None) -> None:
+        self._device, self._threads = device, threads
+        self.differences: list[str] = []
+
+    def state_dict(self) -> dict[str, object]:
+        """Device type, threads in use, torch's version."""
+        return {"device": self._device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Use as many threads as `state` says; raises ValueError for a state that `state_dict` did not give."""
+        check(state, device=str, threads=int, torch=str)
+        if self._threads is None and 1 <= int(str(state["threads"])) <= 4096:
+            torch.set_num_threads(int(str(state["threads"])))
+        now = self.state_dict()
+        labels = {"device": "on {}", "threads": "with {} CPU threads", "torch": "by torch {}"}
+        self.differences = [
+            f"saved {label.format(printable(state[key])[:40])}, now {now[key]}"
+            for key, label in labels.items()
+            if state[key] != now[key]
+        ]
+
+
 class RandomState:
     """The global random generators as one entry of the state table: Python's, torch's, and CUDA's where it is used."""
 
@@ -81,7 +111,9 @@ class RandomState:
         return state
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Put every generator back to where `state_dict` found it."""
+        """Put every generator back to where `state_dict` found it; raises ValueError for anything else."""
+        cuda = {"cuda": list} if "cuda" in state else {}
+        check(state, python=tuple, torch=torch.Tensor, **cuda)
         random.setstate(state["python"])  # type: ignore[arg-type]
         torch.set_rng_state(state["torch"])  # type: ignore[arg-type]
         if "cuda" in state and torch.cuda.is_available():

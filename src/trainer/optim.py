@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainer.errors import ConfigError
 from trainer.registry import look_up
+from trainer.state import check
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -68,7 +71,28 @@ class OptimizerState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the state and keep the settings; raises ValueError when the parameters differ."""
+        check(state, state=dict, param_groups=list)
+        self._check_shapes(state["state"])
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state)
         for group, ours in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(ours)
+
+    def _check_shapes(self, state: Mapping[Any, Any]) -> None:
+        """Every tensor belongs to a parameter: of its shape, or of one that spreads over it (rows, columns, counts)."""
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        # L-BFGS keeps lists of whole gradients with the first parameter.
+        is_flat = isinstance(self._optimizer, torch.optim.LBFGS)
+        num_values = sum(parameter.numel() for parameter in parameters)
+        for index, entries in state.items():
+            shape = (num_values,) if is_flat else parameters[index].shape
+            for name, value in entries.items():
+                for tensor in value if isinstance(value, list) else [value]:
+                    if isinstance(tensor, Tensor) and not _spreads_over(tensor.shape, shape):
+                        raise ValueError(f"{name} of parameter {index} is {tuple(tensor.shape)}, not {tuple(shape)}")
+
+
+def _spreads_over(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+    """Whether a tensor of shape `inner` can be broadcast to `outer`."""
+    fits = all(own in (1, size) for own, size in zip(reversed(inner), reversed(outer), strict=False))
+    return fits and (len(inner) <= len(outer) or math.prod(inner) == 1)

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,53 @@ def step_of(folder: Path) -> int | None:
     """The step of a step folder, or None when `folder` is not one."""
     match = _STEP_FOLDER.fullmatch(folder.name)
     return int(match[1]) if match else None
+
+
+def aside_of(folder: Path) -> Path:
+    """Where a step folder is written before it gets its name."""
+    return folder.with_name(f".{folder.name}.part")
+
+
+def retired_of(folder: Path) -> Path:
+    """What a step folder is called while it is removed or replaced."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def tidy(run: Path) -> None:
+    """Put right what a killed process left among the checkpoints of `run`; only while its lock is held."""
+    for left in (run / CHECKPOINTS).glob(".step-*"):
+        final = left.with_name(left.name.removeprefix(".").rpartition(".")[0])
+        # Killed while a step was being replaced: neither the old nor the new had the name.
+        if left == retired_of(final) and not os.path.lexists(final) and (left / STATE_FILE).is_file():
+            left.rename(final)
+        else:
+            remove(left)
+
+
+def clear(run: Path) -> None:
+    """Take away what a run wrote that was killed before its first checkpoint; nothing else in the folder is touched."""
+    for name in ("config.yaml", "run.json", "metrics.jsonl", CHECKPOINTS, ".lock"):
+        remove(run / name)
+    for events in run.glob("events.out.tfevents.*"):
+        remove(events)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, as far as it goes; nothing is followed."""
+    if path.is_symlink() or not path.is_dir():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in `folder` on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def create(root: Path, name: str, *, kind: str = "") -> Path:
@@ -83,8 +131,12 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never half of one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.replace(path)
+    try:
+        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError:
+        remove(aside)
+        raise
 
 
 def finite_or_null(value: Any) -> Any:
@@ -156,6 +208,8 @@ def find_checkpoint(reference: str, *, root: Path, prefer: str = "best") -> Path
 def _of_run(run: Path, which: str, reference: str) -> Path:
     steps = step_folders(run)
     if steps:
+        if which == "last":  # by step: a run that was killed between a folder and its link has an older link
+            return steps[-1]
         link = run / CHECKPOINTS / which
         # A copy may have lost the links: the run's own record, then the highest step, say the same.
         names = read_json(run / "run.json").get("checkpoints")

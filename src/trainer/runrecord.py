@@ -21,7 +21,15 @@ _PACKAGES = ("trainer", "torch", "torchvision", "hydra-core", "omegaconf", "tens
 class RunRecord:
     """The run.json of one run: written when it starts, at each checkpoint it is told of, and when it ends."""
 
-    def __init__(self, run: Path, *, command: Sequence[str], seed: int, checksums: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        command: Sequence[str],
+        seed: int,
+        checksums: Mapping[str, str],
+        resumed: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = run / "run.json"
         before = read_json(self._path)
         self._content: dict[str, Any] = {
@@ -38,8 +46,8 @@ class RunRecord:
             "checkpoints": before.get("checkpoints", {}),
             "metrics": before.get("metrics", {}),
         }
-        if before:
-            self._content["resumed"] = [*before.get("resumed", []), _now()]
+        if resumed is not None:
+            self._content["resumed"] = [*before.get("resumed", []), {"at": _now(), **resumed}]
         self._write()
 
     def end(self, status: str, *, metrics: Mapping[str, float | None] | None = None, error: str | None = None) -> None:

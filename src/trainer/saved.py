@@ -1,27 +1,47 @@
-"""The config inside a checkpoint as the base of a command: what the command line changes, and what it may not."""
+"""The checkpoint a command starts from, found before torch is loaded: its config, and what may be changed in it."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trainer import rundir
 from trainer.arguments import Arguments
+from trainer.checkpoint.file import is_intact, read_file
 from trainer.checkpoint.header import read_description
-from trainer.config import FitConfig, overlay
-from trainer.errors import CheckpointError, UsageError, suggestion
+from trainer.config import FitConfig, load_fit, overlay, to_plain
+from trainer.errors import CheckpointError, TrainerError, UsageError, suggestion
+from trainer.runlock import is_locked, locked
 
 # What `trainer eval` lets a person change; the rest belongs to the trained model.
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
 
 
-def saved_config(reference: str, arguments: Arguments, *, prefer: str) -> tuple[Path, FitConfig]:
+def over_saved(composed: DictConfig, found: Path, saved: FitConfig, arguments: Arguments) -> DictConfig:
+    """The config `saved` in the checkpoint `found`, with what the command line changes."""
+    over = overlay(composed, saved, list(arguments.values))
+    root = getattr(saved.data, "root", None)
+    is_free = arguments.verb == "eval" and "data.root" not in arguments.values
+    # Read where it was read before; but a stranger's checkpoint must not have folders made.
+    if is_free and root is not None and not Path(root).is_dir():
+        OmegaConf.update(over, "data.root", composed.data.root)
+    # Looked up once: a run that is still training moves its links while torch is loaded.
+    over["ckpt" if arguments.verb == "eval" else "resume"] = str(found)
+    return over
+
+
+def saved_config(reference: str, arguments: Arguments) -> tuple[Path, FitConfig]:
     """The checkpoint that `reference` means and the config in it; raises InputError or UsageError.
 
     Where a person's own class was trained, the command line must name it again: a checkpoint never names code.
     """
-    found = rundir.find_checkpoint(reference, root=Path(arguments.values.get("run.root", "runs")), prefer=prefer)
+    root = Path(arguments.values.get("run.root", "runs"))
+    if arguments.verb == "eval":
+        found = rundir.find_checkpoint(reference, root=root)
+    else:
+        found = _newest_intact(reference, root=root, in_place="run.dir" not in arguments.values)
     saved = read_description(found / rundir.MODEL_FILE if found.is_dir() else found).config
     for group in ("model", "data"):
         section = getattr(saved, group)
@@ -32,17 +52,84 @@ def saved_config(reference: str, arguments: Arguments, *, prefer: str) -> tuple[
             )
     if arguments.verb == "eval":
         _check_eval_keys(arguments, saved)
-    elif not found.is_dir():
+    return found, saved
+
+
+def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:
+    """The step folder from which `resume=auto` goes on: of the newest run of this config that was cut short.
+
+    None when there is none, and training begins. With `run.dir` only that folder is meant. Raises UsageError when the
+    run in it is complete, in use or of another config, ConfigError for a wrong config.
+    """
+    config = load_fit(composed)
+    wanted = _comparable(config)
+    if config.run.dir is not None:
+        return _in_folder(Path(config.run.dir), wanted)
+    for run in reversed(rundir.all_runs(root)):
+        record = rundir.read_json(run / "run.json")
+        if record.get("status") in ("running", "interrupted") and not is_locked(run):
+            found = next((step for step in reversed(rundir.step_folders(run)) if is_intact(step)), None)
+            if found is not None and _is_of(found, wanted):
+                return _newest_intact(str(run), root=root, in_place=True)
+    return None
+
+
+def _in_folder(run: Path, wanted: dict[str, object]) -> Path | None:
+    if not (run / "run.json").is_file():
+        return None
+    with locked(run):
+        rundir.tidy(run)
+    if rundir.read_json(run / "run.json").get("status") == "done":
+        raise UsageError(f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}")
+    if not rundir.step_folders(run):
+        rundir.clear(run)
+        return None
+    found = _newest_intact(str(run), root=run, in_place=True)
+    if not _is_of(found, wanted):
+        raise UsageError(
+            f"{run} holds a run of another config.",
+            hint=f"To change it on purpose: trainer fit resume={run}; else name another run.dir.",
+        )
+    return found
+
+
+def _is_of(step: Path, wanted: dict[str, object]) -> bool:
+    try:
+        return _comparable(read_description(step / rundir.MODEL_FILE).config) == wanted
+    except TrainerError:
+        return False
+
+
+def _comparable(config: FitConfig) -> dict[str, object]:
+    return {key: value for key, value in to_plain(config).items() if key not in ("resume", "run")}
+
+
+def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
+    """The newest step that verifies, of a run; a step folder that was named itself must verify. Says what is skipped.
+
+    Raises UsageError when the run is in use, CheckpointError when nothing in it verifies.
+    """
+    found = rundir.find_checkpoint(reference, root=root, prefer="last")
+    if not found.is_dir():
         raise CheckpointError(
             f"{found} holds weights only, and going on needs the optimizer's state beside them.",
             hint="Give a run folder or a step folder: resume=runs/<run>",
         )
-    return found, saved
-
-
-def over_saved(composed: DictConfig, saved: FitConfig, arguments: Arguments) -> DictConfig:
-    """`saved` with what the command line changes."""
-    return overlay(composed, saved, list(arguments.values))
+    run = found.parent.parent
+    if in_place and found.parent.name == rundir.CHECKPOINTS:
+        with locked(run):
+            rundir.tidy(run)
+    is_named = rundir.step_of(Path(reference)) is not None or rundir.step_of(Path(reference).parent) is not None
+    candidates = [found] if is_named or found.parent.name != rundir.CHECKPOINTS else rundir.step_folders(run)[::-1]
+    for step in candidates:
+        if is_intact(step):
+            if step != candidates[0]:
+                skipped = ", ".join(other.name for other in candidates[: candidates.index(step)])
+                sys.stderr.write(f"Warning: {skipped} of {run} is damaged; going on from {step.name}, an intact one.\n")
+            return step
+    for name in (rundir.MODEL_FILE, rundir.STATE_FILE):
+        read_file(candidates[0] / name)
+    raise AssertionError("one of the two cannot be read")
 
 
 def _check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:

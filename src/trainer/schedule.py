@@ -13,6 +13,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from trainer.state import NUMBER, NUMBER_OR_NONE, check
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -122,7 +124,8 @@ class Plateau:
         return {"scale": self._scale, "best": self._best, "num_bad": self._num_bad, "resting": self._resting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        check(state, scale=NUMBER, best=NUMBER_OR_NONE, num_bad=int, resting=int)
         self._scale, self._best = state["scale"], state["best"]
         self._num_bad, self._resting = state["num_bad"], state["resting"]
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from trainer.tracking.metrics_file import MetricsFile, read_rows
-from trainer.tracking.records import EvalRecord
+from trainer.tracking.records import EvalRecord, ResumePoint
 
 
 def record(step: int, loss: float = 1.0) -> EvalRecord:
@@ -47,7 +47,7 @@ def test_a_resume_keeps_the_rows_up_to_its_step(tmp_path: Path) -> None:
     metrics.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"split": "val", "st')  # the write that a kill cut off
-    resumed = MetricsFile(tmp_path, resumed_step=2)
+    resumed = MetricsFile(tmp_path, resumed=ResumePoint(step=2, splits=frozenset({"val"})))
     resumed.evaluation(record(3, 5.0))
     resumed.close()
     assert [(row["step"], row["loss"]) for row in read_rows(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 5.0)]

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from trainer.tracking.metrics_file import read_rows
-from trainer.tracking.records import EvalRecord, TrainRecord
+from trainer.tracking.records import EvalRecord, ResumePoint, TrainRecord
 from trainer.tracking.tensorboard import TensorBoard, flat_hparams
 
 SMALL = (
@@ -89,7 +89,9 @@ def test_a_resume_drops_what_lies_past_it(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         first.evaluation(record(step))
     first.close()
-    second = TensorBoard(tmp_path, scalars=True, hparams=False, config={}, resumed_step=2)
+    second = TensorBoard(
+        tmp_path, scalars=True, hparams=False, config={}, resumed=ResumePoint(step=2, splits=frozenset({"val"}))
+    )
     for step in (3, 4, 5):
         second.evaluation(record(step))
     second.close()

@@ -1,25 +1,38 @@
-"""Writing and reading step folders: two safetensors files, written aside and renamed, verified when they are read."""
+"""Writing the step folders of a run: copied at once, written beside the training, renamed when complete."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from trainer.checkpoint.header import DIGEST_KEY, FORMAT_KEY, parse, read_text
-from trainer.checkpoint.tree import flatten, to_saved, unflatten
-from trainer.errors import CheckpointError, EnvironmentFault, TrainerError
-from trainer.rundir import CHECKPOINTS, MODEL_FILE, STATE_FILE, finite_or_null, step_folder_name, step_folders
+from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, write_file
+from trainer.checkpoint.header import VERSION
+from trainer.checkpoint.tree import flatten, to_saved
+from trainer.errors import EnvironmentFault
+from trainer.rundir import (
+    CHECKPOINTS,
+    MODEL_FILE,
+    STATE_FILE,
+    aside_of,
+    finite_or_null,
+    remove,
+    retired_of,
+    step_folder_name,
+    step_folders,
+    sync_folder,
+)
 
 
 class Stateful(Protocol):
@@ -32,11 +45,23 @@ class Stateful(Protocol):
         """Go on from it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """The state after `step`, copied: training may go on while it is written."""
+
+    step: int
+    weights: dict[str, Tensor]
+    description: str
+    tensors: dict[str, Tensor]
+    table: Any
+    is_best: bool
+
+
 class CheckpointStore:
     """The checkpoints of one run: saving is generic over the `table` of named states.
 
     `weights` are what evaluation uses (the moving average where there is one); they go to model.safetensors, the
-    table to state.safetensors.
+    table to state.safetensors. Used as a context, which ends when all that was saved is on the disk.
     """
 
     def __init__(
@@ -50,117 +75,140 @@ class CheckpointStore:
     ) -> None:
         self._run, self._weights, self._table = run, weights, dict(table)
         self._description, self._keep = description, keep
-        self.last: Path | None = None
-        self.best: Path | None = None
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._last: Path | None = None
+        self._best: Path | None = None
 
-    def save(self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool) -> Path:
-        """Save step `step` and point `last` (and `best`) at it; returns the step folder.
+    def __enter__(self) -> CheckpointStore:
+        return self
 
-        Raises EnvironmentFault when the disk refuses; what was saved before is left as it was.
-        """
-        final = self._run / CHECKPOINTS / step_folder_name(step)
-        aside = final.with_name(f".{final.name}.part")
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         try:
-            self._write(aside, progress=progress, metrics=metrics)
-            doomed = final.with_name(f".{final.name}.old")
-            if final.exists():  # the same step again, after a resume
-                final.rename(doomed)
-            aside.rename(final)
-            shutil.rmtree(doomed, ignore_errors=True)
-            _sync(final.parent)
-            self.last = final
-            _link(final.parent / "last", final.name)
-            if is_best:
-                self.best = final
-                _link(final.parent / "best", final.name)
-            self._prune()
-        except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            kept = f"Last good checkpoint: {self.last}." if self.last else "No checkpoint had been saved yet."
-            raise EnvironmentFault(
-                f"Could not save step {step} in {self._run}: {error.strerror or error}.", where=kept
-            ) from error
-        return final
+            # What already goes wrong is the thing to tell; its message names the checkpoint that is there.
+            with contextlib.suppress(EnvironmentFault) if error is not None else contextlib.nullcontext():
+                self.wait()
+        finally:
+            self._writer.shutdown()
 
-    def adopt(self, *, best_step: int) -> None:
-        """Go on in a run that has checkpoints: the newest is `last`, that of `best_step` (if it is there) is `best`."""
-        steps = step_folders(self._run)
-        self.last = steps[-1] if steps else None
-        self.best = next((path for path in steps if path.name == step_folder_name(best_step)), None)
+    @property
+    def last(self) -> Path | None:
+        """The newest step folder; waits until it is complete."""
+        self.wait()
+        return self._last
 
-    def _write(self, aside: Path, *, progress: dict[str, int], metrics: Mapping[str, float | None]) -> None:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    @property
+    def best(self) -> Path | None:
+        """The step folder of the best value; waits until it is complete."""
+        self.wait()
+        return self._best
+
+    def save(self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool) -> None:
+        """Save step `step` and point `last` (and `best`) at it: copied now, on the disk after `wait`.
+
+        Waits for the save before it. Raises EnvironmentFault when that failed; what was saved earlier is as it was.
+        """
+        self.wait()
+        snapshot = self._copy(step, progress=progress, metrics=metrics, is_best=is_best)
+        self._writing = self._writer.submit(self._write, snapshot)
+
+    def wait(self) -> None:
+        """Until all that was saved is on the disk; raises EnvironmentFault when it could not be written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def raise_failure(self) -> None:
+        """Raise the EnvironmentFault of a save that has failed meanwhile; never waits."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def adopt(self, newest: Path, *, best_step: int) -> None:
+        """Go on in a run that has checkpoints: `newest` is `last`, that of `best_step` (if it is there) is `best`."""
+        self._last = newest
+        self._best = next((path for path in step_folders(self._run) if path.name == step_folder_name(best_step)), None)
+        if self._best is not None and self._best.parent == newest.parent:
+            # A run that was killed between a folder and its link has an older one as its best.
+            _link(self._best.parent / "best", self._best.name)
+
+    def _copy(
+        self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool
+    ) -> _Snapshot:
         weights, aliases = _without_aliases(self._weights.state_dict())
         numbers = {name: finite_or_null(value) for name, value in metrics.items()}
         description = {**self._description, "progress": progress, "metrics": numbers, "aliases": aliases}
-        _write_file(aside / MODEL_FILE, weights, text=json.dumps(description, ensure_ascii=False))
         tensors: dict[str, Tensor] = {}
-        tree = {name: flatten(entry.state_dict(), path=name, tensors=tensors) for name, entry in self._table.items()}
-        saved = {name: to_saved(tensor) for name, tensor in tensors.items()}
-        _write_file(aside / STATE_FILE, saved, text=json.dumps(tree, ensure_ascii=False))
-        _sync(aside)
+        table = {name: flatten(entry.state_dict(), path=name, tensors=tensors) for name, entry in self._table.items()}
+        return _Snapshot(
+            step=step,
+            weights=weights,
+            description=json.dumps(description, ensure_ascii=False),
+            tensors={name: to_saved(tensor) for name, tensor in tensors.items()},
+            table=table,
+            is_best=is_best,
+        )
+
+    def _write(self, snapshot: _Snapshot) -> None:
+        final = self._run / CHECKPOINTS / step_folder_name(snapshot.step)
+        try:
+            self._write_aside(aside_of(final), snapshot)
+            if os.path.lexists(final):  # the same step again, after a resume
+                remove(retired_of(final))
+                final.rename(retired_of(final))
+            aside_of(final).rename(final)
+            sync_folder(final.parent)
+            remove(retired_of(final))
+            _link(final.parent / "last", final.name)
+            self._last = final
+            if snapshot.is_best:
+                _link(final.parent / "best", final.name)
+                self._best = final
+            self._prune()
+        except OSError as error:
+            raise self._failed(snapshot, error) from error
+
+    def _write_aside(self, aside: Path, snapshot: _Snapshot) -> None:
+        remove(aside)
+        aside.mkdir(parents=True)
+        content = _serialized(snapshot.weights, snapshot.description)
+        seal = write_file(aside / MODEL_FILE, content)
+        # The state names its model: files of two saves can then not be taken for one.
+        state = {"version": VERSION, "model": seal, "table": snapshot.table}
+        write_file(aside / STATE_FILE, _serialized(snapshot.tensors, json.dumps(state, ensure_ascii=False)))
+        sync_folder(aside)
+
+    def _failed(self, snapshot: _Snapshot, error: OSError) -> EnvironmentFault:
+        remove(aside_of(self._run / CHECKPOINTS / step_folder_name(snapshot.step)))
+        reason = error.strerror or str(error)
+        with contextlib.suppress(OSError):
+            tensors = (*snapshot.weights.values(), *snapshot.tensors.values())
+            needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            free = shutil.disk_usage(self._run).free
+            if free < needed + 2**20:
+                reason += f" (need {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free)"
+        if self._last is None:
+            return EnvironmentFault(
+                f"Could not save step {snapshot.step} in {self._run}: {reason}.", where="No checkpoint was saved yet."
+            )
+        return EnvironmentFault(
+            f"Could not save step {snapshot.step} in {self._run}: {reason}.",
+            where=f"Last good checkpoint: {self._last}.",
+            hint=f"Put that right, then: trainer fit resume={self._run}",
+        )
 
     def _prune(self) -> None:
         """Keep last, best and the `keep` newest others."""
-        others = [path for path in step_folders(self._run) if path not in (self.last, self.best)]
+        others = [path for path in step_folders(self._run) if path not in (self._last, self._best)]
         for path in others[: max(0, len(others) - self._keep)]:
             # Renamed first: a folder that is being removed must not look complete.
-            doomed = path.with_name(f".{path.name}.old")
-            path.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            path.rename(retired_of(path))
+            remove(retired_of(path))
 
 
-def restore(folder: Path, table: Mapping[str, Stateful]) -> None:
-    """Load every entry of `table` from a step folder; raises CheckpointError when it is damaged or does not fit."""
-    tensors, text = _read_tensors(folder / STATE_FILE)
-    content = parse(text, source=folder / STATE_FILE)
-    missing = sorted(set(table) ^ set(content))
-    if missing:
-        raise CheckpointError(
-            f"{folder} was saved by a run with other parts: {', '.join(missing)} is on one side only.",
-            hint="Resume with the settings of that run (trainer.ema and trainer.precision among them).",
-        )
-    for name, entry in table.items():
-        try:
-            entry.load_state_dict(unflatten(content[name], tensors=tensors))
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-            raise CheckpointError(
-                f"{folder}: its {name} does not fit this run: {reason}",
-                hint="Resume with the model and the optimizer of that run.",
-            ) from error
-
-
-def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights in a step folder (or a bare model file), verified against the SHA-256 in the header.
-
-    `aliases` names the entries that share storage with another. Raises CheckpointError or EnvironmentFault.
-    """
-    tensors, _ = _read_tensors(folder / MODEL_FILE if folder.is_dir() else folder)
-    for name, original in aliases.items():
-        if original not in tensors:
-            raise CheckpointError(f"{folder}: {name} is said to share the weights of {original}, which are not there.")
-        tensors[name] = tensors[original]
-    return tensors
-
-
-def load_into(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
-    """Load `weights` into `model`; raises CheckpointError naming the first three tensors that differ."""
-    own = model.state_dict()
-    differences = [
-        f"{name}: checkpoint {_shape(weights.get(name))}, model {_shape(own.get(name))}"
-        for name in sorted({*own, *weights})
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
-    if differences:
-        more = f" (+{len(differences) - 3} more)" if len(differences) > 3 else ""
-        raise CheckpointError(f"{source} does not fit the model.", where="; ".join(differences[:3]) + more)
-    model.load_state_dict(dict(weights))
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "none" if tensor is None else "x".join(map(str, tensor.shape)) or "scalar"
+def _serialized(tensors: dict[str, Tensor], description: str) -> bytes:
+    return safetensors.torch.save(tensors, {DESCRIPTION_KEY: description, SEAL_KEY: BLANK_SEAL})
 
 
 def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -178,47 +226,6 @@ def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
     return saved, aliases
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 over the description and every tensor: name, type, shape, bytes."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _write_file(path: Path, tensors: dict[str, Tensor], *, text: str) -> None:
-    content = safetensors.torch.save(tensors, {FORMAT_KEY: text, DIGEST_KEY: _digest(tensors, text)})
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    text = read_text(path)
-    try:
-        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise _damaged(path, f"{error}".splitlines()[0]) from error
-    if metadata.get(FORMAT_KEY) != text or metadata.get(DIGEST_KEY) != _digest(tensors, text):
-        raise _damaged(path, "its checksum differs")
-    return tensors, text
-
-
-def _damaged(path: Path, why: str) -> TrainerError:
-    folder = path.parent
-    intact = [other.name for other in step_folders(folder.parent.parent) if other.name != folder.name]
-    hint = (
-        f"Nothing was loaded. Other checkpoints of this run: {', '.join(intact)}." if intact else "Nothing was loaded."
-    )
-    return CheckpointError(f"{path} is damaged ({why}).", hint=hint)
-
-
 def _link(link: Path, name: str) -> None:
     """Point the relative link at a step folder beside it, in one step; a file system without links goes without."""
     aside = link.with_name(f".{link.name}.link")
@@ -227,11 +234,3 @@ def _link(link: Path, name: str) -> None:
     with contextlib.suppress(NotImplementedError, PermissionError):
         aside.symlink_to(name, target_is_directory=True)
         aside.replace(link)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from trainer.checkpoint.load import check_fits
 from trainer.config import FitConfig
 from trainer.data.download import Report
 from trainer.data.load import Data, load_data
-from trainer.device import pick_device, set_determinism, set_threads
-from trainer.errors import CustomCodeError, TrainerError
+from trainer.device import autocast_dtype, pick_device, set_determinism, set_threads
+from trainer.engine.evaluate import Evaluation, evaluate
+from trainer.errors import CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
 
@@ -59,6 +62,46 @@ def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs:
     """
     model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
     return model.to(memory_format=torch.channels_last)
+
+
+def check_checkpoint_fits(
+    config: FitConfig, weights: Mapping[str, Tensor], *, input_shape: tuple[int, ...], num_outputs: int, source: Path
+) -> None:
+    """Raises CheckpointError unless the model of the config has the tensors of `weights`.
+
+    Compared without memory for the model: the config may be a stranger's, and its sizes as large as it likes.
+    """
+    if config.model.name != "custom":  # a person's own may do anything when it is made
+        with torch.device("meta"):
+            model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+        check_fits(model, weights, source=source)
+
+
+def evaluate_split(
+    config: FitConfig,
+    model: nn.Module,
+    data: Data,
+    split: str,
+    *,
+    device: torch.device,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Evaluate `model` on `train`, `val` or `test`; raises UsageError when `data` has no such split."""
+    batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[split]
+    if batches is None:
+        raise UsageError(
+            f"eval.split={split}: data={config.data.name} has no such split here.",
+            hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own data).",
+        )
+    return evaluate(
+        model,
+        batches,
+        build_loss(config),
+        device=device,
+        num_classes=len(data.classes) if data.classes else None,
+        autocast=autocast_dtype(config.trainer.precision),
+        should_stop=should_stop,
+    )
 
 
 def build_loss(config: FitConfig) -> Loss:

@@ -7,14 +7,21 @@ from typing import Any
 
 from trainer import rundir
 from trainer.checkpoint.header import read_description
-from trainer.checkpoint.store import load_into, load_weights
+from trainer.checkpoint.load import load_into, load_weights
 from trainer.commands import report
-from trainer.commands.build import build_data, build_loss, build_model, own_faults, prepare_device
+from trainer.commands.build import (
+    build_data,
+    build_model,
+    check_checkpoint_fits,
+    evaluate_split,
+    own_faults,
+    prepare_device,
+)
 from trainer.config import EvalConfig
 from trainer.data.load import Data
-from trainer.device import autocast_dtype, device_label
-from trainer.engine.evaluate import Evaluation, evaluate
-from trainer.errors import CheckpointError, UsageError
+from trainer.device import device_label
+from trainer.engine.evaluate import Evaluation
+from trainer.errors import CheckpointError
 from trainer.metrics import class_reports
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import as_json
@@ -34,23 +41,13 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
             f"the model was trained on {description.input_shape} and {description.num_outputs}.",
             hint="Name data of the same shape, or leave data out to use what it was trained on.",
         )
-    model = build_model(fit, input_shape=data.input_shape, num_outputs=data.num_outputs)
-    load_into(model, load_weights(model_file, description.aliases), source=model_file)
-    batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[config.eval.split]
-    if batches is None:
-        raise UsageError(
-            f"eval.split={config.eval.split}: data={fit.data.name} has no such split here.",
-            hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own data).",
-        )
+    weights = load_weights(model_file, description.aliases)
+    shape, num_outputs = data.input_shape, data.num_outputs
+    check_checkpoint_fits(fit, weights, input_shape=shape, num_outputs=num_outputs, source=model_file)
+    model = build_model(fit, input_shape=shape, num_outputs=num_outputs)
+    load_into(model, weights, source=model_file)
     with own_faults(fit):
-        result = evaluate(
-            model.to(device),
-            batches,
-            build_loss(fit),
-            device=device,
-            num_classes=len(data.classes) if data.classes else None,
-            autocast=autocast_dtype(fit.trainer.precision),
-        )
+        result = evaluate_split(fit, model.to(device), data, config.eval.split, device=device)
     if config.eval.json:
         print(as_json(_as_json(config, result, data=data, checkpoint=model_file)))
         return

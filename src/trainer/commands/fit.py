@@ -12,22 +12,26 @@ import yaml
 
 from trainer import rundir
 from trainer.checkpoint.header import VERSION, read_description
-from trainer.checkpoint.store import CheckpointStore, load_into, load_weights, restore
+from trainer.checkpoint.load import load_into, load_weights
+from trainer.checkpoint.store import CheckpointStore
 from trainer.commands import report
 from trainer.commands.build import own_faults
+from trainer.commands.origin import Origin, read_origin
 from trainer.commands.parts import Parts, build_parts
-from trainer.commands.stopping import StopRequest
+from trainer.commands.stopping import Signals
 from trainer.config import FitConfig, to_plain
 from trainer.config.checks import Cadence
+from trainer.engine.evaluate import EvaluationStopped
 from trainer.engine.fit import fit
 from trainer.engine.journal import Journal
 from trainer.engine.progress import Due, Progress
-from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError, UsageError
+from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
+from trainer.runlock import locked
 from trainer.runrecord import RunRecord
-from trainer.tracking import Tracker, Trackers
+from trainer.tracking import Dispensable, Tracker, Trackers
 from trainer.tracking.console import ConsoleTracker, Terminal
 from trainer.tracking.metrics_file import MetricsFile
-from trainer.tracking.records import EvalRecord
+from trainer.tracking.records import EvalRecord, ResumePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,59 +49,49 @@ def run(
     config: FitConfig, *, command: Sequence[str], terminal: Terminal, sweep: Path | None = None, job: int = 0
 ) -> FitResult:
     """Train as `config` says, in the folder of a `sweep` as its job `job`; raises the errors of trainer.errors."""
-    resumed = None
-    if config.resume is not None:
-        resumed = rundir.find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
-    parts = build_parts(config, terminal)
-    if resumed is not None:
-        _check_newest(resumed, config)
-        _load_weights(resumed, parts)
-        restore(resumed, parts.table)
-    folder = _run_folder(config, resumed, sweep=sweep, job=job)
-    try:
-        with (folder / "config.yaml").open("w", encoding="utf-8") as file:
-            yaml.safe_dump(to_plain(config), file, sort_keys=False, allow_unicode=True)
-        record = RunRecord(folder, command=command, seed=config.seed, checksums=parts.data.checksums)
-    except OSError as error:
-        raise EnvironmentFault(f"Could not write to the run folder {folder}: {error.strerror or error}.") from error
-    next_commands = report.NextCommands(folder, config, given=command)
-    with _ending(record, folder), own_faults(config):
-        return _train_and_test(
-            parts, folder, record=record, terminal=terminal, resumed=resumed, next_commands=next_commands
-        )
+    with contextlib.ExitStack() as held:
+        origin = None
+        if config.resume is not None:
+            found = rundir.find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
+            if config.run.dir is None:
+                held.enter_context(locked(found.parent.parent))
+            origin = read_origin(config, found)
+        parts = build_parts(config, terminal)
+        if origin is not None:
+            origin.load(parts, terminal)
+        if origin is not None and origin.in_place:
+            folder = origin.run
+        else:
+            folder = _new_folder(config, sweep=sweep, job=job)
+            held.enter_context(locked(folder))
+        record = _begin(parts, folder, command=command, origin=origin)
+        next_commands = report.NextCommands(folder, config, given=command)
+        with _ending(record, folder), own_faults(config):
+            return _train_and_test(
+                parts, folder, record=record, terminal=terminal, origin=origin, next_commands=next_commands
+            )
 
 
-def _check_newest(resumed: Path, config: FitConfig) -> None:
-    """Refuse to go on in place from anything but the newest step: the steps after it would be of another past."""
-    newest = rundir.step_folders(resumed.parent.parent)[-1:]
-    if config.run.dir is None and newest and newest[0].resolve() != resumed.resolve():
-        raise UsageError(
-            f"{resumed} is not the newest step of its run, which is {newest[0].name}.",
-            hint="To branch off from it, name a new folder: add run.dir=…",
-        )
-
-
-def _load_weights(resumed: Path, parts: Parts) -> None:
-    """The weights to go on from; refuses a run that is complete before anything is touched."""
-    description = read_description(resumed / rundir.MODEL_FILE)
-    done = Progress(**description.progress)
-    if parts.limits.are_reached(done):
-        raise UsageError(
-            f"{resumed} is complete: epoch {done.epoch} of {parts.limits.epochs}, step {done.step}.",
-            hint=f"To train longer, add {report.longer(parts.limits, done)}",
-        )
-    load_into(parts.evaluated, load_weights(resumed, description.aliases), source=resumed)
-
-
-def _run_folder(config: FitConfig, resumed: Path | None, *, sweep: Path | None, job: int) -> Path:
+def _new_folder(config: FitConfig, *, sweep: Path | None, job: int) -> Path:
     name = config.run.name or f"{config.data.name}-{config.model.name}"
     if sweep is not None:
         return rundir.create_numbered(sweep, f"{job:03d}-{name}")
     if config.run.dir is not None:
         return rundir.create_exactly(Path(config.run.dir))
-    if resumed is not None:
-        return resumed.parent.parent
     return rundir.create(Path(config.run.root), name)
+
+
+def _begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None) -> RunRecord:
+    """Write down what will run: config.yaml and run.json."""
+    config, resumed = parts.config, None
+    if origin is not None:
+        resumed = {"from": str(origin.step_folder), "step": parts.progress.step, "changes": origin.changes}
+    try:
+        with (folder / "config.yaml").open("w", encoding="utf-8") as file:
+            yaml.safe_dump(to_plain(config), file, sort_keys=False, allow_unicode=True)
+        return RunRecord(folder, command=command, seed=config.seed, checksums=parts.data.checksums, resumed=resumed)
+    except OSError as error:
+        raise EnvironmentFault(f"Could not write to the run folder {folder}: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager
@@ -112,6 +106,10 @@ def _ending(record: RunRecord, folder: Path) -> Iterator[None]:
         raise
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
         _record_end(record, "interrupted", None)
+        raise
+    except EnvironmentFault as error:
+        # Not the run's fault: with the machine put right it can go on.
+        _record_end(record, "interrupted", error.what)
         raise
     except TrainerError as error:
         _record_end(record, "failed", error.what)
@@ -133,7 +131,7 @@ def _train_and_test(
     *,
     record: RunRecord,
     terminal: Terminal,
-    resumed: Path | None,
+    origin: Origin | None,
     next_commands: report.NextCommands,
 ) -> FitResult:
     """Train in `folder`, then test the best checkpoint and report."""
@@ -141,42 +139,53 @@ def _train_and_test(
     store = CheckpointStore(
         folder, weights=parts.evaluated, table=parts.table, description=_description(parts), keep=config.trainer.keep
     )
-    resumed_step = None
-    if resumed is not None:
-        store.adopt(best_step=monitor.best_step)
+    if origin is not None:
+        store.adopt(origin.step_folder, best_step=monitor.best_step)
         if store.best is None:
             monitor.forget()
-        resumed_step = parts.progress.step if folder == resumed.parent.parent else None
-    report.start(parts, folder, terminal=terminal, is_resumed=resumed is not None)
-    with contextlib.closing(_make_tracker(parts, folder, terminal=terminal, resumed_step=resumed_step)) as tracker:
-        with StopRequest() as stop:
-            reason = _train(parts, store, tracker, stop)
+    report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
+    resumed = None if origin is None else origin.point(parts)
+    with Signals() as signals, contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)) as tracker:
+        with store:
+            reason = _train(parts, store, tracker, signals)
         record.checkpoints(best=_name(store.best), last=_name(store.last))
-        if stop.signal_number is not None and reason == "stopped":
-            raise Stopped(
-                f"Stopped at step {parts.progress.step}. Saved.",
-                signal_number=stop.signal_number,
-                hint=f"Continue with: {next_commands.resume()}",
-            )
-        metrics = _test(parts, store, tracker)
+        if reason == "stopped":
+            raise _stopped(parts, store, signals, next_commands)
+        try:
+            metrics = _test(parts, store, tracker, signals)
+        except EvaluationStopped:
+            raise _stopped(parts, store, signals, next_commands) from None
         tracker.finish(metrics)
     record.end("done", metrics=metrics)
     report.end(parts, folder, metrics=metrics, reason=reason, next_commands=next_commands, terminal=terminal)
     return FitResult(folder, metrics, monitor.metric, monitor.best, monitor.maximize)
 
 
-def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, stop: StopRequest) -> str:
+def _stopped(parts: Parts, store: CheckpointStore, signals: Signals, next_commands: report.NextCommands) -> Stopped:
+    assert signals.stopped_by is not None, "only a signal stops"
+    step = parts.progress.step
+    if store.last is None:
+        return Stopped(f"Stopped at step {step}, before anything could be saved.", signal_number=signals.stopped_by)
+    is_saved = rundir.step_of(store.last) == step
+    return Stopped(
+        f"Stopped at step {step}. Saved." if is_saved else f"Stopped at step {step}. Saved is {store.last.name}.",
+        signal_number=signals.stopped_by,
+        hint=f"Continue with: {next_commands.resume()}",
+    )
+
+
+def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signals) -> str:
     config = parts.config
     journal = Journal(
         step=parts.step,
-        validate=parts.validate if parts.data.val is not None else None,
+        validate=None if parts.data.val is None else lambda: parts.evaluate("val", should_stop=signals.should_stop),
         schedule=parts.schedule,
         tracker=tracker,
         store=store,
         progress=parts.progress,
         monitor=parts.monitor,
-        window=parts.window,
-        epoch=parts.epoch,
+        standing=parts.standing,
+        should_save=signals.take_save,
         log_every=config.logger.log_every,
         eval_every=Due(Cadence.parse("trainer.eval_every", config.trainer.eval_every)),
         save_every=Due(Cadence.parse("trainer.save_every", config.trainer.save_every)),
@@ -190,11 +199,11 @@ def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, stop: StopReq
         monitor=parts.monitor,
         progress=parts.progress,
         limits=parts.limits,
-        should_stop=stop.is_made,
+        should_stop=signals.should_stop,
     )
 
 
-def _test(parts: Parts, store: CheckpointStore, tracker: Tracker) -> dict[str, float | None]:
+def _test(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signals) -> dict[str, float | None]:
     """The final metrics: what the best checkpoint had on the validation set, and what it has on the test set now."""
     best = store.best or store.last
     assert best is not None, "fit saves before it ends"
@@ -203,7 +212,7 @@ def _test(parts: Parts, store: CheckpointStore, tracker: Tracker) -> dict[str, f
     if parts.data.test is None:
         return metrics
     load_into(parts.evaluated, load_weights(best, description.aliases), source=best)
-    result, at = parts.test(), Progress(**description.progress)
+    result, at = parts.evaluate("test", should_stop=signals.should_stop), Progress(**description.progress)
     tracker.evaluation(
         EvalRecord(
             split="test",
@@ -221,22 +230,18 @@ def _test(parts: Parts, store: CheckpointStore, tracker: Tracker) -> dict[str, f
     )
 
 
-def _make_tracker(parts: Parts, folder: Path, *, terminal: Terminal, resumed_step: int | None) -> Tracker:
+def _make_tracker(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None) -> Tracker:
     config, progress = parts.config, parts.progress
-    trackers: list[Tracker] = [MetricsFile(folder, resumed_step=resumed_step)]
+    trackers: list[Tracker] = [MetricsFile(folder, resumed=resumed)]
     if config.logger.name == "tensorboard":
         # Imported here: with logger=none a run need not wait for it.
         from trainer.tracking.tensorboard import TensorBoard
 
-        trackers.append(
-            TensorBoard(
-                folder,
-                scalars=config.logger.scalars,
-                hparams=config.logger.hparams,
-                config=to_plain(config),
-                resumed_step=resumed_step,
-            )
-        )
+        def make() -> Tracker:
+            switches = {"scalars": config.logger.scalars, "hparams": config.logger.hparams}
+            return TensorBoard(folder, **switches, config=to_plain(config), resumed=resumed)
+
+        trackers.append(Dispensable(make, name="TensorBoard", warn=terminal.warn))
     trackers.append(
         ConsoleTracker(
             terminal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,16 +10,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.checkpoint.store import Stateful
-from trainer.commands.build import build_data, build_loss, build_model, options, prepare_device
+from trainer.commands.build import build_data, build_loss, build_model, evaluate_split, options, prepare_device
 from trainer.config import FitConfig
 from trainer.config.fits import monitored_metric
 from trainer.data.download import Report
 from trainer.data.load import Data
-from trainer.device import RandomState, autocast_dtype, seed_everything
-from trainer.engine.evaluate import Evaluation, evaluate
+from trainer.device import Machine, RandomState, autocast_dtype, seed_everything
+from trainer.engine.evaluate import Evaluation
 from trainer.engine.fit import Limits
-from trainer.engine.journal import Sums
 from trainer.engine.progress import Monitor, Progress
+from trainer.engine.standing import Standing
 from trainer.engine.step import Step
 from trainer.errors import EnvironmentFault
 from trainer.optim import OptimizerState, make_optimizer
@@ -42,28 +43,14 @@ class Parts:
     progress: Progress
     monitor: Monitor
     limits: Limits
-    window: Sums
-    epoch: Sums
+    standing: Standing
+    machine: Machine
     table: dict[str, Stateful]
 
-    def validate(self) -> Evaluation:
-        """Evaluate the held-out part of the training set."""
-        return self._evaluate("val")
-
-    def test(self) -> Evaluation:
-        """Evaluate the test set."""
-        return self._evaluate("test")
-
-    def _evaluate(self, split: str) -> Evaluation:
-        batches = self.data.val if split == "val" else self.data.test
-        assert batches is not None, "asked only where the data has this split"
-        return evaluate(
-            self.evaluated,
-            batches,
-            build_loss(self.config),
-            device=self.device,
-            num_classes=len(self.data.classes) if self.data.classes else None,
-            autocast=autocast_dtype(self.config.trainer.precision),
+    def evaluate(self, split: str, *, should_stop: Callable[[], bool]) -> Evaluation:
+        """Evaluate the weights that count on `val` or `test`; raises EvaluationStopped when asked to stop."""
+        return evaluate_split(
+            self.config, self.evaluated, self.data, split, device=self.device, should_stop=should_stop
         )
 
 
@@ -85,7 +72,7 @@ def build_parts(config: FitConfig, report: Report) -> Parts:
     optimizer = make_optimizer(model, **options(config.optimizer))
     limits = Limits(epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate)
     monitor = Monitor(monitored_metric(config), patience=trainer.patience)
-    progress, window, epoch = Progress(), Sums(), Sums()
+    progress, standing, machine = Progress(), Standing(), Machine(device, threads=trainer.threads)
     num_steps = limits.num_updates(data.train.num_batches)
     schedule = Schedule(optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize)
     if trainer.compile == "on":
@@ -109,9 +96,9 @@ def build_parts(config: FitConfig, report: Report) -> Parts:
         "progress": progress,
         "monitor": monitor,
         "unread_sums": step,
-        "window_sums": window,
-        "epoch_sums": epoch,
+        "journal": standing,
         "random": RandomState(),
+        "machine": machine,
     }
     if scaler is not None:
         table["scaler"] = scaler
@@ -129,7 +116,7 @@ def build_parts(config: FitConfig, report: Report) -> Parts:
         progress=progress,
         monitor=monitor,
         limits=limits,
-        window=window,
-        epoch=epoch,
+        standing=standing,
+        machine=machine,
         table=table,
     )

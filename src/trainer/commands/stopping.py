@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a model trains: the first asks the loop to stop, the second leaves at once."""
+"""Signals while a model trains: the first asks the loop to stop, a second leaves at once, SIGUSR1 asks for a save."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+# Ctrl-C, a job queue or `kill`, a terminal that was closed.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-class StopRequest:
-    """A context in which the two signals set a flag; `signal_number` says which came."""
+
+class Signals:
+    """A context in which signals set flags that the training loop asks for; `stopped_by` says which one came."""
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None
+        self.stopped_by: int | None = None
+        self._is_save_asked = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+    def __enter__(self) -> Signals:
+        for number in STOPPING:
+            # Started by nohup, SIGHUP is ignored and stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note_stop)
+        self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._note_save)
         return self
 
     def __exit__(
@@ -25,11 +32,19 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def is_made(self) -> bool:
-        """Whether a signal came."""
-        return self.signal_number is not None
+    def should_stop(self) -> bool:
+        """Whether a signal asked to stop."""
+        return self.stopped_by is not None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None:
+    def take_save(self) -> bool:
+        """Whether a save was asked for since the last call."""
+        is_asked, self._is_save_asked = self._is_save_asked, False
+        return is_asked
+
+    def _note_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is not None:
             raise SystemExit(128 + number)
-        self.signal_number = number
+        self.stopped_by = number
+
+    def _note_save(self, number: int, frame: FrameType | None) -> None:
+        self._is_save_asked = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 from trainer.data.batches import Batches
 from trainer.losses import Loss
 from trainer.metrics import confusion_matrix
+
+
+class EvaluationStopped(Exception):
+    """Asked to stop before the pass was complete: there is no result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ def evaluate(
     device: torch.device,
     num_classes: int | None,
     autocast: torch.dtype | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Evaluate `model` on one pass over `batches`; `num_classes` is None where the targets are values.
 
@@ -38,7 +44,8 @@ def evaluate(
             outputs = model(inputs)
             sum the loss, weighted by samples; count (target, prediction)
 
-    The model's mode is what it was before, whatever happens; the host waits for the device once, at the end.
+    The model's mode is what it was before, whatever happens; the host waits for the device once, at the end. Raises
+    EvaluationStopped when `should_stop` says so between two batches.
     """
     was_training = model.training
     model.eval()
@@ -47,6 +54,8 @@ def evaluate(
     try:
         with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             for inputs, targets in batches.epoch(0):
+                if should_stop():
+                    raise EvaluationStopped
                 outputs = model(inputs).float()
                 total += loss(outputs, targets).double() * len(targets)
                 if confusion is not None and num_classes is not None:

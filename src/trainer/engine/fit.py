@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainer.data.batches import Batches
+from trainer.engine.evaluate import EvaluationStopped
 from trainer.engine.journal import Journal
 from trainer.engine.progress import Monitor, Progress
 from trainer.engine.step import NonFiniteError, Step
-from trainer.errors import TrainingError
+from trainer.errors import CustomCodeError, TrainingError
 from trainer.schedule import Schedule
 
 
@@ -59,13 +60,15 @@ def fit(
                 forward, backward, and an update when the accumulation window is full
                 after an update: log, evaluate, save, where due
                 asked to stop, out of patience, out of steps: end
-        log, evaluate and save once more, unless that was just done
+        log, evaluate and save once more, unless that was just done; asked to stop, only save
 
     A window of accumulation never reaches into the next epoch. Raises TrainingError when the loss is not finite.
     """
     schedule.apply(step=progress.step, epoch=progress.epoch)
     reason, learning_rate = "done", schedule.learning_rate
     try:
+        journal.catch_up()
+        reason = "patience" if monitor.is_exhausted else "done"
         while reason == "done" and not limits.are_reached(progress):
             for inputs, targets in batches.epoch(progress.epoch, start=progress.batch):
                 ends_epoch = progress.batch + 1 == batches.num_batches
@@ -82,7 +85,20 @@ def fit(
                 reason = "stopped" if should_stop() else "patience" if monitor.is_exhausted else "done"
                 if reason != "done":
                     break
-        journal.finish(learning_rate=learning_rate, is_stopped=reason == "stopped")
+        if reason == "stopped":
+            journal.save_now()
+        else:
+            journal.finish(learning_rate=learning_rate)
+    except EvaluationStopped:
+        reason = "stopped"
+        journal.save_now()
+    except CustomCodeError:
+        # A signal to the whole process group ends the workers of a streamed data set too.
+        if not should_stop():
+            raise
+        reason = "stopped"
+        if progress.batch % limits.accumulate == 0:  # half a window of gradients cannot be saved
+            journal.save_now()
     except NonFiniteError as error:
         raise TrainingError(
             f"{error.what} became {error.value} at step {progress.step + 1} (learning rate {learning_rate:g}).",

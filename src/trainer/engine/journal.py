@@ -6,10 +6,11 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.progress import Due, Monitor, Progress
+from trainer.engine.standing import Owed, Standing
 from trainer.engine.step import NonFiniteError, Step
 from trainer.schedule import Schedule
 from trainer.tracking import Tracker
@@ -22,35 +23,10 @@ class Store(Protocol):
     def save(
         self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool
     ) -> object:
-        """Save the state after `step`."""
+        """Save the state after `step`; raises EnvironmentFault when an earlier save failed."""
 
-
-class Sums:
-    """Loss and right predictions added up on the host, over a logging window or an epoch."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.loss, self.correct, self.samples = 0.0, 0.0, 0
-
-    def add(self, loss: float, correct: float, samples: int) -> None:
-        """Take in more sums."""
-        self.loss, self.correct, self.samples = self.loss + loss, self.correct + correct, self.samples + samples
-
-    def means(self, *, counts_correct: bool) -> tuple[float, float | None]:
-        """Mean loss and accuracy; accuracy is None where predictions are values."""
-        samples = max(1, self.samples)
-        return self.loss / samples, self.correct / samples if counts_correct else None
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sums by name."""
-        return {"loss": self.loss, "correct": self.correct, "samples": self.samples}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
-        self.loss, self.correct, self.samples = state["loss"], state["correct"], state["samples"]
+    def raise_failure(self) -> None:
+        """Raise the EnvironmentFault of a save that failed meanwhile."""
 
 
 class Journal:
@@ -66,8 +42,8 @@ class Journal:
         store: Store,
         progress: Progress,
         monitor: Monitor,
-        window: Sums,
-        epoch: Sums,
+        standing: Standing,
+        should_save: Callable[[], bool],
         log_every: int,
         eval_every: Due,
         save_every: Due,
@@ -76,13 +52,12 @@ class Journal:
         self._step, self._validate, self._schedule = step, validate, schedule
         self._tracker, self._store, self._progress, self._monitor = tracker, store, progress, monitor
         self._log_every, self._eval_every, self._save_every = log_every, eval_every, save_every
-        self._counts_correct = counts_correct
-        self._window, self._epoch = window, epoch
+        self._counts_correct, self._standing, self._should_save = counts_correct, standing, should_save
+        self._window, self._epoch = standing.window, standing.epoch
         self._metrics: dict[str, float | None] = {}
-        self._evaluated_at = self._saved_at = -1
+        self._saved_at = -1
         self._clock = self._epoch_clock = time.perf_counter()
         self._window_seconds = 0.0
-        self._last_epoch = (math.nan, math.nan if counts_correct else None)
 
     def should_log(self, step: int) -> bool:
         """Whether the update that completes `step` closes a logging window."""
@@ -91,11 +66,12 @@ class Journal:
     def after_update(self, *, learning_rate: float, ends_epoch: bool) -> None:
         """Log, evaluate, save, where due; `learning_rate` is what the update used.
 
-        Raises NonFiniteError when the device found a loss that is not finite (on a GPU it is read only here).
+        Raises NonFiniteError when the device found a loss that is not finite (on a GPU it is read only here),
+        EvaluationStopped when asked to stop meanwhile.
         """
         progress = self._progress
         evaluates = self._eval_every.is_due(progress, ends_epoch=ends_epoch)
-        saves = self._save_every.is_due(progress, ends_epoch=ends_epoch)
+        saves = self._save_every.is_due(progress, ends_epoch=ends_epoch) | self._should_save()
         logs = self.should_log(progress.step)
         if logs or evaluates or ends_epoch:
             self._read()
@@ -103,24 +79,38 @@ class Journal:
             self._check_finite()
         if logs:
             self._log(learning_rate)
-        is_best = evaluates and self._evaluate()
-        if ends_epoch:
-            self._end_epoch(learning_rate)
-        if is_best or saves:
-            self._save(is_best=is_best)
+            self._store.raise_failure()
+        self._complete(Owed(evaluates=evaluates, ends_epoch=ends_epoch, saves=saves, learning_rate=learning_rate))
 
-    def finish(self, *, learning_rate: float, is_stopped: bool) -> None:
-        """The last log, evaluation and checkpoint, unless they were just made; a run that was stopped only saves."""
-        progress = self._progress
-        is_best = False
-        if not is_stopped:
-            self._read()
-            if self._window.samples:
-                self._log(learning_rate)
-            if self._evaluated_at != progress.step:
-                is_best = self._evaluate()
+    def catch_up(self) -> None:
+        """Do what the checkpoint gone on from still owed: it was made when a stop cut an evaluation short."""
+        if self._standing.owed is not None:
+            self._complete(self._standing.owed)
+
+    def finish(self, *, learning_rate: float) -> None:
+        """The last log, evaluation and checkpoint, unless they were just made. Raises as `after_update`."""
+        step = self._progress.step
+        self._read()
+        if self._window.samples:
+            self._log(learning_rate)
+        if self._standing.evaluated_at != step:
+            self._complete(Owed(evaluates=True, ends_epoch=False, saves=True, learning_rate=learning_rate))
+        self.save_now()
+
+    def save_now(self) -> None:
+        """Save where the run stands, unless that is saved already."""
         self._check_finite()
-        if is_best or self._saved_at != progress.step:
+        if self._saved_at != self._progress.step:
+            self._save(is_best=False)
+
+    def _complete(self, owed: Owed) -> None:
+        """Evaluate, end the epoch and save, where due. What an evaluation that is stopped leaves undone stays owed."""
+        self._standing.owed = owed
+        is_best = owed.evaluates and self._evaluate()
+        if owed.ends_epoch:
+            self._end_epoch(owed.learning_rate)
+        self._standing.owed = None
+        if is_best or owed.saves:
             self._save(is_best=is_best)
 
     def _read(self) -> None:
@@ -157,6 +147,7 @@ class Journal:
         )
         self._window.reset()
         self._window_seconds = 0.0
+        self._standing.logged_at = progress.step
         self._tracker.train(record)
 
     def _evaluate(self) -> bool:
@@ -165,7 +156,7 @@ class Journal:
         self._count_time()
         means = self._epoch.means(counts_correct=self._counts_correct)
         # Right after an epoch nothing is summed up yet: then the epoch that is over is what training looks like.
-        loss, accuracy = means if self._epoch.samples else self._last_epoch
+        loss, accuracy = means if self._epoch.samples else self._standing.last_epoch
         self._metrics = {"train/loss": loss, "train/accuracy": accuracy}
         if self._validate is not None:
             with self._pause():
@@ -183,7 +174,7 @@ class Journal:
                     count=result.count,
                 )
             )
-        self._evaluated_at = progress.step
+        self._standing.evaluated_at = progress.step
         monitored = self._metrics[self._monitor.metric]
         assert monitored is not None, "the config offers accuracy only where there are classes"
         self._schedule.after_evaluation(monitored, step=progress.step, epoch=progress.epoch)
@@ -205,7 +196,7 @@ class Journal:
                 samples_per_second=self._epoch.samples / seconds,
             )
         )
-        self._last_epoch = (loss, accuracy)
+        self._standing.last_epoch = (loss, accuracy)
         self._epoch.reset()
 
     def _save(self, *, is_best: bool) -> None:
@@ -213,8 +204,10 @@ class Journal:
         self._count_time()
         if not self._step.has_finite_weights():
             raise NonFiniteError("A weight", math.nan)
-        metrics = self._metrics if self._evaluated_at == progress.step else {}
+        metrics = self._metrics if self._standing.evaluated_at == progress.step else {}
         with self._pause():
+            # First: after a kill, what was logged up to a checkpoint must be there.
+            self._tracker.flush()
             self._store.save(progress.step, progress=progress.counters(), metrics=metrics, is_best=is_best)
         self._saved_at = progress.step
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config.checks import Cadence
+from trainer.state import NUMBER, NUMBER_OR_NONE, check
 
 
 @dataclass(slots=True)
@@ -36,9 +37,12 @@ class Progress:
         return dataclasses.asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
-        for name in self.state_dict():
-            setattr(self, name, state[name])
+        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        check(state, epoch=int, batch=int, step=int, samples=int, seconds=NUMBER)
+        if min(state.values()) < 0:
+            raise ValueError("a counter is negative")
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 class Due:
@@ -95,6 +99,7 @@ class Monitor:
         return {"metric": self.metric, "best": self.best, "best_step": self.best_step, "num_stale": self.num_stale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; another metric starts afresh."""
+        """Go on from a state that `state_dict` gave; another metric starts afresh. Raises ValueError."""
+        check(state, metric=str, best=NUMBER_OR_NONE, best_step=int, num_stale=int)
         if state["metric"] == self.metric:
             self.best, self.best_step, self.num_stale = state["best"], state["best_step"], state["num_stale"]

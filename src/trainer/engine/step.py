@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.losses import Loss, l1_norm
+from trainer.state import NUMBER, check
 
 
 class NonFiniteError(Exception):
@@ -94,7 +95,8 @@ class Step:
         return {"loss": float(self._loss_sum), "correct": int(self._correct), "samples": self._samples}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        check(state, loss=NUMBER, correct=int, samples=int)
         self._reset()
         self._loss_sum += state["loss"]
         self._correct += state["correct"]

@@ -118,6 +118,9 @@ class ConsoleTracker:
         parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second), f"{record.seconds:.1f} s"]
         self._terminal.line("  ".join(part for part in parts if part))
 
+    def flush(self) -> None:
+        """Nothing: what a person has seen is seen."""
+
     def finish(self, metrics: Mapping[str, float | None]) -> None:
         """Nothing: the closing block is the command's."""
 

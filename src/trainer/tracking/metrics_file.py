@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import EnvironmentFault
 from trainer.rundir import finite_or_null
-from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord
 
 FILE_NAME = "metrics.jsonl"
 
 
 class MetricsFile:
-    """Appends each record as a line; on a resume the lines past the step gone on from are dropped first."""
+    """Appends each record as a line; on a resume the lines past the point gone on from are dropped first."""
 
-    def __init__(self, run: Path, *, resumed_step: int | None = None) -> None:
+    def __init__(self, run: Path, *, resumed: ResumePoint | None = None) -> None:
         self._path = run / FILE_NAME
-        if resumed_step is not None:
-            _drop_after(self._path, resumed_step)
-        self._file = self._path.open("a", encoding="utf-8")
+        try:
+            if resumed is not None:
+                _rewind(self._path, resumed)
+            # Unbuffered: a line is written at once and as a whole, or taken back.
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def train(self, record: TrainRecord) -> None:
         """See `Tracker.train`."""
@@ -35,6 +42,9 @@ class MetricsFile:
     def epoch(self, record: EpochRecord) -> None:
         """Nothing: an epoch is the sum of its windows."""
 
+    def flush(self) -> None:
+        """Nothing: every line is with the operating system, which outlives this process."""
+
     def finish(self, metrics: Mapping[str, float | None]) -> None:
         """Nothing: the evaluations are rows already."""
 
@@ -43,11 +53,21 @@ class MetricsFile:
         self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:
+        line = (as_json(row) + "\n").encode()
+        size = self._file.seek(0, os.SEEK_END)
         try:
-            self._file.write(as_json(row) + "\n")
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise EnvironmentFault(f"Could not write {self._path}: {error.strerror or error}.") from error
+            with contextlib.suppress(OSError):
+                self._file.truncate(size)
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"Could not write {self._path}: {error.strerror or error}.",
+            hint=f"Put that right, then: trainer fit resume={self._path.parent}",
+        )
 
 
 def as_json(row: dict[str, Any]) -> str:
@@ -61,17 +81,21 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
         except ValueError:
+            break
+        if not isinstance(row, dict):
             break
         rows.append(row)
     return rows
 
 
-def _drop_after(path: Path, step: int) -> None:
-    kept = [row for row in read_rows(path.parent) if row.get("step", 0) <= step]
+def _rewind(path: Path, point: ResumePoint) -> None:
+    """Drop the rows past `point`, and the test's, which come when a run ends: it will end again."""
+    rows = [row for row in read_rows(path.parent) if row.get("split") != "test"]
+    kept = [row for row in rows if point.has(row.get("split", ""), at=row.get("step", 0))]
     aside = path.with_name(f".{path.name}.part")
     aside.write_text("".join(as_json(row) + "\n" for row in kept), encoding="utf-8")
     aside.replace(path)

@@ -49,3 +49,15 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     samples_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumePoint:
+    """Where a run is gone on from: the step of the checkpoint, and the splits that had their record there."""
+
+    step: int
+    splits: frozenset[str]
+
+    def has(self, split: str, *, at: int) -> bool:
+        """Whether a record of `split` at step `at` was made before the checkpoint."""
+        return at < self.step or (at == self.step and split in self.splits)

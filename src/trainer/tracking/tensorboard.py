@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,28 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
-from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+from trainer.tracking.events import rewind
+from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord
 
 
 class TensorBoard:
     """Writes events; `scalars` and `hparams` switch each kind of record."""
 
     def __init__(
-        self, run: Path, *, scalars: bool, hparams: bool, config: Mapping[str, Any], resumed_step: int | None = None
+        self,
+        run: Path,
+        *,
+        scalars: bool,
+        hparams: bool,
+        config: Mapping[str, Any],
+        resumed: ResumePoint | None = None,
     ) -> None:
-        # On a resume, TensorBoard drops what the interrupted run wrote past the step gone on from.
-        purge_step = None if resumed_step is None else resumed_step + 1
+        if resumed is not None:
+            rewind(run, resumed)
+        # A TensorBoard that is running has already read what is dropped: this tells it.
+        purge_step = None if resumed is None else resumed.step + 1
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._without_traceback
         self._writer = SummaryWriter(str(run), purge_step=purge_step)
         self._scalars, self._hparams, self._config = scalars, hparams, config
 
@@ -36,10 +48,14 @@ class TensorBoard:
         """See `Tracker.evaluation`."""
         self._write(f"Loss/{record.split}", record.loss, record.step)
         self._write(f"Accuracy/{record.split}", record.accuracy, record.step)
-        self._writer.flush()
+        self.flush()
 
     def epoch(self, record: EpochRecord) -> None:
         """Nothing: an epoch is the sum of its windows."""
+
+    def flush(self) -> None:
+        """See `Tracker.flush`."""
+        self._writer.flush()
 
     def finish(self, metrics: Mapping[str, float | None]) -> None:
         """Write the hparams entry: every value of the config, and as metrics the scalars that were written."""
@@ -53,7 +69,13 @@ class TensorBoard:
 
     def close(self) -> None:
         """See `Tracker.close`."""
+        threading.excepthook = self._excepthook
         self._writer.close()
+
+    def _without_traceback(self, failed: threading.ExceptHookArgs) -> None:
+        """The writer's own thread hands its error to the next call here as well: it is told there, once."""
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            self._excepthook(failed)
 
     def _write(self, tag: str, value: float | None, step: int) -> None:
         if self._scalars and value is not None:

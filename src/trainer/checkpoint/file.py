@@ -1,0 +1,209 @@
+"""The only module that opens checkpoint files: bounded and checked when read, sealed when written. No torch.
+
+A file is safetensors: eight bytes of header length, the header as JSON, the tensors' bytes. Its metadata holds a
+description (JSON text) and the seal: the SHA-256 of the whole file with the seal's own digits as zeros. So every byte
+counts, blanks that pad the header among them. The seal tells of damage, not of malice: who changes a file on purpose
+can seal it anew, which is why nothing in it is believed either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from trainer.errors import CheckpointError, EnvironmentFault, printable
+from trainer.rundir import MODEL_FILE, STATE_FILE, step_folders, step_of
+
+DESCRIPTION_KEY, SEAL_KEY = "trainer", "sha256"
+BLANK_SEAL = "0" * 64
+# Ours are some kilobytes; a stranger's may try to fill the memory or the time.
+_MAX_HEADER_BYTES = 8_000_000
+_MAX_TENSORS = 50_000
+_MAX_NAME = 500
+_BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the header of a checkpoint file says: its description, its seal, and how many bytes it takes itself."""
+
+    description: str
+    seal: str
+    raw: bytes
+
+
+class _Damage(Exception):
+    """Why a file is not an intact checkpoint file."""
+
+
+def read_header(path: Path) -> Header:
+    """The header of the file at `path`, its form checked; raises CheckpointError or EnvironmentFault.
+
+    The seal is not verified here: that takes reading the whole file.
+    """
+    try:
+        with _open(path) as file:
+            return _read_header(file, path)
+    except (OSError, _Damage) as error:
+        _refuse(path, error)
+
+
+def read_file(path: Path) -> tuple[Header, bytes]:
+    """The header and the whole content of the file at `path`, its seal verified.
+
+    Raises CheckpointError or EnvironmentFault.
+    """
+    try:
+        return _read_file(path)
+    except (OSError, _Damage) as error:
+        _refuse(path, error)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether both files of a step folder are there and verify."""
+    try:
+        return all(_read_file(folder / name) for name in (MODEL_FILE, STATE_FILE))
+    except (OSError, _Damage):
+        return False
+
+
+def write_file(path: Path, content: bytes) -> str:
+    """Seal `content`, a safetensors file whose seal is still blank, write it to the new file `path`; returns the seal.
+
+    On return the bytes are on the disk. Raises OSError, and FileExistsError when anything is at `path`.
+    """
+    header_size = _header_size(content[:8], len(content))
+    if header_size > _MAX_HEADER_BYTES:
+        raise OSError(f"its header of {header_size:,} bytes would be too large to be read again")
+    place = _seal_place(content[: 8 + header_size], BLANK_SEAL)
+    seal = hashlib.sha256(content).hexdigest()
+    view = memoryview(content)
+    with path.open("xb") as file:
+        for part in (view[:place], seal.encode(), view[place + len(seal) :]):
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return seal
+
+
+def _read_file(path: Path) -> tuple[Header, bytes]:
+    with _open(path) as file:
+        header = _read_header(file, path)
+        content = header.raw + file.read()
+    place = _seal_place(header.raw, header.seal)
+    view, digest = memoryview(content), hashlib.sha256()
+    for part in (view[:place], BLANK_SEAL.encode(), view[place + len(BLANK_SEAL) :]):
+        digest.update(part)
+    if digest.hexdigest() != header.seal:
+        raise _Damage("its checksum differs")
+    return header, content
+
+
+def _open(path: Path) -> BinaryIO:
+    # Looked at before opening: to open a named pipe would wait for its writer.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _Damage("it is not a regular file")
+    return path.open("rb")
+
+
+def _read_header(file: BinaryIO, path: Path) -> Header:
+    num_bytes = os.fstat(file.fileno()).st_size
+    raw = file.read(8)
+    size = _header_size(raw, num_bytes)
+    if size > _MAX_HEADER_BYTES:
+        raise _Damage(f"its header of {size:,} bytes is larger than any of trainer's")
+    raw += file.read(size)
+    try:
+        header = json.loads(raw[8:].decode(), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise _Damage(f"its header is not JSON: {printable(error)[:60]}") from None
+    metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(DESCRIPTION_KEY), str):
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not one that trainer wrote: it does not describe itself.",
+            hint="Give a checkpoint that `trainer fit` saved.",
+        )
+    _check_tensors(header, num_bytes=num_bytes - len(raw))
+    seal = metadata.get(SEAL_KEY)
+    if set(metadata) != {DESCRIPTION_KEY, SEAL_KEY} or not isinstance(seal, str) or len(seal) != len(BLANK_SEAL):
+        raise _Damage("it has no checksum")
+    return Header(description=metadata[DESCRIPTION_KEY], seal=seal, raw=raw)
+
+
+def _header_size(first: bytes, num_bytes: int) -> int:
+    size: int = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
+    if not 2 <= size <= num_bytes - 8:
+        raise _Damage("it is cut short, or not a safetensors file")
+    return size
+
+
+def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
+    """The tensors' names are harmless, their shapes fit their bytes, and their bytes fill the file without overlap."""
+    if len(tensors) > _MAX_TENSORS:
+        raise _Damage(f"it has {len(tensors):,} tensors, more than any of trainer's")
+    spans = sorted(_span(name, entry) for name, entry in tensors.items())
+    for (begin, end), previous in zip(spans, [0, *(end for _, end in spans)], strict=False):
+        if begin != previous or end < begin:
+            raise _Damage("its tensors overlap or leave a hole")
+    if (spans[-1][1] if spans else 0) != num_bytes:
+        raise _Damage("it is longer or shorter than its tensors")
+
+
+def _span(name: str, entry: Any) -> tuple[int, int]:
+    """Where the bytes of a tensor begin and end, once they are as many as its shape takes."""
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise _Damage(f"a tensor has a name that trainer gives to none: {printable(name)[:40]!r}")
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise _Damage(f"its entry for {name} makes no sense")
+    shape, offsets, bits = entry["shape"], entry["data_offsets"], _BITS.get(str(entry["dtype"]), 0)
+    is_sound = _are_counts(shape) and _are_counts(offsets) and len(offsets) == 2 and len(shape) <= 16 and bits
+    if not is_sound or math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
+        raise _Damage(f"the shape of {name} does not fit its bytes")
+    return offsets[0], offsets[1]
+
+
+def _are_counts(values: object) -> bool:
+    # An empty tensor may claim any other axis: one of 2^62 would overflow where sizes are multiplied.
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)
+
+
+def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the key {key!r} occurs twice")
+        table[key] = value
+    return table
+
+
+def _seal_place(raw: bytes, seal: str) -> int:
+    """Where the digits of the seal begin. The description cannot hold the same text: its quotes are escaped."""
+    key = f'"{SEAL_KEY}":"'.encode()
+    if raw.count(key + seal.encode() + b'"') != 1:
+        raise _Damage("it has no checksum")
+    return raw.index(key + seal.encode() + b'"') + len(key)
+
+
+def _refuse(path: Path, error: OSError | _Damage) -> NoReturn:
+    """Tell of a file that cannot be used, and of the steps of the same run that can."""
+    if isinstance(error, OSError):
+        raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from error
+    others = []
+    if step_of(path.parent) is not None:
+        others = [step.name for step in step_folders(path.parent.parent.parent) if step != path.parent]
+        others = [name for name in others if is_intact(path.parent.parent / name)]
+    intact = f" Intact: {', '.join(others)}." if others else ""
+    raise CheckpointError(f"{path} is damaged ({error}).", hint=f"Nothing was loaded.{intact}") from error

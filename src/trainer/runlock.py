@@ -1,0 +1,69 @@
+"""One writer: the lock on a run folder, held by the process that trains in it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.errors import EnvironmentFault, UsageError
+
+LOCK_FILE = ".lock"
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the lock of `run`; raises UsageError naming the process that has it, EnvironmentFault where none can be had.
+
+    A record lock of the system on `.lock`: it ends with the process, however that ends; its child processes do not
+    inherit it; and a copy of the folder is not locked, for the lock is not in the file. The file says whose it is.
+    """
+    try:
+        handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise EnvironmentFault(f"{run} cannot be locked: {error.strerror or error}.") from error
+    try:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UsageError(
+                f"{run} is in use by {_owner(handle)}.", hint="Wait for it, stop it, or use another folder: run.dir=…"
+            ) from None
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{run} cannot be locked: {error.strerror or error}.", hint="Use a file system with locks."
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_locked(run: Path) -> bool:
+    """Whether another process holds the lock of `run`."""
+    try:
+        handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _owner(handle: int) -> str:
+    """`process 4711 on host h`, as far as the file says it."""
+    try:
+        content = json.loads(os.pread(handle, 1000, 0))
+        return f"process {int(content['process'])} on host {str(content['host'])[:100]}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"
