@@ -107,7 +107,7 @@ class CustomDataConfig(DataConfig):
 
     def __post_init__(self) -> None:
         DataConfig.__post_init__(self)
-        checks.at_least("data.num_workers", self.num_workers, 0)
+        checks.within("data.num_workers", self.num_workers, 0, 512)
         checks.one_of("data.task", self.task, ("classification", "regression"))
         checks.at_least("data.num_classes", self.num_classes, 2)
         check_target("data.target", self.target)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -11,8 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from trainer.data.batches import Batch
 from trainer.data.order import derive_seed, epoch_order, generator
-from trainer.errors import ConfigError, CustomCodeError, DataError
+from trainer.data.seeded import SeededSamples
+from trainer.errors import ConfigError, CustomCodeError, DataError, EnvironmentFault
 from trainer.plugin import call, import_class
+
+# What a terminal, a job queue or a person sends to the processes of a run, often to all of them at once.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_SECONDS_TO_END = 3
 
 
 def make_dataset(target: str, kwargs: dict[str, Any]) -> Dataset[Any]:
@@ -78,18 +86,41 @@ class StreamedBatches:
             order = epoch_order(self._length, seed=self._seed, epoch=epoch)
         chosen = order[start * self._batch_size : self.num_batches * self._batch_size]
         loader = DataLoader(
-            Subset(self._dataset, chosen.tolist()),
+            SeededSamples(self._dataset, chosen.tolist(), seed=derive_seed(self._seed, "samples", epoch)),
             batch_size=self._batch_size,
             num_workers=self._num_workers,
             # DataLoader draws its workers' seed from here; without it, from the global generator.
             generator=torch.Generator().manual_seed(derive_seed(self._seed, "workers", epoch)),
             pin_memory=self._device.type == "cuda",
+            worker_init_fn=_leave_signals_to_training,
         )
+        samples = None
         try:
-            for inputs, targets in loader:
+            with _signals_held_back():
+                samples = iter(loader)
+            for inputs, targets in samples:
                 yield self._to_device(inputs), self._to_device(self._checked(targets))
         except (TypeError, ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
+            self._check_machine(error, has_started=samples is not None)
             raise CustomCodeError(f"data.target: loading a batch raised {type(error).__name__}: {error}.") from error
+        finally:
+            # Now, and by asking them: an error that left the loop holds the workers until the program ends, which
+            # would then kill them, and torch would tell of that too.
+            getattr(samples, "_shutdown_workers", int)()
+
+    def _check_machine(self, error: Exception, *, has_started: bool) -> None:
+        """Raises EnvironmentFault when `error` came from starting workers or from the memory they share."""
+        text = str(error)
+        if "shared memory" in text or ("torch_" in text and "No space left" in text):
+            raise EnvironmentFault(
+                f"data.num_workers={self._num_workers}: no shared memory is left for the workers (/dev/shm is full).",
+                hint="Use data.num_workers=0 or a smaller data.batch_size, or enlarge it (docker run --shm-size=1g).",
+            ) from error
+        if not has_started and isinstance(error, OSError):
+            raise EnvironmentFault(
+                f"data.num_workers={self._num_workers}: the workers cannot be started ({error.strerror}).",
+                hint="Use fewer; data.num_workers=0 loads in the training process.",
+            ) from error
 
     def _to_device(self, values: Tensor) -> Tensor:
         dtype = torch.float32 if values.is_floating_point() else values.dtype
@@ -126,3 +157,26 @@ def limited(dataset: Dataset[Any], limit: int | None) -> Dataset[Any]:
     """The first `limit` samples; all for None."""
     length = len(dataset)  # type: ignore[arg-type]
     return dataset if limit is None or limit >= length else Subset(dataset, range(limit))
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Signals come after the block; a worker started in it gets none until it has arranged what they do."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_signals_to_training(worker: int) -> None:
+    """In a worker: only the training process stops. A worker that died under it would break a step or a save."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_soon)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _end_soon(number: int, frame: FrameType | None) -> None:
+    """A SIGTERM may be one to all: the training process then still waits for what is being loaded here."""
+    signal.alarm(_SECONDS_TO_END)
