@@ -85,10 +85,11 @@ def hang(handler: Handler) -> None:
     handler.server.released.wait(30)
 
 
-def drip(content: bytes, *, every: float) -> Answer:
-    """Sends one byte every so many seconds, headers included, where `content` has them."""
+def drip(content: bytes, *, every: float, head: bytes = b"") -> Answer:
+    """Sends `head` at once, then one byte of `content` every so many seconds; either may have the headers."""
 
     def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
         for byte in content:
             handler.wfile.write(bytes([byte]))
             if handler.server.released.wait(every):

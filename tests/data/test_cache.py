@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import gzip
+import multiprocessing
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -85,7 +87,7 @@ def test_two_sources_of_one_content_are_both_known(folder: Path, packed: Path, t
     assert reads.num == 2
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_a_source_that_changed_into_something_wrong_is_refused(folder: Path, tmp_path: Path, pack: type[bytes]) -> None:
     path = tmp_path / FILE.name
     path.write_bytes(pack(CONTENT))
@@ -207,6 +209,50 @@ def test_what_a_killed_process_left_is_removed(folder: Path, packed: Path) -> No
     load(folder, packed)
     assert not old.exists()
     assert new.exists()
+
+
+# Where a process that fills the cache is killed: the function, whether once it is done, and the final names that are
+# there by then. The first file it writes is the unpacked copy, the second the stamp.
+DEATHS: dict[str, tuple[object, str, bool, list[str]]] = {
+    "before the copy is on disk": (os, "fsync", False, []),
+    "before the copy has its name": (Path, "replace", False, []),
+    "between the copy and its stamp": (Path, "replace", True, [f"{FILE.sha256}.idx"]),
+}
+
+
+def load_and_die(death: str, folder: Path, path: Path) -> None:
+    owner, name, is_after, _ = DEATHS[death]
+    original = getattr(owner, name)
+
+    def deadly(*arguments: object) -> None:
+        if is_after:
+            original(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, deadly)
+    Cache(folder).load(path, FILE)
+
+
+@pytest.mark.fault("E")
+@pytest.mark.parametrize("death", DEATHS)
+def test_kill_9_while_unpacking(folder: Path, packed: Path, reads: Reads, death: str) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=load_and_die, args=(death, folder, packed))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    temporary = list(folder.glob(".*.tmp"))
+    final = [path for path in folder.iterdir() if path not in temporary]
+    assert [path.name for path in final] == DEATHS[death][3]
+    assert all(path.read_bytes() == CONTENT for path in final)
+    assert len(temporary) + len(final) == 1
+
+    for left in temporary:
+        os.utime(left, (1, 1))  # an hour later
+    load(folder, packed)
+    load(folder, packed)
+    assert reads.num == 1
+    assert names_in(folder) == [f"{FILE.sha256}.idx", f"{FILE.sha256}.json"]
+    assert (folder / f"{FILE.sha256}.idx").read_bytes() == CONTENT
 
 
 def test_many_at_once_all_load_and_leave_a_whole_cache(folder: Path, packed: Path, reads: Reads) -> None:

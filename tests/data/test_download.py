@@ -9,17 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from fake_images import names_in
-from loopback import CERTIFICATE, Loopback, drip, hang, in_turn, redirect, serve, status
+from loopback import CERTIFICATE, Answer, Handler, Loopback, drip, hang, in_turn, redirect, serve, status
 
-from trainer.data.download import DownloadFailed, QuietReport, download, exclusive
+from trainer.data.download import DEFAULT_TIMEOUTS, Advance, DownloadFailed, QuietReport, download, exclusive
 from trainer.data.https import Timeouts
 from trainer.errors import DataError, EnvironmentFault
 
 CONTENT = b"right content " * 1000
+HALF = CONTENT[:7000]
 QUICK = Timeouts(connect=5.0, idle=0.25, total=20.0, min_rate=1000.0, tries=3, backoff=0.001)
 
 
@@ -53,19 +55,19 @@ def verify(path: Path) -> None:
         raise DataError(f"{path.name.removesuffix('.part')}: not the right content.")
 
 
-def fetch(*urls: str, target: Path, timeouts: Timeouts = QUICK, is_http: bool = True) -> QuietReport:
-    report = QuietReport()
+def fetch(
+    *urls: str, target: Path, timeouts: Timeouts = QUICK, is_http: bool = True, report: QuietReport | None = None
+) -> None:
     download(
         urls,
         target,
         verify=verify,
         max_bytes=2 * len(CONTENT),
-        report=report,
+        report=report or QuietReport(),
         timeouts=timeouts,
         hint="Get it by hand.",
         allow_loopback_http=is_http,
     )
-    return report
 
 
 @pytest.fixture
@@ -112,35 +114,51 @@ def test_a_wrong_file_is_replaced_only_by_a_right_one(server: Loopback, target: 
     assert target.read_bytes() == CONTENT
 
 
+# What a mirror does, what is said of it, and how often it is asked.
+OF_THE_PLAN: dict[str, tuple[Answer, str, int]] = {
+    "hangs before its headers": (hang, "stopped after 0.25 s without data (tried 3 times)", 3),
+    "hangs in its headers": (
+        drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9999, every=0.03),
+        "stopped after 0.25 s without data",
+        3,
+    ),
+    "hangs in its body": (serve(CONTENT[:400], length=len(CONTENT), then_hang=True), "stopped after 0.25 s", 3),
+    "a byte now and then": (
+        drip(b"x" * 9999, every=0.01, head=b"HTTP/1.0 200 OK\r\n\r\n"),
+        "stopped after 0.25 s at less than 1000 bytes/s (tried 3 times)",
+        3,
+    ),
+    "half, with a length": (serve(HALF, length=len(CONTENT)), "sent 7000 of 14000 bytes (tried 3 times)", 3),
+    "half, without a length": (serve(HALF, length=None), "sent something else: t10k.gz: not the right content", 3),
+    "404": (status(404), "answered 404 Not Found", 1),
+    "403": (status(403), "answered 403 Forbidden", 1),
+    "redirects in a loop": (redirect("/x"), "redirected more than 5 times", 6),
+    "too long, with a length": (serve(CONTENT * 3), "offers 42000 bytes, more than the 28000", 1),
+    "too long, without a length": (serve(CONTENT * 3, length=None), "sends more than the 28000 bytes", 1),
+}
+MORE: dict[str, tuple[Answer, str, int]] = {
+    "wrong content": (serve(b"wrong"), "sent something else: t10k.gz: not the right content", 1),
+    "500": (status(500), "answered 500 Internal Server Error (tried 3 times)", 3),
+    "503": (status(503), "answered 503", 3),
+    "204": (status(204), "answered 204", 1),
+    "redirects to a file": (redirect("file:///etc/passwd"), "Refused redirect to file:///etc/passwd", 1),
+    "redirects to http": (redirect("http://example.org/x"), "Refused redirect to http://example.org/x", 1),
+    "redirects to no address": (redirect("https://[/"), "Refused redirect to", 1),
+    "speaks no http": (drip(b"nonsense\r\n\r\n", every=0.0), "broke off", 3),
+}
+
+
 @pytest.mark.parametrize(
     ("answer", "text", "num_requests"),
     [
-        (hang, "stopped after 0.25 s without data (tried 3 times)", 3),
-        (serve(CONTENT[:400], length=len(CONTENT), then_hang=True), "stopped after 0.25 s", 3),
-        (drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9999, every=0.03), "stopped after 0.25 s without data", 3),
-        (drip(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 9999, every=0.01), "stopped after 0.25 s", 3),
-        (serve(CONTENT[:99], length=len(CONTENT)), "sent 99 of 14000 bytes (tried 3 times)", 3),
-        (serve(CONTENT[:99], length=None), "sent something else: t10k.gz: not the right content", 3),
-        (serve(b"wrong"), "sent something else: t10k.gz: not the right content", 1),
-        (serve(b"<html>"), "sent something else", 1),
-        (status(404), "answered 404 Not Found", 1),
-        (status(403), "answered 403 Forbidden", 1),
-        (status(500), "answered 500 Internal Server Error (tried 3 times)", 3),
-        (status(503), "answered 503", 3),
-        (status(204), "answered 204", 1),
-        (serve(CONTENT * 3), "offers 42000 bytes, more than the 28000", 1),
-        (serve(CONTENT * 3, length=None), "sends more than the 28000 bytes", 1),
-        (redirect("file:///etc/passwd"), "Refused redirect to file:///etc/passwd", 1),
-        (redirect("http://example.org/x"), "Refused redirect to http://example.org/x", 1),
-        (redirect("https://[/"), "Refused redirect to", 1),
-        (redirect("/x"), "redirected more than 5 times", 6),
-        (drip(b"nonsense\r\n\r\n", every=0.0), "broke off", 3),
+        *(pytest.param(*case, id=name, marks=pytest.mark.fault("F")) for name, case in OF_THE_PLAN.items()),
+        *(pytest.param(*case, id=name) for name, case in MORE.items()),
     ],
 )
 def test_says_why_a_mirror_failed_and_goes_on_to_the_next(
-    server: Loopback, other: Loopback, target: Path, answer: object, text: str, num_requests: int
+    server: Loopback, other: Loopback, target: Path, answer: Answer, text: str, num_requests: int
 ) -> None:
-    server.answers["/x"] = answer  # type: ignore[assignment]
+    server.answers["/x"] = answer
     assert_fails(f"{server.base}x", target=target, text=text)
     assert len(server.requests) == num_requests
 
@@ -151,10 +169,12 @@ def test_says_why_a_mirror_failed_and_goes_on_to_the_next(
     assert names_in(target.parent) == ["t10k.gz"]
 
 
-def test_tries_again_after_a_passing_fault(server: Loopback, target: Path) -> None:
+@pytest.mark.fault("F")
+def test_500_twice_then_200_is_tried_again(server: Loopback, target: Path) -> None:
     server.answers["/x"] = in_turn(status(500), status(500), serve(CONTENT))
     fetch(f"{server.base}x", target=target)
     assert server.requests == ["/x"] * 3
+    assert target.read_bytes() == CONTENT
 
 
 def test_the_tries_are_bounded_over_all_mirrors(server: Loopback, other: Loopback, target: Path) -> None:
@@ -163,11 +183,21 @@ def test_the_tries_are_bounded_over_all_mirrors(server: Loopback, other: Loopbac
     assert (len(server.requests), len(other.requests)) == (2, 1)
 
 
-def test_follows_a_redirect_to_another_host(server: Loopback, other: Loopback, target: Path) -> None:
-    server.answers["/x"] = redirect(f"{other.base}y")
-    other.answers["/y"] = serve(CONTENT)
+def test_without_the_haste_of_tests_a_hang_ends_within_two_minutes() -> None:
+    tries = DEFAULT_TIMEOUTS.tries
+    assert tries * DEFAULT_TIMEOUTS.idle + (2 ** (tries - 1) - 1) * DEFAULT_TIMEOUTS.backoff <= 120
+
+
+@pytest.mark.fault("F")
+@pytest.mark.parametrize("where", ["the same host", "another host"])
+def test_follows_a_redirect_to(server: Loopback, other: Loopback, target: Path, where: str) -> None:
+    to = server if where == "the same host" else other
+    server.answers["/x"] = redirect(f"{to.base}y")
+    to.answers["/y"] = serve(CONTENT)
     fetch(f"{server.base}x", target=target)
+    assert server.requests + other.requests == ["/x", "/y"]
     assert target.read_bytes() == CONTENT
+    assert names_in(target.parent) == ["t10k.gz"]
 
 
 def test_a_slow_but_steady_line_is_enough(server: Loopback, target: Path) -> None:
@@ -207,13 +237,11 @@ def test_a_refused_connection_is_not_tried_again(target: Path, monkeypatch: pyte
         assert_fails(f"http://127.0.0.1:{sock.getsockname()[1]}/x", target=target, text="cannot be reached")
 
 
+@pytest.mark.fault("F")
 def test_an_unknown_host_is_not_tried_again(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    host = ".".join(["nowhere"] * 40)  # longer than a name can be: the resolver says no without asking the network
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited for a mirror that is not there"))
-    assert_fails("https://nowhere.invalid/x", target=target, text="nowhere.invalid: its name cannot be looked up")
+    assert_fails(f"https://{host}/x", target=target, text=f"{host}: its name cannot be looked up")
 
 
 def test_the_connect_time_is_shared_over_the_addresses_of_a_host(
@@ -243,28 +271,61 @@ def test_no_address_at_all(target: Path) -> None:
     assert_fails(target=target, text="No address is known")
 
 
-def test_https_with_a_trusted_certificate(
-    tls_server: Loopback, server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate of `tls_server` is vouched for."""
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    tls_server.answers["/down"] = redirect(f"{server.base}x")
-    assert_fails(f"{tls_server.base}down", target=target, text=f"Refused redirect to {server.base}x", is_http=False)
-    assert server.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+def test_https_with_a_trusted_certificate(tls_server: Loopback, target: Path) -> None:
     tls_server.answers["/y"] = redirect("x")
     tls_server.answers["/x"] = serve(CONTENT)
     fetch(f"{tls_server.base}y", target=target, is_http=False)
     assert target.read_bytes() == CONTENT
 
 
-def test_https_that_hangs_is_left(tls_server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+@pytest.mark.fault("F")
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_a_redirect_from_https_is_refused_to(
+    tls_server: Loopback, server: Loopback, tmp_path: Path, target: Path, scheme: str
+) -> None:
+    # What lies there is the right content: only the way to it is wrong.
+    (tmp_path / "x").write_bytes(CONTENT)
+    server.answers["/x"] = serve(CONTENT)
+    url = f"{server.base}x" if scheme == "http" else (tmp_path / "x").as_uri()
+    tls_server.answers["/x"] = redirect(url)
+    assert_fails(f"{tls_server.base}x", target=target, text=f"Refused redirect to {url}", is_http=False)
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+def test_https_that_hangs_is_left(tls_server: Loopback, target: Path) -> None:
     tls_server.answers["/x"] = drip(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 9999, every=0.01)
     assert_fails(f"{tls_server.base}x", target=target, text="stopped after 0.25 s", is_http=False)
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(tls_server: Loopback, target: Path) -> None:
+def test_a_host_that_never_answers_in_tls_is_left(target: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts for it
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/x"
+        with pytest.raises(DownloadFailed, match=r"did not answer within 0\.1 s \(tried 3 times\)"):
+            fetch(url, target=target, timeouts=Timeouts(connect=0.1, backoff=0.001))
+
+
+@pytest.mark.fault("F")
+def test_bad_tls_a_certificate_nobody_vouches_for(tls_server: Loopback, target: Path) -> None:
     tls_server.answers["/x"] = serve(CONTENT)
     assert_fails(f"{tls_server.base}x", target=target, text="TLS certificate is not valid", is_http=False)
+    assert tls_server.requests == []
+
+
+@pytest.mark.fault("F")
+@pytest.mark.usefixtures("trusted")
+def test_bad_tls_a_certificate_of_another_host(tls_server: Loopback, target: Path) -> None:
+    tls_server.answers["/x"] = serve(CONTENT)
+    url = tls_server.base.replace("127.0.0.1", "127.1")  # the same machine under a name it has no certificate for
+    assert_fails(f"{url}x", target=target, text="TLS certificate is not valid", is_http=False)
     assert tls_server.requests == []
 
 
@@ -323,42 +384,64 @@ START = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_download import fetch
-fetch(sys.argv[1], target=Path(sys.argv[2]))
+from test_download import fetch_aloud
+fetch_aloud(sys.argv[1], target=Path(sys.argv[2]))
 """
 
 
-def start(url: str, target: Path) -> subprocess.Popen[bytes]:
+class Aloud(QuietReport):
+    """Prints what it is told, so that a test can wait for it."""
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+    @contextmanager
+    def progress(self, description: str, total: int | None) -> Iterator[Advance]:
+        yield lambda num_bytes: print(description, flush=True)
+
+
+def fetch_aloud(url: str, *, target: Path) -> None:
+    fetch(url, target=target, timeouts=Timeouts(), report=Aloud())
+
+
+def start(url: str, target: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", START, url, str(target), str(Path(__file__).parent)]
-    return subprocess.Popen(command)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.fault("F")
 def test_of_two_processes_one_fetches(server: Loopback, target: Path) -> None:
     asked, go = threading.Event(), threading.Event()
 
-    def slow(handler: object) -> None:
+    def slow(handler: Handler) -> None:
         asked.set()
-        go.wait(0.2)  # shorter than idle; the other process waits meanwhile
-        serve(CONTENT)(handler)  # type: ignore[arg-type]
+        go.wait(30)
+        serve(CONTENT)(handler)
 
     server.answers["/x"] = slow
-    processes = [start(f"{server.base}x", target) for _ in range(2)]
-    assert asked.wait(30)
-    assert [process.wait(30) for process in processes] == [0, 0]
+    with start(f"{server.base}x", target) as one:
+        assert asked.wait(30)
+        with start(f"{server.base}x", target) as two:
+            assert first_line(two) == "Waiting for another process that is fetching t10k.gz.\n"
+            go.set()
+    assert (one.returncode, two.returncode) == (0, 0)
     assert server.requests == ["/x"]
     assert target.read_bytes() == CONTENT
     assert names_in(target.parent) == ["t10k.gz"]
 
 
-def test_after_a_kill_the_next_one_fetches(server: Loopback, target: Path) -> None:
-    server.answers["/x"] = in_turn(serve(CONTENT[:9999], length=len(CONTENT), then_hang=True), serve(CONTENT))
-    process = start(f"{server.base}x", target)
-    part = target.with_name("t10k.gz.part")
-    while not part.exists():
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
+@pytest.mark.fault("F")
+def test_after_kill_9_the_next_one_fetches(server: Loopback, target: Path) -> None:
+    server.answers["/x"] = in_turn(serve(HALF, length=len(CONTENT), then_hang=True), serve(CONTENT))
+    with start(f"{server.base}x", target) as process:
+        assert first_line(process) == "Downloading t10k.gz\n"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert names_in(target.parent) == [".t10k.gz.lock", "t10k.gz.part"]
     fetch(f"{server.base}x", target=target)
     assert target.read_bytes() == CONTENT

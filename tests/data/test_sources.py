@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import gzip
+import multiprocessing
 import os
 import shutil
+import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from fake_images import NAMES, contents, debian_package, fake_set, names_in, write_set
+from fake_images import NAMES, contents, debian_package, fake_set, idx_bytes, names_in, write_set
 from loopback import Loopback, hang, serve, status
+from running import Trainer
 
 from trainer.data import sources
 from trainer.data.catalog import IMAGE_SETS, ImageSet
@@ -123,8 +127,30 @@ def test_of_two_mirrors_the_wrong_one_is_passed_over(raw: Path, report: QuietRep
     assert names_in(raw) == GZIP_NAMES
 
 
+OFFERS = {
+    "wrong checksum": (gzip.compress(contents(label=0)[NAMES["train_labels"]]), "the content is not the published one"),
+    "a web page instead of gzip": (b"<!DOCTYPE html><html>", "it looks like a web page"),
+}
+
+
+@pytest.mark.fault("F")
+@pytest.mark.parametrize("offer", OFFERS)
+def test_a_mirror_that_offers_something_else(raw: Path, report: QuietReport, server: Loopback, offer: str) -> None:
+    publish(server)
+    content, text = OFFERS[offer]
+    server.answers[f"/{NAMES['train_labels']}.gz"] = serve(content)
+    with pytest.raises(EnvironmentFault, match=r"^Fake-MNIST is not in .* and could not be fetched\.") as caught:
+        load(fake_set(mirrors=(server.base,)), raw, report)
+    assert caught.value.exit_code == 4
+    assert text in str(caught.value).splitlines()[1]
+    assert len(str(caught.value).splitlines()) == 3
+    assert len(server.requests) == 1
+    assert names_in(raw) == []
+
+
 DAMAGE = {
-    "three labels": gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 3, 0, 1, 0])),
+    "three labels": gzip.compress(idx_bytes((3,), b"\0\1\0")),
+    "no labels": gzip.compress(idx_bytes((0,), b"")),
     "checksum": gzip.compress(contents(label=0)[NAMES["train_labels"]]),
     "interrupted": gzip.compress(contents()[NAMES["train_labels"]])[:-9],
     "empty": b"",
@@ -144,6 +170,7 @@ def test_repairs_a_damaged_file_by_a_download(raw: Path, report: QuietReport, se
     assert len(server.requests) == 1
 
 
+@pytest.mark.fault("E")
 def test_repairs_what_an_interrupted_extraction_left(raw: Path, report: QuietReport, server: Loopback) -> None:
     publish(server)
     write_set(raw, is_gzip=False)
@@ -163,6 +190,7 @@ def test_a_right_plain_file_stands_in_for_a_damaged_gzip(raw: Path, report: Quie
     assert len(report.warnings) == 1
 
 
+@pytest.mark.fault("E")
 def test_a_file_that_changed_after_it_was_cached_is_repaired(raw: Path, report: QuietReport, server: Loopback) -> None:
     publish(server)
     write_set(raw)
@@ -185,11 +213,13 @@ def test_a_damaged_file_that_nothing_can_replace_is_a_data_error(raw: Path, repo
     assert names_in(raw) == GZIP_NAMES
 
 
-def test_says_how_many_labels_were_found(raw: Path, report: QuietReport) -> None:
-    (write_set(raw) / f"{NAMES['train_labels']}.gz").write_bytes(DAMAGE["three labels"])
+@pytest.mark.fault("E")
+@pytest.mark.parametrize(("damage", "num_labels"), [("three labels", 3), ("no labels", 0)])
+def test_says_how_many_labels_were_found(raw: Path, report: QuietReport, damage: str, num_labels: int) -> None:
+    (write_set(raw) / f"{NAMES['train_labels']}.gz").write_bytes(DAMAGE[damage])
     with pytest.raises(DataError) as caught:
         load(fake_set(), raw, report)
-    assert caught.value.what == "train-labels-idx1-ubyte.gz: expected 6 labels, found 3."
+    assert caught.value.what == f"train-labels-idx1-ubyte.gz: expected 6 labels, found {num_labels}."
 
 
 def test_a_directory_in_place_of_a_file_is_not_overwritten(raw: Path, report: QuietReport, server: Loopback) -> None:
@@ -203,12 +233,23 @@ def test_a_directory_in_place_of_a_file_is_not_overwritten(raw: Path, report: Qu
     assert path.is_dir()
 
 
-def test_offline_with_data_needs_no_network(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_complete_data_needs_no_network(raw: Path, report: QuietReport, server: Loopback) -> None:
     write_set(raw)
     assert_right(load(fake_set(mirrors=(server.base,)), raw, report))
     assert server.requests == []
 
 
+@pytest.mark.fault("F")
+def test_offline_with_what_was_fetched_before(raw: Path, report: QuietReport, server: Loopback) -> None:
+    publish(server)
+    image_set = fake_set(mirrors=(server.base,))
+    load(image_set, raw, report)
+    server.__exit__()
+    assert_right(load(image_set, raw, report))
+    assert (report.notes, report.warnings) == ([], [])
+
+
+@pytest.mark.fault("F")
 def test_offline_and_nothing_found_says_what_was_tried_and_what_to_do(
     tmp_path: Path, raw: Path, report: QuietReport, server: Loopback
 ) -> None:
@@ -260,10 +301,42 @@ def test_works_without_a_cache_and_says_so_once(
     assert report.notes[0].startswith("Working without a cache")
 
 
+@pytest.mark.fault("E")
 def test_a_label_beyond_the_classes_is_refused(raw: Path, report: QuietReport) -> None:
     write_set(raw, label=2)
-    with pytest.raises(DataError, match="found label 2, but Fake-MNIST has 2 classes"):
+    with pytest.raises(DataError) as caught:
         load(fake_set(label=2), raw, report)
+    assert caught.value.what == "train-labels-idx1-ubyte: found label 2, but Fake-MNIST has 2 classes."
+    assert caught.value.exit_code == 3
+    assert caught.value.hint is not None
+
+
+OFFLINE: dict[str, tuple[bytes | None, int, str]] = {
+    "damaged data": (gzip.compress(idx_bytes((3,), b"\0\1\2")), 3, "expected 60000 labels, found 3."),
+    "no data": (None, 4, "MNIST is not in data/MNIST/raw and could not be fetched."),
+}
+
+
+@pytest.mark.parametrize("case", OFFLINE)
+def test_what_the_command_says_offline_of(
+    tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    content, code, text = OFFLINE[case]
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    if content is not None:
+        (raw / "train-labels-idx1-ubyte.gz").write_bytes(content)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        ran = trainer("fit", "model=mlp", "data=mnist")
+    *warnings, what, tried, hint = ran.err.splitlines()
+    assert ran.code == code, ran.err
+    assert len(warnings) == (content is not None)
+    assert what.startswith("Error: ") and text in what
+    assert "cannot be reached" in tried
+    assert "train-labels-idx1-ubyte.gz" in hint
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_name_cannot_drive_the_terminal(tmp_path: Path, report: QuietReport) -> None:
@@ -354,6 +427,29 @@ def test_takes_the_files_out_of_the_debian_package(raw: Path, report: QuietRepor
     assert apt.log == ["cache show --no-all-versions dataset-fake", "download dataset-fake"]
     assert report.notes == ["Fetching the Debian package dataset-fake with apt-get; it is not installed."]
     assert_right(load(fake_set(), raw, report))
+
+
+def unpack_and_die(raw: Path) -> None:
+    def deadly(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync = deadly  # type: ignore[assignment]
+    load(PACKAGED, raw, QuietReport())
+
+
+@pytest.mark.fault("E")
+def test_kill_9_while_unpacking_the_package(
+    tmp_path: Path, raw: Path, report: QuietReport, apt: Apt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apt.hold(packed())
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the package itself is left
+    process = multiprocessing.get_context("spawn").Process(target=unpack_and_die, args=(raw,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [name.rpartition(".")[2] for name in names_in(raw)] == ["lock", "part"]
+    assert_right(load(PACKAGED, raw, report))
+    assert names_in(raw) == GZIP_NAMES
 
 
 @pytest.mark.parametrize("is_gzip", [True, False])

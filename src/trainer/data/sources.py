@@ -175,7 +175,10 @@ def _as_tensors(image_set: ImageSet, found: dict[str, Bytes]) -> LoadedImages:
     for file in (image_set.train_labels, image_set.test_labels):
         highest, num_classes = int(found[file.name].max(initial=0)), len(image_set.classes)
         if highest >= num_classes:
-            raise DataError(f"{file.name}: found label {highest}, but {image_set.title} has {num_classes} classes.")
+            raise DataError(
+                f"{file.name}: found label {highest}, but {image_set.title} has {num_classes} classes.",
+                hint="The file is the published one, so the fault is in trainer's catalog: please report it.",
+            )
 
     def tensor(file: DataFile) -> Tensor:
         return torch.from_numpy(found[file.name])

@@ -33,7 +33,8 @@ class Terminal:
 
     def __init__(self) -> None:
         # Off a terminal nobody sees a width: rich would cut tables to 80 columns.
-        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed by the caller
+        width = None if is_terminal or "COLUMNS" in os.environ else 200
         self.out = _Lines(highlight=False, soft_wrap=True, width=width)
         self.err = _Lines(stderr=True, highlight=False, soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Mapping
@@ -31,8 +32,7 @@ class TensorBoard:
             rewind(run, resumed)
         # A TensorBoard that is running has already read what is dropped: this tells it.
         purge_step = None if resumed is None else resumed.step + 1
-        self._excepthook = threading.excepthook
-        threading.excepthook = self._without_traceback
+        _hush_writers()
         self._writer = SummaryWriter(str(run), purge_step=purge_step)
         self._scalars, self._hparams, self._config = scalars, hparams, config
 
@@ -69,17 +69,26 @@ class TensorBoard:
 
     def close(self) -> None:
         """See `Tracker.close`."""
-        threading.excepthook = self._excepthook
         self._writer.close()
-
-    def _without_traceback(self, failed: threading.ExceptHookArgs) -> None:
-        """The writer's own thread hands its error to the next call here as well: it is told there, once."""
-        if type(failed.thread).__name__ != "_AsyncWriterThread":
-            self._excepthook(failed)
 
     def _write(self, tag: str, value: float | None, step: int) -> None:
         if self._scalars and value is not None:
             self._writer.add_scalar(tag, value, step)
+
+
+@functools.cache
+def _hush_writers() -> None:
+    """A writer's own thread hands its error to the next call here as well: it is told there, once.
+
+    For good: such a thread speaks when its writer may be closed already.
+    """
+    tell = threading.excepthook
+
+    def tell_others(failed: threading.ExceptHookArgs) -> None:
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            tell(failed)
+
+    threading.excepthook = tell_others
 
 
 def flat_hparams(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
