@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer import rundir
 from trainer.arguments import Arguments
-from trainer.checkpoint.file import is_intact, read_file
+from trainer.checkpoint.file import is_intact, read_file, read_header
 from trainer.checkpoint.header import read_description
 from trainer.config import FitConfig, load_fit, overlay, to_plain
 from trainer.errors import CheckpointError, TrainerError, UsageError, suggestion
@@ -111,6 +112,7 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
     """
     found = rundir.find_checkpoint(reference, root=root, prefer="last")
     if not found.is_dir():
+        read_header(found)
         raise CheckpointError(
             f"{found} holds weights only, and going on needs the optimizer's state beside them.",
             hint="Give a run folder or a step folder: resume=runs/<run>",
@@ -127,6 +129,9 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
                 skipped = ", ".join(other.name for other in candidates[: candidates.index(step)])
                 sys.stderr.write(f"Warning: {skipped} of {run} is damaged; going on from {step.name}, an intact one.\n")
             return step
+        for path in (step / rundir.MODEL_FILE, step / rundir.STATE_FILE):
+            if path.exists() and not os.access(path, os.R_OK):
+                read_file(path)  # says so: it is not damaged, and to go on from an older one would lose it
     for name in (rundir.MODEL_FILE, rundir.STATE_FILE):
         read_file(candidates[0] / name)
     raise AssertionError("one of the two cannot be read")

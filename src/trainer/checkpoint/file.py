@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterable
@@ -24,10 +25,11 @@ from trainer.rundir import MODEL_FILE, STATE_FILE, step_folders, step_of
 
 DESCRIPTION_KEY, SEAL_KEY = "trainer", "sha256"
 BLANK_SEAL = "0" * 64
+MAX_NAME = 500  # of a tensor, and of an entry in a description
+_SEAL = re.compile(f"[0-9a-f]{{{len(BLANK_SEAL)}}}")
 # Ours are some kilobytes; a stranger's may try to fill the memory or the time.
 _MAX_HEADER_BYTES = 8_000_000
 _MAX_TENSORS = 50_000
-_MAX_NAME = 500
 _BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
@@ -47,6 +49,10 @@ class Header:
 
 class _Damage(Exception):
     """Why a file is not an intact checkpoint file."""
+
+
+class _NoHeader(_Damage):
+    """Nothing says that it ever was one."""
 
 
 def read_header(path: Path) -> Header:
@@ -76,7 +82,7 @@ def is_intact(folder: Path) -> bool:
     """Whether both files of a step folder are there and verify."""
     try:
         return all(_read_file(folder / name) for name in (MODEL_FILE, STATE_FILE))
-    except (OSError, _Damage):
+    except (OSError, _Damage, CheckpointError):
         return False
 
 
@@ -138,7 +144,7 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
         )
     _check_tensors(header, num_bytes=num_bytes - len(raw))
     seal = metadata.get(SEAL_KEY)
-    if set(metadata) != {DESCRIPTION_KEY, SEAL_KEY} or not isinstance(seal, str) or len(seal) != len(BLANK_SEAL):
+    if set(metadata) != {DESCRIPTION_KEY, SEAL_KEY} or not isinstance(seal, str) or not _SEAL.fullmatch(seal):
         raise _Damage("it has no checksum")
     return Header(description=metadata[DESCRIPTION_KEY], seal=seal, raw=raw)
 
@@ -146,7 +152,7 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
 def _header_size(first: bytes, num_bytes: int) -> int:
     size: int = struct.unpack("<Q", first)[0] if len(first) == 8 else 0
     if not 2 <= size <= num_bytes - 8:
-        raise _Damage("it is cut short, or not a safetensors file")
+        raise _NoHeader("it is cut short, or not a safetensors file")
     return size
 
 
@@ -164,7 +170,7 @@ def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
 
 def _span(name: str, entry: Any) -> tuple[int, int]:
     """Where the bytes of a tensor begin and end, once they are as many as its shape takes."""
-    if len(name) > _MAX_NAME or not name.isprintable():
+    if len(name) > MAX_NAME or not name.isprintable():
         raise _Damage(f"a tensor has a name that trainer gives to none: {printable(name)[:40]!r}")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _Damage(f"its entry for {name} makes no sense")
@@ -199,8 +205,17 @@ def _seal_place(raw: bytes, seal: str) -> int:
 
 def _refuse(path: Path, error: OSError | _Damage) -> NoReturn:
     """Tell of a file that cannot be used, and of the steps of the same run that can."""
+    if isinstance(error, FileNotFoundError) and step_of(path.parent) is not None and not path.parent.exists():
+        raise CheckpointError(
+            f"{path.parent} was removed while it was looked at: its run goes on, and removes older steps.",
+            hint="Take a newer one; with trainer.keep=… a run keeps more of them.",
+        ) from error
     if isinstance(error, OSError):
         raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from error
+    if isinstance(error, _NoHeader) and step_of(path.parent) is None:
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or is cut short.", hint="Give a checkpoint that `trainer fit` saved."
+        ) from error
     others = []
     if step_of(path.parent) is not None:
         others = [step.name for step in step_folders(path.parent.parent.parent) if step != path.parent]

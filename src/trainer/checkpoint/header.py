@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint.file import read_header
+from trainer.checkpoint.file import MAX_NAME, read_file, read_header
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CheckpointError
 
@@ -32,6 +32,14 @@ class Description:
 
 def read_description(path: Path) -> Description:
     """The description of the model file at `path`, every field checked; raises CheckpointError or EnvironmentFault."""
+    try:
+        return _read_description(path)
+    except CheckpointError:
+        read_file(path)  # of a damaged file, that it is damaged is the thing to tell
+        raise
+
+
+def _read_description(path: Path) -> Description:
     content = parse(read_header(path).description, source=path)
     check_version(content, source=path)
     fields = {"version", "config", "progress", "metrics", "input_shape", "num_outputs", "checksums", "aliases"}
@@ -43,7 +51,8 @@ def read_description(path: Path) -> Description:
     if not is_shape or not _is_count(num_outputs):
         raise _refused(path, "its input shape or number of outputs makes no sense")
     _check_table(progress, int, "progress", path)
-    if set(progress) - {"epoch", "batch", "step", "samples"} or min(progress.values(), default=0) < 0:
+    counts = progress.values()
+    if set(progress) - {"epoch", "batch", "step", "samples"} or not all(0 <= count < 2**53 for count in counts):
         raise _refused(path, "its counters make no sense")
     _check_table(content["metrics"], (int, float, type(None)), "metrics", path)
     _check_table(content["checksums"], str, "checksums", path)
@@ -93,7 +102,8 @@ def _is_count(value: object) -> bool:
 
 def _check_table(table: object, types: type | tuple[type, ...], name: str, path: Path) -> None:
     is_table = isinstance(table, dict) and all(
-        isinstance(value, types) and not isinstance(value, bool) and key.isprintable() for key, value in table.items()
+        isinstance(value, types) and not isinstance(value, bool) and key.isprintable() and len(key) <= MAX_NAME
+        for key, value in table.items()
     )
     if not is_table:
         raise _refused(path, f"the field {name} of its description has the wrong type")

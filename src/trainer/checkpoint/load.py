@@ -26,7 +26,8 @@ def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
     _, tensors = _read_tensors(folder / MODEL_FILE if folder.is_dir() else folder)
     for name, original in aliases.items():
         if original not in tensors:
-            raise CheckpointError(f"{folder}: {name} is said to share the weights of {original}, which are not there.")
+            named = original[:60]
+            raise CheckpointError(f"{folder}: {name} is said to share the weights of {named}, which are not there.")
         tensors[name] = tensors[original]
     return tensors
 
@@ -71,7 +72,9 @@ def restore(folder: Path, table: Mapping[str, Stateful]) -> None:
     for name, entry in table.items():
         try:
             entry.load_state_dict(unflatten(saved[name], tensors=tensors))
-        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        except (
+            CheckpointError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError
+        ) as error:  # fmt: skip
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             raise CheckpointError(
                 f"{folder}: its {name} does not fit this run: {reason[:200]}",

@@ -155,6 +155,7 @@ class CheckpointStore:
         try:
             self._write_aside(aside_of(final), snapshot)
             if os.path.lexists(final):  # the same step again, after a resume
+                _check_ours(final)
                 remove(retired_of(final))
                 final.rename(retired_of(final))
             aside_of(final).rename(final)
@@ -171,6 +172,8 @@ class CheckpointStore:
 
     def _write_aside(self, aside: Path, snapshot: _Snapshot) -> None:
         remove(aside)
+        if os.path.lexists(aside):
+            _check_ours(aside)
         aside.mkdir(parents=True)
         content = _serialized(snapshot.weights, snapshot.description)
         seal = write_file(aside / MODEL_FILE, content)
@@ -190,7 +193,9 @@ class CheckpointStore:
                 reason += f" (need {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free)"
         if self._last is None:
             return EnvironmentFault(
-                f"Could not save step {snapshot.step} in {self._run}: {reason}.", where="No checkpoint was saved yet."
+                f"Could not save step {snapshot.step} in {self._run}: {reason}.",
+                where="No checkpoint was saved yet.",
+                hint="Put that right, and start it again.",
             )
         return EnvironmentFault(
             f"Could not save step {snapshot.step} in {self._run}: {reason}.",
@@ -205,6 +210,11 @@ class CheckpointStore:
             # Renamed first: a folder that is being removed must not look complete.
             path.rename(retired_of(path))
             remove(retired_of(path))
+
+
+def _check_ours(path: Path) -> None:
+    if not path.is_dir() and not path.is_symlink():
+        raise OSError(f"{path.name} is in the way, and is not a folder")
 
 
 def _serialized(tensors: dict[str, Tensor], description: str) -> bytes:

@@ -37,6 +37,8 @@ SCHEMAS: dict[str, Mapping[str, type]] = {
 SECTIONS: dict[str, type] = {"trainer": TrainerConfig, "run": RunConfig}
 # Top-level keys that are no group, with what may stand there.
 _TOP_LEVEL: dict[str, type | tuple[type, ...]] = {"seed": int, "resume": (str, type(None))}
+# Of a config in a checkpoint. OmegaConf takes a second for 10,000 values; a stranger's header has room for millions.
+_MAX_VALUES = 20_000
 
 
 def load_fit(composed: DictConfig) -> FitConfig:
@@ -44,7 +46,7 @@ def load_fit(composed: DictConfig) -> FitConfig:
     config = _build(_resolved(_without(composed, "experiment")))
     check_fit(config)
     try:
-        _refuse_code(to_plain(config), path="config", source="this config")
+        _refuse_code(to_plain(config), source="this config")
     except CheckpointError as error:
         raise ConfigError(f"A checkpoint could not hold this config. {error.what}") from error
     return config
@@ -67,12 +69,12 @@ def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
     Nothing in it is resolved, imported or called. Raises CheckpointError for an unknown key, a wrong type, an
     interpolation or anything that asks to run code; `source` names the file in the message.
     """
-    _refuse_code(saved, path="config", source=source)
+    _refuse_code(saved, source=source)
     try:
         return _build(OmegaConf.create(dict(saved)))
     except (UsageError, OmegaConfBaseException) as error:
         what = error.what if isinstance(error, UsageError) else str(error).splitlines()[0]
-        raise CheckpointError(f"{source}: its config is not one of trainer's. {what}") from error
+        raise CheckpointError(f"{source}: its config is not one of trainer's. {what[:300]}") from error
 
 
 def to_plain(config: FitConfig) -> dict[str, Any]:
@@ -192,25 +194,29 @@ def _in_words(kind: Any) -> str:
     return " or ".join(words[part] for part in str(kind).split(" | "))
 
 
-def _refuse_code(value: Any, *, path: str, source: str, depth: int = 0) -> None:
+def _refuse_code(saved: Mapping[str, Any], *, source: str) -> None:
     """Walk plain values; refuse what could be resolved or called, and what is deeper or longer than any of ours."""
-    if depth > 12:
-        raise CheckpointError(f"{source}: its config is nested too deeply to be one of trainer's.")
-    if isinstance(value, str):
-        if "${" in value or len(value) > 4096:
-            raise CheckpointError(f"Refused: {source} holds an interpolation or an oversized text ({path}).")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str) or key.startswith("_"):
-                raise CheckpointError(
-                    f"Refused: {source} asks to run code ({path}.{key}).",
-                    hint="trainer never runs code from a checkpoint.",
-                )
-            _refuse_code(item, path=f"{path}.{key}", source=source, depth=depth + 1)
-    elif isinstance(value, list):
-        if len(value) > 10_000:
+    todo: list[tuple[Any, str, int]] = [(saved, "config", 0)]
+    num_values = 0
+    while todo:
+        value, path, depth = todo.pop()
+        num_values += 1
+        if depth > 12:
+            raise CheckpointError(f"{source}: its config is nested too deeply to be one of trainer's.")
+        if isinstance(value, (Mapping, list)) and num_values + len(todo) + len(value) > _MAX_VALUES:
             raise CheckpointError(f"{source}: its config is too long to be one of trainer's ({path}).")
-        for index, item in enumerate(value):
-            _refuse_code(item, path=f"{path}[{index}]", source=source, depth=depth + 1)
-    elif not isinstance(value, (bool, int, float, type(None))):
-        raise CheckpointError(f"{source}: its config holds a {type(value).__name__} ({path}).")
+        if isinstance(value, str):
+            if "${" in value or len(value) > 4096:
+                raise CheckpointError(f"Refused: {source} holds an interpolation or an oversized text ({path}).")
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if not isinstance(key, str) or key.startswith("_"):
+                    raise CheckpointError(
+                        f"Refused: {source} asks to run code ({path}.{str(key)[:60]}).",
+                        hint="trainer never runs code from a checkpoint.",
+                    )
+                todo.append((item, f"{path}.{key[:60]}", depth + 1))
+        elif isinstance(value, list):
+            todo.extend((item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value))
+        elif not isinstance(value, (bool, int, float, type(None))):
+            raise CheckpointError(f"{source}: its config holds a {type(value).__name__} ({path}).")
