@@ -57,19 +57,21 @@ def tidy(run: Path) -> None:
 
 def clear(run: Path) -> None:
     """Take away what a run wrote that was killed before its first checkpoint; nothing else in the folder is touched."""
-    for name in ("config.yaml", "run.json", "metrics.jsonl", CHECKPOINTS, ".lock"):
+    for name in ("config.yaml", "run.json", "metrics.jsonl", ".lock"):
         remove(run / name)
+    with contextlib.suppress(OSError):  # a link, or something in it: not by that run, which saved nothing
+        (run / CHECKPOINTS).rmdir()
     for events in run.glob("events.out.tfevents.*"):
         remove(events)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, as far as it goes; nothing is followed."""
-    if path.is_symlink() or not path.is_dir():
+    """Remove a file, a link or a folder, as far as it goes; nothing is followed, and a device or a pipe stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.is_symlink() or path.is_file():
         with contextlib.suppress(OSError):
             path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -130,9 +132,14 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never half of one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As `write_json`, for text."""
+    aside = path.with_name(f".{path.name}.part")
     try:
-        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
         aside.replace(path)
     except OSError:
         remove(aside)
@@ -158,7 +165,15 @@ def all_runs(root: Path) -> list[Path]:
     found: set[Path] = set()
     for pattern in ("*/run.json", "*/*/run.json", "*/*/*/run.json"):
         found.update(path.parent for path in root.glob(pattern))
-    return sorted(found, key=lambda run: (str(read_json(run / "run.json").get("started", "")), str(run)))
+    return sorted(found, key=lambda run: (_started(run), str(run)))
+
+
+def _started(run: Path) -> float:
+    """When a run was started, in seconds, whatever the time zone was; 0 where its record does not say."""
+    try:
+        return datetime.fromisoformat(str(read_json(run / "run.json").get("started"))).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def step_folders(run: Path) -> list[Path]:
@@ -219,7 +234,11 @@ def _of_run(run: Path, which: str, reference: str) -> Path:
     if run.is_dir():
         raise InputError(f"{reference} holds no checkpoint.", hint=_what_is_expected())
     hint = _what_is_expected()
-    if run.parent.is_dir():
+    others = step_folders(run.parent.parent) if step_of(run) is not None and run.parent.name == CHECKPOINTS else []
+    if others:
+        there = ", ".join(step.name for step in others[-3:])
+        hint = f"It was removed meanwhile, as older steps are, or was never saved. There is: {there}."
+    elif run.parent.is_dir():
         siblings = [path.name for path in run.parent.iterdir() if not path.name.startswith(".")]
         near = suggestion(run.name, siblings).split("?")[0]
         if near.startswith("Did you mean"):

@@ -7,12 +7,15 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.errors import EnvironmentFault, UsageError
 
 LOCK_FILE = ".lock"
+# Who has just taken the lock may not have written its name yet; seconds.
+_TIME_TO_WRITE = 0.5
 
 
 @contextlib.contextmanager
@@ -37,9 +40,14 @@ def locked(run: Path) -> Iterator[None]:
             raise EnvironmentFault(
                 f"{run} cannot be locked: {error.strerror or error}.", hint="Use a file system with locks."
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
-        yield
+        with contextlib.suppress(OSError):  # a full disk: it is locked all the same
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
     finally:
         os.close(handle)
 
@@ -62,8 +70,12 @@ def is_locked(run: Path) -> bool:
 
 def _owner(handle: int) -> str:
     """`process 4711 on host h`, as far as the file says it."""
-    try:
-        content = json.loads(os.pread(handle, 1000, 0))
-        return f"process {int(content['process'])} on host {str(content['host'])[:100]}"
-    except (OSError, ValueError, TypeError, KeyError):
-        return "another process"
+    deadline = time.monotonic() + _TIME_TO_WRITE
+    while True:
+        try:
+            content = json.loads(os.pread(handle, 1000, 0))
+            return f"process {int(content['process'])} on host {str(content['host'])[:100]}"
+        except (OSError, ValueError, TypeError, KeyError):
+            if time.monotonic() > deadline:
+                return "another process"
+        time.sleep(0.01)

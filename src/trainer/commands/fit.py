@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,15 @@ def run(
     config: FitConfig, *, command: Sequence[str], terminal: Terminal, sweep: Path | None = None, job: int = 0
 ) -> FitResult:
     """Train as `config` says, in the folder of a `sweep` as its job `job`; raises the errors of trainer.errors."""
+    _check_logger(config)
     with contextlib.ExitStack() as held:
         origin = None
         if config.resume is not None:
+            step = Path(config.resume)
+            if config.run.dir is None and step.parent.name == rundir.CHECKPOINTS:
+                # Before looking: another process that goes on with this run may have pruned the step meanwhile.
+                held.enter_context(locked(step.parent.parent))
             found = rundir.find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
-            if config.run.dir is None:
-                held.enter_context(locked(found.parent.parent))
             origin = read_origin(config, found)
         parts = build_parts(config, terminal)
         if origin is not None:
@@ -72,6 +76,15 @@ def run(
             )
 
 
+def _check_logger(config: FitConfig) -> None:
+    """Before anything is built: an installation without its dependencies may lack TensorBoard."""
+    if config.logger.name == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+        raise EnvironmentFault(
+            "logger=tensorboard needs the package tensorboard, which is not installed.",
+            hint="Install it (pip install tensorboard), or use logger=none: metrics.jsonl is written in any case.",
+        )
+
+
 def _new_folder(config: FitConfig, *, sweep: Path | None, job: int) -> Path:
     name = config.run.name or f"{config.data.name}-{config.model.name}"
     if sweep is not None:
@@ -87,11 +100,17 @@ def _begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin
     if origin is not None:
         resumed = {"from": str(origin.step_folder), "step": parts.progress.step, "changes": origin.changes}
     try:
-        with (folder / "config.yaml").open("w", encoding="utf-8") as file:
-            yaml.safe_dump(to_plain(config), file, sort_keys=False, allow_unicode=True)
+        rundir.write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))
         return RunRecord(folder, command=command, seed=config.seed, checksums=parts.data.checksums, resumed=resumed)
     except OSError as error:
-        raise EnvironmentFault(f"Could not write to the run folder {folder}: {error.strerror or error}.") from error
+        if origin is None:  # nothing is in it yet, and the same command must work when there is space
+            rundir.clear(folder)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise EnvironmentFault(
+            f"Could not write to the run folder {folder}: {error.strerror or error}.",
+            hint="Put that right and start it again, or choose another place with run.root=… or run.dir=…",
+        ) from error
 
 
 @contextlib.contextmanager

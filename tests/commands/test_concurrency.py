@@ -1,0 +1,283 @@
+"""Many commands at once, and commands that die beside others. Group I of the plan of faults."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+from fake_images import contents, fake_set, write_set
+from killing import at_batch
+from loopback import Handler, Loopback, serve
+from processes import Started
+from running import SMALL, Outcome, Run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+KILLED = -9
+ENDLESS = (*SMALL, "trainer.epochs=1000000", "trainer.save_every=1steps")
+SWEEP = ("fit", "-m", *SMALL, "logger=none")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Started]]:
+    """Starts `trainer …`; what still runs when the test ends is killed."""
+    started: list[Started] = []
+
+    def run(*argv: str, cwd: Path, **options: Any) -> Started:
+        started.append(Started(*argv, cwd=cwd, **options))
+        return started[-1]
+
+    yield run
+    for each in started:
+        each.process.kill()
+        each.process.join()
+
+
+Start = Callable[..., Started]
+
+
+def wait_until(is_so: Callable[[], object], *, timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
+
+
+def wait_for_checkpoint(folder: Path) -> None:
+    wait_until(lambda: list(folder.glob("checkpoints/step-*")))
+
+
+def ended(outcome: Outcome, code: int) -> Outcome:
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    return outcome
+
+
+class _OneSecond(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> _OneSecond:
+        return cls(2026, 11, 21, 10, 15, 0, 0, tz)
+
+
+def _in_one_second() -> None:
+    """Twenty processes take longer than a second to start, so the clock that names the folders stands still."""
+    from trainer import rundir
+
+    setattr(rundir, "datetime", _OneSecond)  # noqa: B010 (not exported, says mypy)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("I")
+def test_twenty_starts_in_one_second(tmp_path: Path, start: Start) -> None:
+    words = ("fit", *SMALL, "trainer.max_steps=1", "logger=none")
+    for started in [start(*words, cwd=tmp_path, prepare=_in_one_second) for _ in range(20)]:
+        ended(started.wait(), 0)
+    runs = [Run(folder) for folder in (tmp_path / "runs/2026-11-21").iterdir()]
+    suffixes = {run.folder.name.removeprefix("10-15-00-dirichlet-mlp") for run in runs}
+    assert suffixes == {"", *(f"-{number}" for number in range(2, 21))}
+    assert {run.record["status"] for run in runs} == {"done"}
+    assert len({run.record["process"] for run in runs}) == 20
+    assert len({run.digest() for run in runs}) == 1
+
+
+@pytest.mark.fault("I")
+def test_two_sweeps_in_one_second(tmp_path: Path, start: Start) -> None:
+    words = (*SWEEP, "trainer.max_steps=1", "seed=0,1")
+    for started in [start(*words, cwd=tmp_path, prepare=_in_one_second) for _ in range(2)]:
+        ended(started.wait(), 0)
+    day = tmp_path / "runs/2026-11-21"
+    assert {folder.name for folder in day.iterdir()} == {"10-15-00-sweep", "10-15-00-sweep-2"}
+    for sweep in day.iterdir():
+        jobs = [Run(folder) for folder in sorted(sweep.glob("0*"))]
+        assert [job.folder.name for job in jobs] == ["000-dirichlet-mlp", "001-dirichlet-mlp"]
+        assert len({job.record["process"] for job in jobs}) == 1, "a folder with jobs of both sweeps"
+
+
+def _fake_images(mirror: str, cache: Path) -> None:
+    """`data=mnist` means six images of a server on this machine."""
+    from trainer.data import sources
+    from trainer.data.catalog import IMAGE_SETS
+
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    IMAGE_SETS["mnist"] = dataclasses.replace(fake_set(mirrors=(mirror,)), name="mnist", folder="MNIST")
+    sources.load_images = functools.partial(sources.load_images, allow_loopback_http=True)
+
+
+@pytest.mark.fault("I")
+def test_eight_jobs_with_an_empty_cache(tmp_path: Path, start: Start) -> None:
+    """The first file is not sent before the seven others wait for it."""
+    words = ("fit", "data=mnist", "data.val_size=2", "data.batch_size=2", "model=linear", "trainer.epochs=1")
+    packed = write_set(tmp_path / "packed")
+    jobs: list[Started] = []
+
+    def late(handler: Handler) -> None:
+        wait_until(lambda: sum("Waiting for another process" in job.err for job in jobs) == 7)
+        serve((packed / handler.path[1:]).read_bytes())(handler)
+
+    with Loopback() as server:
+        server.answers = {f"/{name}.gz": late for name in contents()}
+        prepare = functools.partial(_fake_images, server.base, tmp_path / "cache")
+        for number in range(8):
+            jobs.append(start(*words, f"run.dir=run{number}", "logger=none", cwd=tmp_path, prepare=prepare))
+        for job in jobs:
+            ended(job.wait(), 0)
+    assert sorted(server.requests) == sorted(server.answers), "each file is fetched once"
+    assert len({Run(tmp_path / f"run{number}").digest() for number in range(8)}) == 1
+    assert len(list((tmp_path / "cache/trainer").glob("*.idx"))) == 4
+    left = [path.name for path in (*tmp_path.glob("data/MNIST/raw/*"), *tmp_path.glob("cache/trainer/*"))]
+    assert [name for name in left if not name.endswith(("ubyte.gz", ".idx", ".json"))] == []
+
+
+@pytest.mark.fault("I")
+def test_two_resumes_of_one_run(tmp_path: Path, start: Start) -> None:
+    """Both at the same moment: whichever comes first goes on, and the other names it."""
+    ended(processes.run("fit", *SMALL, "run.dir=run", cwd=tmp_path), 0)
+    both = [start("fit", "resume=run", "trainer.epochs=1000000", cwd=tmp_path) for _ in range(2)]
+    wait_until(lambda: sum(one.process.is_alive() for one in both) == 1)
+    winner, loser = sorted(both, key=lambda one: one.process.is_alive(), reverse=True)
+    err = ended(loser.wait(), 2).err
+    assert err.startswith("Error: ") and len(err.splitlines()) <= 3
+    assert f"run is in use by process {winner.pid} on host {socket.gethostname()}." in err
+    wait_until(lambda: len(Run(tmp_path / "run").record.get("resumed", [])) == 1)
+    step = Run(tmp_path / "run").rows[-1]["step"]
+    wait_until(lambda: Run(tmp_path / "run").rows[-1]["step"] > step)
+    winner.signal(signal.SIGTERM)
+    assert "Saved." in ended(winner.wait(), 143).err
+    steps = [row["step"] for row in Run(tmp_path / "run").split("train")]
+    assert steps == sorted(set(steps)), "one of them wrote"
+
+
+@pytest.mark.fault("I")
+def test_a_lock_whose_owner_was_killed(tmp_path: Path, start: Start) -> None:
+    """The run goes on at once; and a copy of a run that is in use is not in use."""
+    run = tmp_path / "run"
+    first = start("fit", *ENDLESS, "run.dir=run", cwd=tmp_path)
+    wait_for_checkpoint(run)
+    ended(processes.run("fit", "resume=run", cwd=tmp_path), 2)
+    first.signal(signal.SIGSTOP)
+    shutil.copytree(run, tmp_path / "copy", symlinks=True)
+    first.signal(signal.SIGCONT)
+    assert (tmp_path / "copy/.lock").exists()
+    assert "Resumed at step" in ended(processes.run("fit", "resume=copy", "trainer.epochs=1", cwd=tmp_path), 0).out
+    first.signal(signal.SIGKILL)
+    ended(first.wait(), KILLED)
+    assert Run(run).record["status"] == "running"
+    end = f"trainer.max_steps={int(Run(run).steps[-1][-6:]) + 5}"
+    assert "Resumed at step" in ended(processes.run("fit", "resume=run", end, cwd=tmp_path), 0).out
+    assert Run(run).record["status"] == "done"
+
+
+def _on_a_wide_terminal() -> None:
+    os.environ["COLUMNS"] = "200"
+
+
+@pytest.mark.fault("I")
+def test_one_of_five_jobs_of_a_sweep_fails(tmp_path: Path) -> None:
+    words = (*SWEEP, "run.dir=sweep", "optimizer.lr=0.1,0.05,1e30,0.02,0.01")
+    outcome = ended(processes.run(*words, cwd=tmp_path, prepare=_on_a_wide_terminal), 1)
+    jobs = [Run(folder) for folder in sorted((tmp_path / "sweep").glob("0*"))]
+    assert [job.record["status"] for job in jobs] == ["done", "done", "failed", "done", "done"]
+    assert re.search(r"^Warning: Job 2 \(.*optimizer\.lr=1e\+30\) failed: Loss became ", outcome.err, re.MULTILINE)
+    rows = [line.split() for line in outcome.out.splitlines() if re.match(r" [0-4]  ", line)]
+    assert [row[-1] for row in rows][-1] == "failed" and rows[-1][0] == "2"
+    assert {row[-1] for row in rows[:-1]} == {job.folder.name for job in jobs if job.record["status"] == "done"}
+
+
+@pytest.mark.fault("I")
+def test_a_sweep_is_killed_and_its_cut_job_goes_on(tmp_path: Path) -> None:
+    words = (*SWEEP, "trainer.save_every=2steps", "optimizer.lr=0.1,0.05,0.02")
+    ended(processes.run(*words, "run.dir=whole", cwd=tmp_path), 0)
+    in_second_job = functools.partial(at_batch, 18 + 7)
+    ended(processes.run(*words, "run.dir=cut", cwd=tmp_path, prepare=in_second_job), KILLED)
+    whole, cut = ([Run(path) for path in sorted((tmp_path / name).glob("0*"))] for name in ("whole", "cut"))
+    assert [job.record["status"] for job in cut] == ["done", "running"]
+    resumed = processes.run("fit", f"resume={cut[1].folder}", cwd=tmp_path)
+    assert "Resumed at step" in ended(resumed, 0).out
+    assert [job.digest() for job in cut] == [job.digest() for job in whole[:2]]
+
+
+@pytest.mark.fault("I")
+def test_tensorboard_reads_while_training_writes(tmp_path: Path, start: Start) -> None:
+    """With TensorBoard's own reader, which follows the files as the server does."""
+    run = tmp_path / "run"
+    training = start("fit", *SMALL, "trainer.epochs=1000000", "trainer.keep=0", "run.dir=run", cwd=tmp_path)
+    wait_for_checkpoint(run)
+    reader = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    lengths: set[int] = set()
+
+    def read() -> list[tuple[int, float]]:
+        points = [(event.step, event.value) for event in reader.Reload().Scalars("Loss/train")]
+        assert [step for step, _ in points] == sorted({step for step, _ in points})
+        return points
+
+    def has_grown_ten_times() -> bool:
+        lengths.add(len(read()))
+        return len(lengths) > 10
+
+    wait_until(has_grown_ten_times)
+    training.signal(signal.SIGTERM)
+    ended(training.wait(), 143)
+    rows = Run(run).split("train")
+    assert [step for step, _ in read()] == [row["step"] for row in rows]
+    assert [loss for _, loss in read()] == pytest.approx([row["loss"] for row in rows], rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("I")
+def test_evaluations_while_every_step_is_saved(tmp_path: Path, start: Start) -> None:
+    """`last` moves many times a second; what was pruned before it could be read is told as that. `best` stays here."""
+    words = (*ENDLESS, "optimizer.lr=1e-30", "trainer.keep=0", "logger=none", "run.dir=run")
+    training = start("fit", *words, cwd=tmp_path)
+    wait_until((tmp_path / "run/checkpoints/best").exists)
+    for _ in range(8):
+        ended(processes.run("eval", "ckpt=run", cwd=tmp_path), 0)
+        outcome = processes.run("eval", "ckpt=run/checkpoints/last", cwd=tmp_path)
+        if outcome.code != 0:
+            assert_is_told_as_replaced(outcome)
+    assert training.process.is_alive()
+    training.signal(signal.SIGTERM)
+    ended(training.wait(), 143)
+    ended(processes.run("eval", "ckpt=run/checkpoints/last", cwd=tmp_path), 0)
+
+
+def assert_is_told_as_replaced(outcome: Outcome) -> None:
+    assert len(ended(outcome, 3).err.splitlines()) <= 3
+    assert re.search(r"step-[0-9]{6,}", outcome.err) and "was removed" in outcome.err, outcome.err
+
+
+def _load_when_pruned(reached: Path) -> None:
+    """Between finding a checkpoint and reading its weights, say so and wait until it has been pruned."""
+    from trainer.checkpoint import load
+
+    read = load.read_file  # type: ignore[attr-defined]
+
+    def read_late(path: Path) -> Any:
+        reached.touch()
+        wait_until(lambda: not path.exists())
+        return read(path)
+
+    setattr(load, "read_file", read_late)  # noqa: B010 (not exported, says mypy)
+
+
+@pytest.mark.fault("I")
+def test_a_checkpoint_is_pruned_while_it_is_evaluated(tmp_path: Path, start: Start) -> None:
+    training = start("fit", *ENDLESS, "trainer.keep=0", "logger=none", "run.dir=run", cwd=tmp_path)
+    wait_for_checkpoint(tmp_path / "run")
+    training.signal(signal.SIGSTOP)
+    reached = tmp_path / "reached"
+    prepare = functools.partial(_load_when_pruned, reached)
+    evaluating = start("eval", "ckpt=run/checkpoints/last", cwd=tmp_path, prepare=prepare)
+    wait_until(reached.exists)
+    training.signal(signal.SIGCONT)
+    assert_is_told_as_replaced(evaluating.wait())
