@@ -133,7 +133,8 @@ class NextCommands:
 
 def _override(key: str, value: str) -> str:
     """`key=value`, the value quoted where Hydra's grammar needs it."""
-    if all(char.isalnum() or char in f"_-./:{os.sep}" for char in value):
+    # Outside of quotes its names and numbers are ASCII.
+    if all((char.isascii() and char.isalnum()) or char in f"_-./:{os.sep}" for char in value):
         return f"{key}={value}"
     escaped = value.replace("'", "\\'")
     return f"{key}='{escaped}'"

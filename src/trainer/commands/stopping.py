@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 # Ctrl-C, a job queue or `kill`, a terminal that was closed.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,8 +45,23 @@ class Signals:
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is not None:
-            raise SystemExit(128 + number)
+            _leave(128 + number)
         self.stopped_by = number
+        # DataLoader raises when a worker dies, wherever we are; of a signal to all, workers may die.
+        signal.signal(signal.SIGCHLD, _pass_over)
 
     def _note_save(self, number: int, frame: FrameType | None) -> None:
         self._is_save_asked = True
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Not SIG_IGN: where a signal has come and its handler is gone, Python prints a traceback."""
+
+
+def _leave(code: int) -> NoReturn:
+    """Not SystemExit: it would wait for a save that is being written, and be lost where Python is tidying up."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    if os.isatty(1):
+        os.write(1, b"\r\x1b[K\x1b[?25h")  # the bar had hidden the cursor
+    os._exit(code)
