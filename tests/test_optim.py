@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,13 @@ from trainer.optim import OPTIMIZERS, OptimizerState, make_optimizer
 def make_net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def make_conv_net() -> nn.Module:
+    """As the command trains convolutions: in channels-last layout, in which a momentum must be as well."""
+    torch.manual_seed(0)
+    layers = (nn.Linear(5, 18), nn.Unflatten(1, (2, 3, 3)), nn.Conv2d(2, 3, 2), nn.Tanh(), nn.Flatten())
+    return nn.Sequential(*layers, nn.Linear(12, 1)).to(memory_format=torch.channels_last)
 
 
 def train(net: nn.Module, optimizer: torch.optim.Optimizer, *, steps: range) -> list[float]:
@@ -52,16 +60,19 @@ def test_it_trains_with_the_shipped_values(name: str, compose: Any) -> None:
     assert sum(losses[-40:]) < 0.9 * sum(losses[:40])
 
 
+@pytest.mark.parametrize("make", [make_net, make_conv_net])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_goes_on_exactly_from_saved_state(name: str, compose: Any) -> None:
-    net = make_net()
+def test_it_goes_on_exactly_from_saved_state(name: str, make: Callable[[], nn.Module], compose: Any) -> None:
+    if name == "lbfgs":
+        make = make_net  # torch's takes no gradients in another layout
+    net = make()
     optimizer = make_optimizer(net, **shipped(compose, name))
     train(net, optimizer, steps=range(5))
     tensors: dict[str, Tensor] = {}
     text = json.dumps(flatten(OptimizerState(optimizer).state_dict(), path="optimizer", tensors=tensors))
     saved = {key: to_saved(tensor) for key, tensor in tensors.items()}
 
-    twin = make_net()
+    twin = make()
     twin.load_state_dict(net.state_dict())
     other = make_optimizer(twin, **shipped(compose, name))
     OptimizerState(other).load_state_dict(unflatten(json.loads(text), tensors=saved))
@@ -69,6 +80,33 @@ def test_it_goes_on_exactly_from_saved_state(name: str, compose: Any) -> None:
     train(twin, other, steps=range(5, 10))
     for a, b in zip(net.parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        ({"name": "adam", "amsgrad": True}, {"name": "adam", "amsgrad": False}, "max_exp_avg_sq"),
+        ({"name": "sgd", "momentum": 0.9}, {"name": "sgd", "momentum": 0.0}, "momentum_buffer"),
+        ({"name": "sgd", "momentum": 0.0}, {"name": "sgd", "momentum": 0.9}, "nothing"),
+    ],
+)
+def test_a_setting_may_change(before: dict[str, Any], after: dict[str, Any], lost: str) -> None:
+    net = make_net()
+    optimizer = make_optimizer(net, lr=0.1, **before)
+    train(net, optimizer, steps=range(3))
+    other = make_optimizer(net, lr=0.1, **after)
+    OptimizerState(other).load_state_dict(OptimizerState(optimizer).state_dict())
+    assert all(lost not in entries for entries in other.state.values())
+    train(net, other, steps=range(3, 6))
+
+
+def test_a_setting_that_needs_what_was_not_kept_is_refused() -> None:
+    net = make_net()
+    optimizer = make_optimizer(net, name="adam", lr=0.1)
+    train(net, optimizer, steps=range(3))
+    other = OptimizerState(make_optimizer(net, name="adam", lr=0.1, amsgrad=True))
+    with pytest.raises(ValueError, match="no max_exp_avg_sq of parameter 0, which these settings need"):
+        other.load_state_dict(OptimizerState(optimizer).state_dict())
 
 
 def test_biases_and_norms_can_be_spared_from_decay() -> None:

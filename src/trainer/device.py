@@ -8,8 +8,9 @@ import random
 
 import torch
 
+from trainer.config.checks import MAX_THREADS
 from trainer.errors import EnvironmentFault, printable
-from trainer.state import check
+from trainer.state import Count, check
 
 
 def pick_device(name: str) -> torch.device:
@@ -88,9 +89,12 @@ class Machine:
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Use as many threads as `state` says; raises ValueError for a state that `state_dict` did not give."""
-        check(state, device=str, threads=int, torch=str)
-        if self._threads is None and 1 <= int(str(state["threads"])) <= 4096:
-            torch.set_num_threads(int(str(state["threads"])))
+        check(state, device=str, threads=Count, torch=str)
+        threads = int(str(state["threads"]))
+        if not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"threads is not between 1 and {MAX_THREADS}")
+        if self._threads is None:
+            torch.set_num_threads(threads)
         now = self.state_dict()
         labels = {"device": "on {}", "threads": "with {} CPU threads", "torch": "by torch {}"}
         self.differences = [

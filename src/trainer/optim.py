@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from trainer.errors import ConfigError
 from trainer.registry import look_up
-from trainer.state import check
+from trainer.state import LARGEST, Count, check
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -72,27 +72,86 @@ class OptimizerState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load the state and keep the settings; raises ValueError when the parameters differ."""
         check(state, state=dict, param_groups=list)
-        self._check_shapes(state["state"])
+        own = self._optimizer.state_dict()["param_groups"]
+        if [group["params"] for group in state["param_groups"]] != [group["params"] for group in own]:
+            raise ValueError("its parameters are grouped in another way")
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(state)
+        self._optimizer.load_state_dict({**state, "state": self._checked(state["state"])})
         for group, ours in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(ours)
 
-    def _check_shapes(self, state: Mapping[Any, Any]) -> None:
-        """Every tensor belongs to a parameter: of its shape, or of one that spreads over it (rows, columns, counts)."""
-        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        # L-BFGS keeps lists of whole gradients with the first parameter.
-        is_flat = isinstance(self._optimizer, torch.optim.LBFGS)
-        num_values = sum(parameter.numel() for parameter in parameters)
+    def _checked(self, state: Mapping[Any, Any]) -> dict[int, dict[str, Any]]:
+        """What is kept for each parameter, by its number; ValueError for what this optimizer would not have made.
+
+        Nothing of it is left to torch: its fused kernels go through memory by the size of the parameter alone, so that
+        a shape must be right, and the layout that of the parameter, which may be channels-last.
+        """
+        if isinstance(self._optimizer, torch.optim.LBFGS):
+            return _checked_lbfgs(state, self._optimizer)
+        expected = _after_a_step(self._optimizer)
+        # Only SGD begins in the middle: without a momentum so far.
+        may_lack = isinstance(self._optimizer, torch.optim.SGD)
+        num_parameters = sum(len(group["params"]) for group in self._optimizer.param_groups)
+        checked: dict[int, dict[str, Any]] = {}
         for index, entries in state.items():
-            shape = (num_values,) if is_flat else parameters[index].shape
-            for name, value in entries.items():
-                for tensor in value if isinstance(value, list) else [value]:
-                    if isinstance(tensor, Tensor) and not _spreads_over(tensor.shape, shape):
-                        raise ValueError(f"{name} of parameter {index} is {tuple(tensor.shape)}, not {tuple(shape)}")
+            if type(index) is not int or not 0 <= index < num_parameters:
+                raise ValueError(f"there is no parameter {index}")
+            checked[index] = {}
+            for name, value in expected.get(index, {}).items():
+                # What else there is comes from settings that were changed, such as amsgrad, and is of no use.
+                if name in entries:
+                    checked[index][name] = _laid_out_as(value, entries[name], label=f"{name} of parameter {index}")
+                elif not may_lack:
+                    raise ValueError(f"it has no {name} of parameter {index}, which these settings need")
+        return checked
 
 
-def _spreads_over(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
-    """Whether a tensor of shape `inner` can be broadcast to `outer`."""
-    fits = all(own in (1, size) for own, size in zip(reversed(inner), reversed(outer), strict=False))
-    return fits and (len(inner) <= len(outer) or math.prod(inner) == 1)
+def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """What `optimizer` keeps once it has taken a step: of a copy that takes one along a gradient of zeros."""
+    twin = copy.deepcopy(optimizer)
+    for group in twin.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    twin.step()
+    return dict(twin.state_dict()["state"])
+
+
+def _laid_out_as(expected: Any, value: Any, *, label: str) -> Any:
+    """`value`, in memory as `expected` is; ValueError unless both are of one kind."""
+    if _form(value) != _form(expected):
+        raise ValueError(f"{label} is {_form(value)}, not {_form(expected)}")
+    return torch.empty_like(expected).copy_(value) if isinstance(expected, Tensor) else value
+
+
+def _checked_lbfgs(state: Mapping[Any, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """As `_checked`: L-BFGS keeps its history with the first parameter, in vectors over all of them."""
+    num_values = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+    vectors, scalars = {"d", "prev_flat_grad", "old_dirs", "old_stps"}, {"t", "prev_loss", "H_diag", "ro", "al"}
+    if set(state) - {0}:
+        raise ValueError("there is one history for all parameters")
+    for name, value in state.get(0, {}).items():
+        if name in ("func_evals", "n_iter"):
+            check({name: value}, **{name: Count})
+        elif name not in vectors | scalars:
+            raise ValueError(f"there is no {name[:40]}")
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                shape = (num_values,) if name in vectors else ()
+                if not (item is None or (_is_tensor(item, shape) if name in vectors else _is_scalar(item))):
+                    raise ValueError(f"{name} is {_form(item)}")
+    return dict(state)
+
+
+def _is_tensor(value: Any, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and tuple(value.shape) == shape
+
+
+def _is_scalar(value: Any) -> bool:
+    return _is_tensor(value, ()) or (type(value) in (int, float) and abs(value) <= LARGEST)
+
+
+def _form(value: Any) -> str:
+    """What kind of thing `value` is: the type and shape of a tensor."""
+    if isinstance(value, Tensor):
+        return f"{'x'.join(map(str, value.shape)) or 'scalar'} {value.dtype}".replace("torch.", "")
+    return type(value).__name__

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from trainer.state import NUMBER, NUMBER_OR_NONE, check
+from trainer.state import NUMBER, NUMBER_OR_NONE, Count, check
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Plateau:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
-        check(state, scale=NUMBER, best=NUMBER_OR_NONE, num_bad=int, resting=int)
+        check(state, scale=NUMBER, best=NUMBER_OR_NONE, num_bad=Count, resting=Count)
         self._scale, self._best = state["scale"], state["best"]
         self._num_bad, self._resting = state["num_bad"], state["resting"]
 

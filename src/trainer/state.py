@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
 NUMBER = (int, float)
 NUMBER_OR_NONE = (int, float, NoneType)
+# More than any counter reaches, and no more than torch, files and clocks take.
+LARGEST = 2**53
+
+
+class Count:
+    """In `check`: an integer from 0 to LARGEST."""
 
 
 def check(state: Mapping[str, Any], /, **kinds: type | tuple[type, ...]) -> None:
-    """Raises ValueError unless `state` has exactly these keys, with values of these kinds (a bool is no number)."""
+    """Raises ValueError unless `state` has exactly these keys, with values of these kinds.
+
+    A bool is no number, nor are NaN and integers beyond LARGEST; infinities are.
+    """
     if not isinstance(state, Mapping) or set(state) != set(kinds):
         raise ValueError(f"expected {', '.join(kinds)}")
     for key, kind in kinds.items():
-        allowed = kind if isinstance(kind, tuple) else (kind,)
-        if type(state[key]) not in allowed:
+        value = state[key]
+        allowed = kind if isinstance(kind, tuple) else (int if kind is Count else kind,)
+        if type(value) not in allowed:
             raise ValueError(f"{key} has the wrong type")
+        if type(value) is int and not (0 if kind is Count else -LARGEST) <= value <= LARGEST:
+            raise ValueError(f"{key} is out of range")
+        if type(value) is float and math.isnan(value):
+            raise ValueError(f"{key} is not a number")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from running import Run, Trainer
 
+from trainer.config import SCHEMAS
+
 MODELS = ("linear", "mlp", "lenet5", "cnn", "cnn_dropout")
 LOSSES = ("cross_entropy", "nll", "bce_with_logits", "hinge", "mse", "l1", "huber")
 # Written out by hand: which losses make sense on classes, after logits and after log-softmax.
@@ -44,3 +46,14 @@ def test_every_model_takes_a_crop(trainer: Trainer, tmp_path: Path, datasets_roo
     assert outcome.code == 0, outcome.err
     assert "1x18x18" in outcome.out
     assert trainer("eval", f"ckpt={tmp_path / 'run'}").code == 0
+
+
+@pytest.mark.parametrize("optimizer", SCHEMAS["optimizer"])
+def test_every_optimizer_trains_convolutions_and_goes_on(
+    trainer: Trainer, tmp_path: Path, datasets_root: Path, optimizer: str
+) -> None:
+    words = ["model=cnn", f"optimizer={optimizer}", f"data.root={datasets_root}", "logger=none"]
+    limits = ["data.train_limit=64", "data.val_size=16", "data.eval_limit=64", "data.batch_size=16"]
+    outcome = trainer("fit", *words, *limits, "trainer.epochs=1", f"run.dir={tmp_path / 'run'}")
+    assert outcome.code == 0, outcome.err
+    assert trainer("fit", f"resume={tmp_path / 'run'}", "trainer.epochs=2").code == 0

@@ -264,6 +264,7 @@ def test_the_same_command_twice(tmp_path: Path, whole: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("A")
 @pytest.mark.parametrize("kill", [7, 30, 45])
 def test_augmentation_of_real_images(tmp_path: Path, datasets_root: Path, kill: int) -> None:
     words = (

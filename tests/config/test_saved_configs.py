@@ -41,6 +41,7 @@ def pair(values: Values) -> Values:
 
 
 SWITCH, BYTE, COUNT, SIZE = st.booleans(), st.integers(0, 255), st.integers(0, 2**63), st.integers(1, 2**63)
+LAYER = st.integers(1, 2**31)
 NOT_NEGATIVE, POSITIVE, BELOW_1, SHARE = number(0), number(5e-324), number(0, 1), number(0, 1) | st.just(1.0)
 LETTERS = st.characters(exclude_categories=["C"], exclude_characters="{?")  # `${` and `???` mean something else
 TEXT = st.sampled_from(["größe 流", "null", "007", "1e5", "true", "a$b", "~", "a: b # c"]) | st.text(
@@ -87,14 +88,14 @@ KEYS: dict[str, Values] = {
     "val_size": st.integers(0, 50_000), "line.val_size": st.integers(0, 3),
     "dirichlet.val_size": st.integers(0, 999), "custom.val_size": COUNT,
     "train_limit": or_null(SIZE), "eval_limit": or_null(SIZE), "root": TEXT, "transforms": TRANSFORMS,
-    "features": st.integers(2, 2**63), "dirichlet.alpha": POSITIVE, "test_size": COUNT,
-    "train_size": st.integers(2001, 2**63), "a": number(-1e308), "b": number(-1e308), "noise": NOT_NEGATIVE,
+    "features": st.integers(2, 1000), "dirichlet.alpha": POSITIVE, "test_size": st.integers(0, 99_000),
+    "train_size": st.integers(2001, 99_000), "a": number(-1e308), "b": number(-1e308), "noise": NOT_NEGATIVE,
     "x": st.lists(number(-1e308), min_size=4, max_size=6), "num_workers": st.integers(0, 16),
     "num_classes": or_null(st.integers(2, 2**63)), "target": st.sampled_from(["my_pkg.Mine", "größe.sub_1.Ä"]),
     "kwargs": ARGUMENTS, "test_kwargs": or_null(ARGUMENTS),
     # model, loss
-    "bias": SWITCH, "channels": pair(SIZE), "mlp.hidden": st.lists(SIZE, max_size=4), "lenet5.hidden": pair(SIZE),
-    "hidden": SIZE, "dropout": BELOW_1, "conv_dropout": BELOW_1, "fc_dropout": BELOW_1,
+    "bias": SWITCH, "channels": pair(LAYER), "mlp.hidden": st.lists(LAYER, max_size=4),
+    "lenet5.hidden": pair(LAYER), "hidden": LAYER, "dropout": BELOW_1, "conv_dropout": BELOW_1, "fc_dropout": BELOW_1,
     "label_smoothing": BELOW_1, "margin": POSITIVE, "p": st.sampled_from([1, 2]), "delta": POSITIVE,
     # optimizer
     "lr": POSITIVE, "weight_decay": NOT_NEGATIVE, "decay_all": SWITCH, "momentum": BELOW_1, "amsgrad": SWITCH,
@@ -105,7 +106,7 @@ KEYS: dict[str, Values] = {
     "max_iter": SIZE, "history_size": SIZE, "tolerance_grad": NOT_NEGATIVE, "tolerance_change": NOT_NEGATIVE,
     "line_search_fn": or_null(st.just("strong_wolfe")),
     # scheduler
-    "warmup_steps": COUNT, "step_size": SIZE, "gamma": POSITIVE, "milestones": st.lists(SIZE, max_size=4),
+    "warmup_steps": COUNT, "step_size": SIZE, "gamma": POSITIVE, "milestones": st.lists(LAYER, max_size=4),
     "t_max": or_null(SIZE), "eta_min": NOT_NEGATIVE, "max_lr": or_null(POSITIVE), "pct_start": SHARE,
     "anneal_strategy": st.sampled_from(["cos", "linear"]), "cycle_momentum": SWITCH, "base_momentum": BELOW_1,
     "max_momentum": BELOW_1, "div_factor": number(1), "final_div_factor": number(1), "factor": BELOW_1,
@@ -114,7 +115,7 @@ KEYS: dict[str, Values] = {
     "epochs": COUNT, "max_steps": or_null(COUNT), "device": st.sampled_from(["auto", "cuda", "cuda:1"]),
     "precision": st.sampled_from(["fp32", "bf16"]), "compile": st.sampled_from(["on", "off"]), "accumulate": st.just(1),
     "clip_norm": or_null(POSITIVE), "l1": NOT_NEGATIVE, "ema": or_null(BELOW_1), "patience": or_null(SIZE),
-    "monitor": or_null(st.just("train/loss")), "threads": or_null(st.integers(1, 4096)), "deterministic": SWITCH,
+    "monitor": or_null(st.just("train/loss")), "threads": or_null(st.integers(1, 1024)), "deterministic": SWITCH,
     "save_every": CADENCE, "eval_every": CADENCE, "keep": COUNT, "log_every": SIZE, "scalars": SWITCH,
     "hparams": SWITCH,
 }  # fmt: skip

@@ -17,7 +17,7 @@ from trainer.data.download import Report
 from trainer.data.load import Data, load_data
 from trainer.device import autocast_dtype, pick_device, set_determinism, set_threads
 from trainer.engine.evaluate import Evaluation, evaluate
-from trainer.errors import CustomCodeError, TrainerError, UsageError
+from trainer.errors import CheckpointError, CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
 
@@ -61,6 +61,8 @@ def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs:
     Fit and eval share it, because another layout rounds differently.
     """
     model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+    if config.optimizer.name == "lbfgs":  # torch's takes gradients in the usual layout only
+        return model
     return model.to(memory_format=torch.channels_last)
 
 
@@ -72,8 +74,11 @@ def check_checkpoint_fits(
     Compared without memory for the model: the config may be a stranger's, and its sizes as large as it likes.
     """
     if config.model.name != "custom":  # a person's own may do anything when it is made
-        with torch.device("meta"):
-            model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+        try:
+            with torch.device("meta"):
+                model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+        except (RuntimeError, OverflowError) as error:
+            raise CheckpointError(f"{source}: the model of its config is too large to be made.") from error
         check_fits(model, weights, source=source)
 
 

@@ -60,7 +60,10 @@ def run(
                 held.enter_context(locked(step.parent.parent))
             found = rundir.find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
             origin = read_origin(config, found)
-        parts = build_parts(config, terminal)
+        if origin is None:
+            parts = build_parts(config, terminal)
+        else:
+            parts = build_parts(config, terminal, check_model=origin.check_model)
         if origin is not None:
             origin.load(parts, terminal)
         if origin is not None and origin.in_place:

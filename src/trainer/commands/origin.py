@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from trainer import rundir
 from trainer.checkpoint.file import is_intact
 from trainer.checkpoint.header import Description, read_description
@@ -15,6 +17,7 @@ from trainer.commands import report
 from trainer.commands.build import check_checkpoint_fits
 from trainer.commands.parts import Parts
 from trainer.config import FitConfig, to_plain
+from trainer.data.load import Data
 from trainer.engine.progress import Progress
 from trainer.errors import CheckpointError, UsageError
 from trainer.tracking.console import Terminal
@@ -44,16 +47,19 @@ class Origin:
         """Where the run stood."""
         return Progress(**self.description.progress)
 
+    def check_model(self, config: FitConfig, data: Data) -> None:
+        """Raises CheckpointError unless its weights fit the model that `config` makes for `data`; makes no model."""
+        shape, num_outputs = data.input_shape, data.num_outputs
+        check_checkpoint_fits(
+            config, self._weights(), input_shape=shape, num_outputs=num_outputs, source=self.step_folder
+        )
+
     def load(self, parts: Parts, terminal: Terminal) -> None:
         """Bring `parts` to where the checkpoint stood, and say what is not as it was; raises CheckpointError."""
         self._check_not_complete(parts)
-        weights = load_weights(self.step_folder, self.description.aliases)
-        shape, num_outputs = parts.data.input_shape, parts.data.num_outputs
-        check_checkpoint_fits(
-            parts.config, weights, input_shape=shape, num_outputs=num_outputs, source=self.step_folder
-        )
-        load_into(parts.evaluated, weights, source=self.step_folder)
+        load_into(parts.evaluated, self._weights(), source=self.step_folder)
         restore(self.step_folder, parts.table)
+        self._check_place(parts)
         if self.changes:
             told = (f"{key} {_shown(old)} -> {_shown(new)}" for key, (old, new) in self.changes.items())
             terminal.line(f"Changed since it was saved: {', '.join(told)}.")
@@ -64,6 +70,19 @@ class Origin:
         """From where its records go on; None in a new folder, which has none yet."""
         step = parts.progress.step
         return ResumePoint(step=step, splits=parts.standing.splits_at(step)) if self.in_place else None
+
+    def _weights(self) -> dict[str, Tensor]:
+        return load_weights(self.step_folder, self.description.aliases)
+
+    def _check_place(self, parts: Parts) -> None:
+        """The two files of a step are at the same place, and it is one that training can go on from."""
+        done = parts.progress
+        if done.counters() != self.progress.counters() or done.batch >= parts.data.train.num_batches:
+            raise CheckpointError(
+                f"{self.step_folder}: its progress does not fit this run: epoch {done.epoch}, batch {done.batch}, "
+                f"step {done.step}.",
+                hint="Nothing was changed. Resume from another step.",
+            )
 
     def _check_not_complete(self, parts: Parts) -> None:
         done = self.progress

@@ -54,8 +54,13 @@ class Parts:
         )
 
 
-def build_parts(config: FitConfig, report: Report) -> Parts:
-    """Build all of it; raises what is wrong with the config, the data or the machine."""
+def build_parts(
+    config: FitConfig, report: Report, *, check_model: Callable[[FitConfig, Data], None] = lambda *_: None
+) -> Parts:
+    """Build all of it; raises what is wrong with the config, the data or the machine.
+
+    `check_model` is asked before memory is taken for the model: the sizes in it may be a stranger's.
+    """
     trainer = config.trainer
     device = prepare_device(config)
     if trainer.precision == "fp16" and device.type == "cpu":
@@ -63,6 +68,7 @@ def build_parts(config: FitConfig, report: Report) -> Parts:
             "trainer.precision=fp16 needs a GPU, and there is none.", hint="Use trainer.precision=bf16 or fp32."
         )
     data = build_data(config, device=device, report=report)
+    check_model(config, data)
     seed_everything(config.seed)
     model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs).to(device)
     average = None

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 from trainer.errors import ConfigError, suggestion
 
+# More threads than any machine has use for, and few enough that a system can start them.
+MAX_THREADS = 1024
+# Of a layer: what has more does not fit into any memory, and the product of two still fits into 64 bits.
+_MAX_SIZE = 2**31
+
 
 def at_least(key: str, value: float | None, low: float) -> None:
     """Refuse a number under `low`, infinite or NaN; None passes (the key is unset)."""
@@ -47,8 +52,9 @@ def sizes(key: str, values: Sequence[int], *, length: int | None = None) -> None
     """Refuse a list of layer sizes that are not all positive, or not `length` many."""
     if length is not None and len(values) != length:
         raise ConfigError(f"{key}={list(values)} must hold {length} numbers.")
-    if any(value < 1 for value in values):
-        raise ConfigError(f"{key}={list(values)} is out of range: every size must be at least 1.")
+    if not all(1 <= value <= _MAX_SIZE for value in values):
+        limit = "at least 1" if any(value < 1 for value in values) else f"at most {_MAX_SIZE:,}"
+        raise ConfigError(f"{key}={list(values)} is out of range: every size must be {limit}.")
 
 
 def betas(key: str, values: Sequence[float]) -> None:

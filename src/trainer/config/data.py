@@ -57,6 +57,10 @@ class ImagesConfig(DataConfig):
 NUM_TRAIN_IMAGES, IMAGE_SHAPE = 60_000, (1, 28, 28)
 
 
+# Of the synthetic data: 0.8 GB.
+_MAX_VALUES = 200_000_000
+
+
 @dataclass(kw_only=True, slots=True)
 class DirichletConfig(DataConfig):
     """x ~ Dirichlet(alpha) of `features` values; the label is the index of the largest."""
@@ -72,6 +76,12 @@ class DirichletConfig(DataConfig):
         checks.above("data.alpha", self.alpha, 0)
         checks.at_least("data.train_size", self.train_size, 1)
         checks.at_least("data.test_size", self.test_size, 0)
+        if (self.train_size + self.test_size) * self.features > _MAX_VALUES:
+            raise ConfigError(
+                f"data.train_size={self.train_size} with data.features={self.features} are more than {_MAX_VALUES:,} "
+                "numbers, which are kept in memory.",
+                hint="Use fewer samples or features.",
+            )
         if self.val_size >= self.train_size:
             raise ConfigError(f"data.val_size={self.val_size} leaves nothing of data.train_size={self.train_size}.")
 

@@ -47,11 +47,11 @@ class TrainerConfig:
         checks.at_least("trainer.l1", self.l1, 0)
         checks.within("trainer.ema", self.ema, 0, 1, open_end=True)
         checks.at_least("trainer.patience", self.patience, 1)
-        checks.within("trainer.threads", self.threads, 1, 4096)
+        checks.within("trainer.threads", self.threads, 1, checks.MAX_THREADS)
         checks.at_least("trainer.keep", self.keep, 0)
         Cadence.parse("trainer.save_every", self.save_every)
         Cadence.parse("trainer.eval_every", self.eval_every)
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", self.device):
             raise ConfigError(
                 f"trainer.device={self.device} is not a device.",
                 hint="Write auto, cpu, cuda, or cuda:1 for the second GPU.",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config.checks import Cadence
-from trainer.state import NUMBER, NUMBER_OR_NONE, check
+from trainer.state import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
-        check(state, epoch=int, batch=int, step=int, samples=int, seconds=NUMBER)
-        if min(state.values()) < 0:
-            raise ValueError("a counter is negative")
+        check(state, epoch=Count, batch=Count, step=Count, samples=Count, seconds=NUMBER)
+        if not 0 <= state["seconds"] < LARGEST:
+            raise ValueError("seconds is out of range")
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -100,6 +100,6 @@ class Monitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; another metric starts afresh. Raises ValueError."""
-        check(state, metric=str, best=NUMBER_OR_NONE, best_step=int, num_stale=int)
+        check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
         if state["metric"] == self.metric:
             self.best, self.best_step, self.num_stale = state["best"], state["best_step"], state["num_stale"]

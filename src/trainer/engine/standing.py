@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
-from trainer.state import NUMBER, NUMBER_OR_NONE, check
+from trainer.state import NUMBER, NUMBER_OR_NONE, Count, check
 
 
 class Sums:
@@ -35,7 +35,7 @@ class Sums:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
-        check(state, loss=NUMBER, correct=NUMBER, samples=int)
+        check(state, loss=NUMBER, correct=NUMBER, samples=Count)
         self.loss, self.correct, self.samples = state["loss"], state["correct"], state["samples"]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.losses import Loss, l1_norm
-from trainer.state import NUMBER, check
+from trainer.state import NUMBER, Count, check
 
 
 class NonFiniteError(Exception):
@@ -96,7 +96,7 @@ class Step:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
-        check(state, loss=NUMBER, correct=int, samples=int)
+        check(state, loss=NUMBER, correct=Count, samples=Count)
         self._reset()
         self._loss_sum += state["loss"]
         self._correct += state["correct"]
