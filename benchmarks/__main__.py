@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import files, machine, report, startup
+from benchmarks import files, machine, report, saving, startup
 from benchmarks.runner import EVALUATION, THROUGHPUT, Job, Outcome, compete
 
 MODELS = ("mlp", "lenet5", "cnn")
-PARTS = ("throughput", "evaluation", "startup")
+PARTS = ("throughput", "evaluation", "saving", "startup")
 LEAST = 6400  # samples: half of them are warm-up
 NUM_TRAIN = 60_000
 OUT = Path(__file__).parent
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     console, tables, outcomes = _console(), [], {}
     facts = machine.facts(arguments.threads)
-    seconds = None
+    seconds, saves = None, None
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         job = _prepare(arguments, Path(folder))
         console.print(f"{facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}; {job.limit:,} samples an epoch")
@@ -37,12 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "evaluation" in arguments.parts:
             outcomes["evaluation"] = compete(EVALUATION, ["cnn"], job=job, say=console.print)
             tables += report.evaluation_tables(outcomes["evaluation"])
+        if "saving" in arguments.parts:
+            saves = saving.measure(
+                job.data_root, num_samples=NUM_TRAIN, threads=arguments.threads, rounds=arguments.rounds
+            )
+            header = (f"epoch of {NUM_TRAIN:,}", "seconds", "spread")
+            tables.append(report.Table("Saving, cnn with Adam every epoch", header, saving.as_rows(saves)))
     if "startup" in arguments.parts:
         seconds = startup.measure(rounds=max(3, arguments.rounds))
         tables.append(report.Table("Start to exit", ("command", "seconds", "spread"), startup.as_rows(seconds)))
     report.show(console, tables)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    report.write_json(arguments.out / "results.json", facts=facts, outcomes=outcomes, startup=seconds)
+    report.write_json(arguments.out / "results.json", facts=facts, outcomes=outcomes, saving=saves, startup=seconds)
     report.write_markdown(arguments.out / "results.md", facts=facts, tables=tables, how=_how(argv))
     console.print(f"Written: {arguments.out / 'results.md'} and results.json")
     return int(any(_is_failed(outcome) for found in outcomes.values() for outcome in found))

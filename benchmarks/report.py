@@ -81,11 +81,14 @@ def ratio(model: str, side: str, outcomes: Sequence[Outcome]) -> tuple[float, fl
     return statistics.median(ours.values(key)) / statistics.median(theirs.values(key)), min(paired), max(paired)
 
 
-def write_json(path: Path, *, facts: dict[str, Any], outcomes: dict[str, list[Outcome]], startup: Any) -> None:
+def write_json(
+    path: Path, *, facts: dict[str, Any], outcomes: dict[str, list[Outcome]], saving: Any, startup: Any
+) -> None:
     """Every figure of every round."""
     content = {
         "machine": facts,
         **{part: [dataclasses.asdict(outcome) for outcome in found] for part, found in outcomes.items()},
+        "saving_seconds": saving,
         "startup_seconds": startup,
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

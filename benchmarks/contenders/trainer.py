@@ -51,7 +51,7 @@ def _read(run: Path) -> dict[str, Any]:
     first, late = train[0], train[1:]
     assert first["step"] == WARM_UP, "trainer's default is a record every 50 steps"
     samples = train[-1]["samples"] - first["samples"]
-    times = _wall_times(run)
+    times = wall_times(run)
     saved = (run / "checkpoints" / "last").lstat().st_mtime
     seconds = max(times[train[-1]["step"]], saved) - times[WARM_UP]
     ends = [row["samples"] for row in train]
@@ -68,7 +68,7 @@ def _read(run: Path) -> dict[str, Any]:
     }
 
 
-def _wall_times(run: Path) -> dict[int, float]:
+def wall_times(run: Path) -> dict[int, float]:
     """When each training record was written, in seconds, by step: TensorBoard's events carry the time of day."""
     # Imported when the training is over: it takes a second of CPU.
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

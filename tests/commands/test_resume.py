@@ -159,3 +159,74 @@ def test_an_older_step_is_gone_on_from_only_in_a_new_folder(fit: Fit, trainer: T
     branch = Run(tmp_path / "branch")
     assert (branch.folder / "checkpoints/best").resolve().parent.parent == branch.folder
     assert branch.digest() == run.digest()
+
+
+AUTO = (*SMALL, "trainer.epochs=4", "resume=auto")
+
+
+def test_auto_begins_a_run_goes_on_with_it_when_it_was_cut_and_begins_another_when_it_is_done(
+    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(base=AUTO[:-1])
+    with monkeypatch.context() as patched:
+        stop_after(patched, 11)
+        assert trainer("fit", *AUTO).code == 143
+    (cut,) = (tmp_path / "runs").glob("*/*")
+    other = trainer("fit", *AUTO, "optimizer.lr=0.5")
+    assert other.code == 0 and "Resumed" not in other.out
+    outcome = trainer("fit", *AUTO)
+    assert outcome.code == 0, outcome.err
+    assert "Resumed at step 11 of" in outcome.out
+    assert Run(cut).digest() == whole.digest() and timeless(Run(cut)) == timeless(whole)
+    assert "Resumed" not in trainer("fit", *AUTO).out
+    assert len(list((tmp_path / "runs").glob("*/*"))) == 3
+
+
+def test_auto_in_a_folder_means_that_folder(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*AUTO, f"run.dir={tmp_path / 'mine'}")
+    with monkeypatch.context() as patched:
+        stop_after(patched, 11)
+        assert trainer("fit", *words).code == 143
+    other = trainer("fit", *words, "optimizer.lr=0.5")
+    assert other.code == 2 and "holds a run of another config" in other.err
+    assert "Resumed at step 11 of" in trainer("fit", *words).out
+    done = trainer("fit", *words)
+    assert done.code == 2 and f"{tmp_path / 'mine'} is complete." in done.err
+
+
+def test_a_change_on_purpose_is_used_printed_and_recorded(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+    run = fit("scheduler=constant")
+    words = ("optimizer.lr=0.001", "trainer.epochs=3")
+    outcome = trainer("fit", f"resume={run.folder}", *words)
+    assert outcome.code == 0, outcome.err
+    assert "Changed since it was saved: optimizer.lr 0.05 -> 0.001, trainer.epochs 2 -> 3" in outcome.out
+    assert [row["learning_rate"] for row in run.rows if row["split"] == "train"][-1] == 0.001
+    (resumed,) = run.record["resumed"]
+    assert resumed["changes"]["optimizer.lr"] == [0.05, 0.001]
+    assert resumed["step"] == 18 and resumed["from"].endswith("step-000018")
+
+
+def test_a_branch_is_what_the_run_itself_would_have_become(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+    words = ("scheduler=constant", "trainer.epochs=4")
+    whole = fit(*words)
+    run = fit("scheduler=constant")
+    branch = Run(tmp_path / "branch")
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert trainer("fit", f"resume={run.folder}", words[1], f"run.dir={branch.folder}").code == 0
+    assert branch.digest() == whole.digest()
+    assert {path: path.read_bytes() for path in before} == before
+    # Its own rows begin where it branched off.
+    assert [row for row in timeless(whole) if row["step"] > 18] == timeless(branch)
+
+
+def test_what_decides_the_order_cannot_change_within_an_epoch(
+    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cut"
+    with monkeypatch.context() as patched:
+        stop_after(patched, 11)
+        trainer("fit", *SMALL, f"run.dir={folder}")
+    outcome = trainer("fit", f"resume={folder}", "seed=5")
+    assert outcome.code == 2
+    assert "seed can change between two epochs only; step-000011 is at batch 2 of epoch 2." in outcome.err
+    assert trainer("fit", f"resume={folder}", "data.eval_batch_size=7").code == 0
