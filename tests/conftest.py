@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from commandline import DATASETS
 from composing import config_of
+from disks import Disk, small_disk
 from faultplan import FaultTable
 from running import SMALL, Fit, Outcome, Run, Trainer
 
@@ -58,6 +59,12 @@ def datasets_root() -> Path:
     if not DATASETS.is_dir():
         pytest.skip(f"the image data is not in {DATASETS}")
     return DATASETS
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of two megabytes at `tmp_path`/disk."""
+    yield from small_disk(tmp_path / "disk")
 
 
 @pytest.fixture

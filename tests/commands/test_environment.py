@@ -16,11 +16,10 @@ import processes
 import pytest
 import torch
 from commandline import quiet_environment, run_python
+from disks import Disk, in_turn
 from fake_images import write_set
 from running import SMALL, Fit, Outcome, Run, Trainer
-from test_file_system import IMAGES, Disk, _fake_images, disk, in_turn, told
-
-__all__ = ["disk"]
+from test_file_system import IMAGES, _fake_images, told
 
 OWN_DATA = """
 import torch

@@ -1,28 +1,26 @@
 """The file system refuses: full, read-only, unreadable, something in the way. Group B of the plan of faults.
 
-The full disks are real ones, of two megabytes: see `Disk`.
+The full disks are real ones, of two megabytes: see disks.py.
 """
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-import errno
 import functools
 import os
 import shutil
 import stat
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import processes
 import pytest
+from disks import Disk, events_in, fsync_fails, in_turn
 from fake_images import contents, fake_set, names_in, write_set
 from killing import in_save
 from loopback import Loopback, serve
-from processes import Prepare
 from running import SMALL, Outcome, Run
 
 KILLED = -9
@@ -31,78 +29,6 @@ WORDS = (*SMALL, "model.hidden=[1024]", "trainer.save_every=3steps", "trainer.ke
 IMAGES = (
     "data=mnist", "model=linear", "data.val_size=2", "data.batch_size=2", "trainer.epochs=1", "logger=none",
 )  # fmt: skip
-
-
-class Disk:
-    """A small disk at `place`, real to whoever is in its mount namespace, which lives as long as a shell in it.
-
-    `enter`, as the `prepare` of a process, takes it there; `inside` is the way in for the test, which is not.
-    """
-
-    def __init__(self, place: Path, *, flags: str) -> None:
-        self._place, self._kinds = place, ("user", "mnt") if "r" in flags else ("mnt",)
-        self._shell = subprocess.Popen(
-            ["unshare", flags, "sh"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.inside = Path(f"/proc/{self._shell.pid}/root{place}")
-        self.is_mounted = self.do(f"mount -t tmpfs -o size=2m none '{place}'")
-
-    def close(self) -> None:
-        self._shell.communicate()
-
-    def do(self, command: str) -> bool:
-        """Run a command of the shell in the namespace; whether it worked."""
-        assert self._shell.stdin is not None and self._shell.stdout is not None
-        try:
-            self._shell.stdin.write(f"{command} && echo yes || echo no\n")
-            self._shell.stdin.flush()
-        except BrokenPipeError:  # no namespace, no shell
-            return False
-        return self._shell.stdout.readline() == "yes\n"
-
-    def remount(self, options: str) -> None:
-        assert self.do(f"mount -o remount,{options} '{self._place}'"), options
-
-    def fill(self, *, but: int) -> None:
-        """Leave `but` bytes."""
-        free = os.statvfs(self.inside)
-        (self.inside / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - but))
-
-    def free(self) -> None:
-        (self.inside / "filler").unlink()
-
-    @property
-    def enter(self) -> Prepare:
-        return functools.partial(_enter, self._shell.pid, self._kinds, self._place.parent)
-
-
-def _enter(shell: int, kinds: tuple[str, ...], cwd: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    handles = [os.open(f"/proc/{shell}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds]
-    for handle in handles:
-        if libc.setns(handle, 0) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-    os.chdir(cwd)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A disk at `tmp_path`/disk: as root, or where any person may have namespaces of their own."""
-    if shutil.which("unshare") is None:
-        pytest.skip("a disk of a test's own needs unshare")
-    (tmp_path / "disk").mkdir()
-    for flags in ("-m", "-rm"):
-        disk = Disk(tmp_path / "disk", flags=flags)
-        if disk.is_mounted:
-            yield disk
-            disk.close()
-            return
-        disk.close()
-    pytest.skip("this machine permits no mount namespace")
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +53,6 @@ def assert_nothing_half(run: Path) -> None:
     assert [path.name for path in run.glob("checkpoints/.*")] == []
     for step in run.glob("checkpoints/step-*"):
         assert names_in(step) == ["model.safetensors", "state.safetensors"]
-
-
-def in_turn(*prepares: Prepare) -> Prepare:
-    return functools.partial(_in_turn, prepares)
-
-
-def _in_turn(prepares: tuple[Prepare, ...]) -> None:
-    for prepare in prepares:
-        prepare()
 
 
 @pytest.mark.fault("B")
@@ -184,26 +101,14 @@ def test_disk_full_at_a_later_checkpoint(tmp_path: Path, disk: Disk, whole: Run)
     assert Run(disk.inside / "run").digest() == whole.digest()
 
 
-def _events_in(folder: Path, is_gone: bool) -> None:
-    from trainer.tracking import tensorboard
-
-    make = tensorboard.SummaryWriter  # type: ignore[attr-defined]
-
-    def make_elsewhere(_: str, **options: Any) -> Any:
-        writer = make(str(folder), **options)
-        if is_gone:
-            shutil.rmtree(folder)
-        return writer
-
-    setattr(tensorboard, "SummaryWriter", make_elsewhere)  # noqa: B010 (not exported, says mypy)
-
-
 @pytest.mark.fault("B")
 @pytest.mark.parametrize(("is_gone", "reason"), [(False, "No space left on device"), (True, "No such file")])
 def test_disk_full_at_the_event_file(tmp_path: Path, disk: Disk, whole: Run, is_gone: bool, reason: str) -> None:
     """The events alone are put on the full disk, or lose their folder: a run writes them beside its other files."""
     disk.fill(but=4096)
-    prepare = in_turn(disk.enter, functools.partial(_events_in, tmp_path / "disk/events", is_gone))
+    prepare = in_turn(
+        disk.enter, functools.partial(events_in, tmp_path / "disk/events", gone_at=0 if is_gone else None)
+    )
     outcome = processes.run("fit", *WORDS, "run.dir=run", cwd=tmp_path, prepare=prepare)
     assert outcome.code == 0, outcome.err
     (line,) = outcome.err.splitlines()
@@ -347,23 +252,10 @@ def test_something_is_where_the_checkpoints_go(tmp_path: Path, make: Callable[[P
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("model.safetensors", "canary")]
 
 
-def _fsync_fails(after: int) -> None:
-    fsync, calls = os.fsync, 0
-
-    def failing(handle: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > after:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(handle)
-
-    os.fsync = failing  # type: ignore[assignment]
-
-
 @pytest.mark.fault("B")
 def test_fsync_fails(tmp_path: Path, whole: Run) -> None:
     # Four a save: two files, the folder with them, and the one with the folder.
-    prepare = functools.partial(_fsync_fails, 5)
+    prepare = functools.partial(fsync_fails, 5)
     lines = told(processes.run("fit", *WORDS, "run.dir=run", cwd=tmp_path, prepare=prepare))
     assert lines[0] == "Error: Could not save step 6 in run: Input/output error."
     assert lines[1] == "Last good checkpoint: run/checkpoints/step-000003."

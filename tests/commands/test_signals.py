@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import multiprocessing
 import os
 import re
 import shlex
@@ -15,101 +14,28 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import processes
 import pytest
-import torch
+from commandline import run_python
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from processes import Prepare, Started
 from running import SMALL, Run
+from signalling import as_from_a_shell, at_call, hang, hang_in_phase, in_phase, reached, stopped, to_all, wait_until
 from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
 
-from trainer.checkpoint import store
 from trainer.commands import parts
-from trainer.commands.stopping import Signals
 from trainer.commands.sweep import Sweep
-from trainer.data import catalog, sources, streamed
-from trainer.data.streamed import StreamedBatches
-from trainer.engine import evaluate
+from trainer.data import catalog, sources
 from trainer.engine.progress import Progress
-from trainer.errors import CustomCodeError
+from trainer.runrecord import RunRecord
 
 # 9 updates an epoch, a save every 2, and 4 batches in each validation.
 WORDS = (*STREAMED, "data.num_workers=2", "data.eval_batch_size=5")
 NAMED_AGAIN = ("data=custom", "data.target=own_data.Noisy", "data.test_kwargs={size: 40}")
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-SECONDS_TO_STOP = 10.0
-
-
-def as_from_a_shell() -> None:
-    """A process that leads a group, as a job of a shell does, and whose workers are forked from it."""
-    os.setsid()
-    multiprocessing.set_start_method("fork", force=True)
-
-
-def to_all(number: int) -> None:
-    """From another process to this one and its workers, as a terminal and some job queues do."""
-    group = os.getpid()
-    sender = os.fork()
-    if not sender:
-        os.setsid()
-        os.killpg(group, number)
-        os._exit(0)
-    os.waitpid(sender, 0)
-
-
-def hang(number: int) -> None:
-    time.sleep(60)
-
-
-def at_call(owner: Any, name: str, *, call: int, act: Callable[[int], None], number: int) -> None:
-    """Let `act(number)` happen just before the `call`-th call of `owner.name`; a file says that it has come to it."""
-    function, calls = getattr(owner, name), 0
-
-    @functools.wraps(function)
-    def watched(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            reached(name).touch()
-            act(number)
-        return function(*arguments, **options)
-
-    setattr(owner, name, watched)
-
-
-def reached(name: str) -> Path:
-    return Path(f".reached-{name}")
-
-
-# The moment of each phase.
-PHASES = {
-    "startup": (parts, "build_model", 1),
-    "train": (Progress, "count_batch", 13),
-    "validation": (evaluate, "confusion_matrix", 6),
-    "saving": (store, "write_file", 4),
-}
-
-
-def hang_in_phase(phase: str) -> None:
-    in_phase(phase, 0, hang)
-    at_call(Signals, "_note_stop", call=1, act=lambda number: None, number=0)
-
-
-def in_phase(phase: str, number: int, act: Callable[[int], None] = to_all) -> None:
-    as_from_a_shell()
-    owner, name, call = PHASES[phase]
-    at_call(owner, name, call=call, act=act, number=number)
-
-
-def wait_until(is_so: Callable[[], Any], *, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
 
 
 def start(*words: str, cwd: Path, prepare: Prepare) -> Started:
@@ -125,28 +51,6 @@ def run(*words: str, cwd: Path) -> None:
     (cwd / "own_data.py").write_text(OWN_DATA)
     outcome = processes.run("fit", *words, cwd=cwd, prepare=as_from_a_shell)
     assert outcome.code == 0, outcome.err
-
-
-def processes_of(session: int) -> list[str]:
-    """The processes of a session that are not over."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(its_session) == session and state != "Z":
-            found.append(path.parent.name)
-    return found
-
-
-def stopped(started: Started, number: int) -> str:
-    """What a run said that a signal stopped; fails if it was slow, wordy or left a process behind."""
-    outcome = started.wait(SECONDS_TO_STOP)
-    assert outcome.code == 128 + number, outcome.err
-    assert "Traceback" not in outcome.err and len(outcome.err.splitlines()) <= 3
-    wait_until(lambda: not processes_of(started.pid), seconds=5)
-    return outcome.err
 
 
 def follow(err: str, *, cwd: Path) -> None:
@@ -217,8 +121,45 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, whole: Path, phase: str)
     wait_until((tmp_path / reached("_note_stop")).exists)
     os.killpg(started.pid, signal.SIGINT)
     assert stopped(started, signal.SIGINT) == ""
+    assert Run(tmp_path / "run").record["status"] == "interrupted"
     run("resume=run", *NAMED_AGAIN, cwd=tmp_path)
     assert_equal(tmp_path / "run", whole)
+
+
+def fail(number: int) -> None:
+    raise ZeroDivisionError
+
+
+def leave_with_difficulty(act: Callable[[int], None]) -> None:
+    hang_in_phase("train")
+    at_call(RunRecord, "end", call=1, act=act, number=0)
+
+
+@pytest.mark.parametrize("act", [fail, hang])
+def test_leaving_at_once_waits_for_no_record(tmp_path: Path, act: Callable[[int], None]) -> None:
+    """What cannot be written is left; what takes long, a third Ctrl-C ends."""
+    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(leave_with_difficulty, act))
+    for name in ("_note_stop", "end"):
+        os.killpg(started.pid, signal.SIGINT)
+        wait_until((tmp_path / reached(name)).exists)
+    if act is hang:
+        os.killpg(started.pid, signal.SIGINT)
+    assert stopped(started, signal.SIGINT) == ""
+    assert Run(tmp_path / "run").record["status"] == "running"
+
+
+INTERRUPTED_AT_EXIT = """
+import atexit, os, signal, sys
+atexit.register(lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(3)])
+from trainer.cli import main
+main(["--version"])
+"""
+
+
+def test_a_late_ctrl_c_prints_nothing(tmp_path: Path) -> None:
+    """When all is done and Python is tidying up."""
+    ran = run_python("-c", INTERRUPTED_AT_EXIT, cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
 
 
 @pytest.mark.fault("G")
@@ -267,7 +208,8 @@ def test_a_sweep_stops_with_its_job(tmp_path: Path, number: int) -> None:
 
 def at_sweep(name: str, call: int, number: int) -> None:
     as_from_a_shell()
-    at_call(parts if name == "build_model" else Sweep, name, call=call, act=to_all, number=number)
+    owners = {"build_model": parts, "load_sweep_config": ConfigLoaderImpl}
+    at_call(owners.get(name, Sweep), name, call=call, act=to_all, number=number)
 
 
 @BOTH
@@ -288,54 +230,13 @@ def test_a_sweep_stops_between_jobs_and_in_startup(
     assert re.search(r"^ 0 +0 ", started.wait().out, re.M), "the table of what is done"
 
 
-class Slow(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    def __len__(self) -> int:
-        return 20
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        time.sleep(0.02)
-        return torch.zeros(1), 0
-
-
-def batches_of_two_workers() -> Iterator[Any]:
-    batches = StreamedBatches(
-        Slow(), batch_size=1, num_workers=2, device=torch.device("cpu"), num_classes=1, seed=0
-    ).epoch(0)
-    yield next(batches)
-    yield from batches
-
-
-def to_workers(number: int) -> None:
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    for worker in workers:
-        os.kill(worker.pid or 0, number)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_signals_to_workers_do_not_end_what_they_load(number: int) -> None:
-    batches = batches_of_two_workers()
-    next(batches)
-    to_workers(number)
-    assert len(list(batches)) == 19
-
-
-def test_workers_that_end_after_a_stop_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DataLoader would raise in the middle of whatever is done just then: of a save, say."""
-    monkeypatch.setattr(streamed, "_SECONDS_TO_END", 1)
-    batches, before = batches_of_two_workers(), signal.getsignal(signal.SIGCHLD)
-    next(batches)
-    workers = multiprocessing.active_children()
-    try:
-        with Signals() as signals:
-            os.kill(os.getpid(), signal.SIGTERM)
-            to_workers(signal.SIGTERM)
-            wait_until(lambda: not any(worker.is_alive() for worker in workers))
-            assert signals.should_stop()
-        with pytest.raises(CustomCodeError, match="DataLoader worker"):
-            list(batches)
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+@BOTH
+@pytest.mark.parametrize("where", ["run.dir=swept", "run.root=swept"])
+def test_a_sweep_that_is_stopped_before_its_first_job_leaves_nothing(tmp_path: Path, where: str, number: int) -> None:
+    prepare = functools.partial(at_sweep, "load_sweep_config", 2, number)
+    started = start("-m", *SMALL, "seed=0,1,2", where, cwd=tmp_path, prepare=prepare)
+    assert stopped(started, number) == "Stopped before the first job.\n"
+    assert list(tmp_path.glob("swept/*")) == []
 
 
 def child_of_rank(rank: int, root: Path) -> Run | None:

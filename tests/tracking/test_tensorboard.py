@@ -85,13 +85,12 @@ def test_a_resume_drops_what_lies_past_it(tmp_path: Path) -> None:
             split="val", epoch=0, step=step, samples=0, seconds=0.0, loss=float(step), accuracy=None, count=1
         )
 
-    first = TensorBoard(tmp_path, scalars=True, hparams=False, config={})
+    first = TensorBoard(tmp_path, scalars=True, hparams=False, config={}, warn=pytest.fail)
     for step in (1, 2, 3, 4):
         first.evaluation(record(step))
     first.close()
-    second = TensorBoard(
-        tmp_path, scalars=True, hparams=False, config={}, resumed=ResumePoint(step=2, splits=frozenset({"val"}))
-    )
+    point = ResumePoint(step=2, splits=frozenset({"val"}))
+    second = TensorBoard(tmp_path, scalars=True, hparams=False, config={}, warn=pytest.fail, resumed=point)
     for step in (3, 4, 5):
         second.evaluation(record(step))
     second.close()
@@ -100,7 +99,7 @@ def test_a_resume_drops_what_lies_past_it(tmp_path: Path) -> None:
 
 
 def test_switches_leave_records_out(tmp_path: Path) -> None:
-    tracker = TensorBoard(tmp_path, scalars=False, hparams=False, config={})
+    tracker = TensorBoard(tmp_path, scalars=False, hparams=False, config={}, warn=pytest.fail)
     tracker.train(
         TrainRecord(
             epoch=0, step=1, samples=1, seconds=1.0, loss=1.0, accuracy=0.5, learning_rate=0.1, grad_norm=1.0,

@@ -167,7 +167,9 @@ def _train_and_test(
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)
-    with Signals() as signals, contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)) as tracker:
+    with contextlib.ExitStack() as held:
+        signals = held.enter_context(Signals(before_leaving=lambda: _record_end(record, "interrupted", None)))
+        tracker = held.enter_context(contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)))
         with store:
             reason = _train(parts, store, tracker, signals)
         record.checkpoints(best=_name(store.best), last=_name(store.last))
@@ -261,7 +263,7 @@ def _make_tracker(parts: Parts, folder: Path, terminal: Terminal, *, resumed: Re
 
         def make() -> Tracker:
             switches = {"scalars": config.logger.scalars, "hparams": config.logger.hparams}
-            return TensorBoard(folder, **switches, config=to_plain(config), resumed=resumed)
+            return TensorBoard(folder, **switches, config=to_plain(config), warn=terminal.warn, resumed=resumed)
 
         trackers.append(Dispensable(make, name="TensorBoard", warn=terminal.warn))
     trackers.append(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -13,10 +15,15 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """A context in which signals set flags that the training loop asks for; `stopped_by` says which one came."""
+    """A context in which signals set flags that the training loop asks for; `stopped_by` says which one came.
 
-    def __init__(self) -> None:
+    A second signal, or with `at_once` the first, leaves. Then `before_leaving` is called, which must be quick: it may
+    come in the middle of anything.
+    """
+
+    def __init__(self, *, at_once: bool = False, before_leaving: Callable[[], None] = lambda: None) -> None:
         self.stopped_by: int | None = None
+        self._at_once, self._before_leaving, self._is_leaving = at_once, before_leaving, False
         self._is_save_asked = False
         self._before: dict[int, Any] = {}
 
@@ -44,7 +51,11 @@ class Signals:
         return is_asked
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None:
+        if self._at_once or self.stopped_by is not None:
+            if not self._is_leaving:  # a third signal does not wait for that
+                self._is_leaving = True
+                with contextlib.suppress(Exception):
+                    self._before_leaving()
             _leave(128 + number)
         self.stopped_by = number
         # DataLoader raises when a worker dies, wherever we are; of a signal to all, workers may die.

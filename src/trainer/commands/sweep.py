@@ -65,6 +65,8 @@ class Sweep:
     def folder(self, root: Path, name: str | None, exactly: str | None) -> Path:
         """The folder of the sweep, made when it is first asked for."""
         if self._folder is None:
+            # Until the first job Hydra composes them all, which takes seconds for a hundred.
+            self._between.enter_context(Signals(at_once=True, before_leaving=self._leave_nothing))
             self._is_dated = exactly is None
             if exactly is not None:
                 self._folder = rundir.create_exactly(Path(exactly))
@@ -73,12 +75,17 @@ class Sweep:
         return self._folder
 
     def discard(self) -> None:
-        """Take the folder away again when the command was refused before any job ran."""
+        """Take the folder away again when the command was refused or stopped before any job ran."""
         if self._folder is not None and not self._jobs:
             shutil.rmtree(self._folder, ignore_errors=True)
             if self._is_dated:
                 with contextlib.suppress(OSError):  # other runs of the day are in it
                     self._folder.parent.rmdir()
+        self._between.close()
+
+    def _leave_nothing(self) -> None:
+        self.discard()
+        sys.stderr.write("Stopped before the first job.\n")
 
     def run_job(self, composed: DictConfig) -> float | None:
         """Run one job; returns the monitored metric, None when it failed. Signals end the whole sweep: SystemExit."""

@@ -100,8 +100,9 @@ def fit(
         if progress.batch % limits.accumulate == 0:  # half a window of gradients cannot be saved
             journal.save_now()
     except NonFiniteError as error:
+        at = progress.step + 1 if error.step is None else error.step
         raise TrainingError(
-            f"{error.what} became {error.value} at step {progress.step + 1} (learning rate {learning_rate:g}).",
+            f"{error.what} became {error.value} at step {at} (learning rate {learning_rate:g}).",
             hint="Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100.",
         ) from error
     return reason

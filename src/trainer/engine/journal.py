@@ -121,7 +121,7 @@ class Journal:
 
     def _check_finite(self) -> None:
         if not self._step.is_finite:
-            raise NonFiniteError("Loss", math.nan)
+            raise NonFiniteError("Loss", math.nan, step=self._progress.step)
 
     def _count_time(self) -> None:
         """Add the training time since the last call."""
@@ -203,7 +203,7 @@ class Journal:
         progress = self._progress
         self._count_time()
         if not self._step.has_finite_weights():
-            raise NonFiniteError("A weight", math.nan)
+            raise NonFiniteError("A weight", math.nan, step=progress.step)
         metrics = self._metrics if self._standing.evaluated_at == progress.step else {}
         with self._pause():
             # First: after a kill, what was logged up to a checkpoint must be there.

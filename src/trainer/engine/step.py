@@ -15,11 +15,14 @@ from trainer.state import NUMBER, Count, check
 
 
 class NonFiniteError(Exception):
-    """The loss (or the norm of the gradient) is not finite; the update was not made."""
+    """The loss (or the norm of the gradient) is not finite; the update was not made.
 
-    def __init__(self, what: str, value: float) -> None:
+    `step` is the update after which that was found; None when it was found before the next one was made.
+    """
+
+    def __init__(self, what: str, value: float, *, step: int | None = None) -> None:
         super().__init__(what, value)
-        self.what, self.value = what, value
+        self.what, self.value, self.step = what, value, step
 
 
 class Step:

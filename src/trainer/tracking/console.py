@@ -82,6 +82,7 @@ class ConsoleTracker:
         self._terminal, self._num_epochs = terminal, num_epochs
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
         self._val: EvalRecord | None = None
+        self._has_warned = False
         self._bar: Progress | None = None
         if terminal.out.is_terminal:
             columns = ("{task.description}", BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
@@ -103,6 +104,12 @@ class ConsoleTracker:
     def evaluation(self, record: EvalRecord) -> None:
         """See `Tracker.evaluation`."""
         self._val = record
+        if record.split == "val" and not math.isfinite(record.loss) and not self._has_warned:
+            self._has_warned = True
+            self._terminal.warn(
+                f"val/loss is {record.loss} at step {record.step}: look for values that are not finite in the "
+                "validation data, or try a smaller optimizer.lr. Training goes on."
+            )
 
     def epoch(self, record: EpochRecord) -> None:
         """See `Tracker.epoch`."""

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from trainer.tracking.records import ResumePoint
+from trainer.tracking.metrics_file import read_rows
+from trainer.tracking.records import ResumePoint, scalar_tags
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 
 
 class DamagedEvents(Exception):
     """An event file has a record whose checksum differs, or ends within one: TensorBoard reads only up to there."""
+
+
+class CutOffEvents(DamagedEvents):
+    """An event file ends within a record, as one does whose writer was killed."""
 
 
 def event_files(run: Path) -> list[Path]:
@@ -25,43 +35,106 @@ def event_files(run: Path) -> list[Path]:
 
 def read_events(path: Path) -> Iterator[Event]:
     """Every event of a file; raises DamagedEvents where TensorBoard would stop reading."""
+    return (event for event, _ in _read_records(path))
+
+
+def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
     content = path.read_bytes()
     end = 0
     for start, end in _frames(content):
         length, data = content[start : start + 8], content[start + 12 : end - 4]
-        checksums = _CRC.pack(masked_crc32c(length)), _CRC.pack(masked_crc32c(data))
-        if checksums != (content[start + 8 : start + 12], content[end - 4 : end]):
+        if (_checksum(length), _checksum(data)) != (content[start + 8 : start + 12], content[end - 4 : end]):
             raise DamagedEvents(f"{path.name} is damaged at byte {start:,}")
-        yield Event.FromString(data)
+        try:
+            event = Event.FromString(data)
+        except DecodeError:
+            raise DamagedEvents(f"{path.name} holds what is no event at byte {start:,}") from None
+        yield event, content[start:end]
     if end != len(content):
-        raise DamagedEvents(f"{path.name} ends within a record")
+        length, checksum = content[end : end + 8], content[end + 8 : end + 12]
+        if len(checksum) == 4 and checksum != _checksum(length):
+            raise DamagedEvents(f"{path.name} is damaged at byte {end:,}")
+        raise CutOffEvents(f"{path.name} ends within a record")
 
 
-def rewind(run: Path, point: ResumePoint) -> None:
-    """Drop what was written past `point`, and let the files of before sort before any new one, whatever the clock.
+def rewind(run: Path, point: ResumePoint) -> str | None:
+    """Drop what was written past `point`, and let the files of before sort before a new one, whatever the clock.
 
+    Where a file is damaged, all are made anew from metrics.jsonl, which must have been taken back already; says so.
     TensorBoard orders the files of a run by the time in their names. Killed at any moment, it can be done again.
     """
-    for number, path in enumerate(event_files(run)):
-        _keep(path, lambda event: _is_before(event, point))
-        path.rename(path.with_name(f"events.out.tfevents.{number:010d}.resumed"))
+    damage = None
+    for path in event_files(run):
+        try:
+            _keep(path, lambda event: _is_before(event, point))
+        except DamagedEvents as error:
+            damage = f"{error}: what TensorBoard shows of this run was made anew from metrics.jsonl."
+            _make_anew(path)
+            break
+    files = event_files(run)
+    # Only then: a TensorBoard that is running never finds its way from a name that is gone.
+    if files and files[-1].name >= f"events.out.tfevents.{int(time.time()):010d}":
+        for number, path in enumerate(files):
+            path.rename(path.with_name(f"events.out.tfevents.{number:010d}.resumed"))
+    return damage
 
 
 def _keep(path: Path, is_kept: Callable[[Event], bool]) -> None:
-    """Leave only some of the records of a file, byte for byte; a last one that was cut off is dropped."""
-    content = path.read_bytes()
-    kept, end = bytearray(), 0
-    for start, end in _frames(content):
-        try:
-            is_wanted = is_kept(Event.FromString(content[start + 12 : end - 4]))
-        except ValueError:  # damaged: TensorBoard reads no further either
-            break
-        if is_wanted:
-            kept += content[start:end]
-    if len(kept) != len(content):
+    """Leave only some of the records of a file, byte for byte, and no last one that was cut off.
+
+    Raises DamagedEvents.
+    """
+    kept: list[bytes] = []
+    with contextlib.suppress(CutOffEvents):
+        for event, record in _read_records(path):
+            if is_kept(event):
+                kept.append(record)
+    _replace(path, b"".join(kept))
+
+
+def _make_anew(damaged: Path) -> None:
+    """Put every row of metrics.jsonl into the file, in place of all files; what cannot be read has no time of its own.
+
+    It is replaced last, so that a kill leaves it to be found damaged again.
+    """
+    times: dict[int, float] = {}
+    for path in event_files(damaged.parent):
+        with contextlib.suppress(DamagedEvents):
+            for event in read_events(path):
+                times[event.step] = event.wall_time
+    at = min(times.values(), default=time.time())
+    made = [_framed(Event(wall_time=at, file_version="brain.Event:2"))]
+    for row in read_rows(damaged.parent):
+        at = max(at, times.get(row["step"], at))
+        for name, tag in scalar_tags(row["split"]).items():
+            # Only a loss is always there: where it is null, it was not finite.
+            value = math.nan if name == "loss" and row[name] is None else row[name]
+            if value is not None:
+                summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+                made.append(_framed(Event(wall_time=at, step=row["step"], summary=summary)))
+    for path in event_files(damaged.parent):
+        if path != damaged:
+            path.unlink()
+    _replace(damaged, b"".join(made))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    if content != path.read_bytes():
         aside = path.with_name(f".{path.name}.part")
-        aside.write_bytes(kept)
+        aside.write_bytes(content)
         aside.replace(path)
+
+
+def _framed(event: Event) -> bytes:
+    """An event as a record of a file."""
+    data: bytes = event.SerializeToString()
+    length = _LENGTH.pack(len(data))
+    return length + _checksum(length) + data + _checksum(data)
+
+
+def _checksum(data: bytes) -> bytes:
+    checksum: int = masked_crc32c(data)
+    return _CRC.pack(checksum)
 
 
 def _frames(content: bytes) -> Iterator[tuple[int, int]]:
@@ -76,9 +149,7 @@ def _frames(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _is_before(event: Event, point: ResumePoint) -> bool:
-    """Whether an event belongs to the past of `point`. A file's first record has no step and always stays."""
-    if event.HasField("session_log"):
-        return False
+    """Whether an event belongs to the past of `point`. A file's first records have no tags and always stay."""
     tags = [value.tag for value in event.summary.value]
     # Written when a run ends; it will end again.
     if any(tag.endswith("/test") or tag.startswith("_hparams_/") for tag in tags):

@@ -51,6 +51,18 @@ class EpochRecord:
     samples_per_second: float
 
 
+def scalar_tags(split: str) -> dict[str, str]:
+    """TensorBoard's tag for each value of a record of `split` that it shows, by the value's name."""
+    tags = {"loss": f"Loss/{split}", "accuracy": f"Accuracy/{split}"}
+    if split == "train":
+        tags |= {
+            "learning_rate": "Learning/learning_rate",
+            "grad_norm": "Gradients/norm",
+            "samples_per_second": "Throughput/samples_per_second",
+        }
+    return tags
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
     """Where a run is gone on from: the step of the checkpoint, and the splits that had their record there."""

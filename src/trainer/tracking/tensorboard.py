@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
 from trainer.tracking.events import rewind
-from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord
+from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord, scalar_tags
 
 
 class TensorBoard:
-    """Writes events; `scalars` and `hparams` switch each kind of record."""
+    """Writes events; `scalars` and `hparams` switch each kind of record, `warn` tells a person."""
 
     def __init__(
         self,
@@ -26,28 +26,24 @@ class TensorBoard:
         scalars: bool,
         hparams: bool,
         config: Mapping[str, Any],
+        warn: Callable[[str], None],
         resumed: ResumePoint | None = None,
     ) -> None:
-        if resumed is not None:
-            rewind(run, resumed)
-        # A TensorBoard that is running has already read what is dropped: this tells it.
-        purge_step = None if resumed is None else resumed.step + 1
+        if resumed is not None and (damage := rewind(run, resumed)) is not None:
+            warn(damage)
+        # A TensorBoard that is running has already read what is dropped: this tells it. The first start it passes over.
+        purge_step = 0 if resumed is None else resumed.step + 1
         _hush_writers()
         self._writer = SummaryWriter(str(run), purge_step=purge_step)
         self._scalars, self._hparams, self._config = scalars, hparams, config
 
     def train(self, record: TrainRecord) -> None:
         """See `Tracker.train`."""
-        self._write("Loss/train", record.loss, record.step)
-        self._write("Accuracy/train", record.accuracy, record.step)
-        self._write("Learning/learning_rate", record.learning_rate, record.step)
-        self._write("Gradients/norm", record.grad_norm, record.step)
-        self._write("Throughput/samples_per_second", record.samples_per_second, record.step)
+        self._write("train", record)
 
     def evaluation(self, record: EvalRecord) -> None:
         """See `Tracker.evaluation`."""
-        self._write(f"Loss/{record.split}", record.loss, record.step)
-        self._write(f"Accuracy/{record.split}", record.accuracy, record.step)
+        self._write(record.split, record)
         self.flush()
 
     def epoch(self, record: EpochRecord) -> None:
@@ -71,9 +67,13 @@ class TensorBoard:
         """See `Tracker.close`."""
         self._writer.close()
 
-    def _write(self, tag: str, value: float | None, step: int) -> None:
-        if self._scalars and value is not None:
-            self._writer.add_scalar(tag, value, step)
+    def _write(self, split: str, record: TrainRecord | EvalRecord) -> None:
+        if not self._scalars:
+            return
+        for name, tag in scalar_tags(split).items():
+            value = getattr(record, name)
+            if value is not None:
+                self._writer.add_scalar(tag, value, record.step)
 
 
 @functools.cache

@@ -1,0 +1,69 @@
+"""Signals to the workers that load samples: they leave them to the training, and break nothing when they end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from signalling import wait_until
+
+from trainer.commands.stopping import Signals
+from trainer.data import streamed
+from trainer.data.streamed import StreamedBatches
+from trainer.errors import CustomCodeError
+
+
+class Slow(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        time.sleep(0.02)
+        return torch.zeros(1), 0
+
+
+def batches_of_two_workers() -> Iterator[Any]:
+    batches = StreamedBatches(
+        Slow(), batch_size=1, num_workers=2, device=torch.device("cpu"), num_classes=1, seed=0
+    ).epoch(0)
+    yield next(batches)
+    yield from batches
+
+
+def to_workers(number: int) -> None:
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid or 0, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_to_workers_do_not_end_what_they_load(number: int) -> None:
+    batches = batches_of_two_workers()
+    next(batches)
+    to_workers(number)
+    assert len(list(batches)) == 19
+
+
+def test_workers_that_end_after_a_stop_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DataLoader would raise in the middle of whatever is done just then: of a save, say."""
+    monkeypatch.setattr(streamed, "_SECONDS_TO_END", 1)
+    batches, before = batches_of_two_workers(), signal.getsignal(signal.SIGCHLD)
+    next(batches)
+    workers = multiprocessing.active_children()
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            to_workers(signal.SIGTERM)
+            wait_until(lambda: not any(worker.is_alive() for worker in workers))
+            assert signals.should_stop()
+        with pytest.raises(CustomCodeError, match="DataLoader worker"):
+            list(batches)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
