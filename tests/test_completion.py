@@ -18,7 +18,8 @@ import pytest
 from commandline import run_python, trainer_main
 from composing import choices_of, config_of
 
-from trainer import cli, completion
+from trainer import completion
+from trainer.arguments import VERBS
 from trainer.completion import candidates
 
 MODELS = {f"model={name}" for name in choices_of("model")}
@@ -27,7 +28,8 @@ MODELS = {f"model={name}" for name in choices_of("model")}
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("trainer ", {"fit", "eval", "--help", "--version", "--shell-completion"}),
+        ("trainer ", {"fit", "eval", "check-run", "--help", "--version", "--shell-completion"}),
+        ("trainer c", {"check-run"}),
         ("trainer f", {"fit"}),
         ("trainer --v", {"--version"}),
         ("trainer --shell-completion ", {"install=bash", "install=zsh", "install=fish"}),
@@ -64,7 +66,13 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer eval eval.json=", {"eval.json=true", "eval.json=false"}),
         ("trainer eval opt", set()),
         ("trainer eval --j", {"--json"}),
-        ("", {"fit", "eval", "--help", "--version", "--shell-completion"}),
+        ("trainer check-run ", {"last", "run.root="}),
+        ("trainer check-run l", {"last"}),
+        ("trainer check-run last ", {"run.root="}),
+        ("trainer check-run run.root=results l", {"last"}),
+        ("trainer check-run last run.root=results ", set()),
+        ("trainer check-run --", {"--help"}),
+        ("", {"fit", "eval", "check-run", "--help", "--version", "--shell-completion"}),
     ],
 )
 def test_what_may_follow(line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +80,21 @@ def test_what_may_follow(line: str, expected: set[str], tmp_path: Path, monkeypa
     assert set(candidates(line)) == expected
 
 
-def test_every_command_is_known() -> None:
-    assert tuple(completion.VERBS) == cli.VERBS
+def test_every_command_is_offered_and_explained() -> None:
+    assert {name: candidates("trainer ").get(name) for name in VERBS} == VERBS
+    assert all(VERBS.values())
+
+
+def test_a_run_folder_is_a_whole_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / "runs" / "day" / name).mkdir(parents=True)
+    (tmp_path / "runs" / "day" / "one" / "run.json").write_text("{}")
+    (tmp_path / "runs.txt").write_text("")
+    assert set(candidates("trainer check-run r")) == {"runs/", "run.root="}
+    assert set(candidates("trainer check-run runs/")) == {"runs/day/"}
+    assert set(candidates("trainer check-run runs/day/")) == {"runs/day/one", "runs/day/two/"}
+    assert set(candidates("trainer check-run last run.root=r")) == {"run.root=runs/", "run.root=runs.txt"}
 
 
 def test_what_is_offered_is_explained_by_the_yaml() -> None:

@@ -14,8 +14,7 @@ from commandline import quiet_environment, run_trainer, trainer_main
 from composing import CONFIGS, choices_of, config_of, read_yaml
 
 import trainer
-from trainer.arguments import Arguments
-from trainer.cli import VERBS
+from trainer.arguments import VERBS, Arguments, read_run_words
 from trainer.config import SCHEMAS, from_saved, to_plain
 from trainer.helppage import comments
 
@@ -73,6 +72,15 @@ def test_the_examples_of_the_pages_are_right(tmp_path: Path) -> None:
         arguments = Arguments.parse(verb, shlex.split(words.split("   ")[0]))
         if verb == "fit" and not arguments.asks_for_help and not arguments.is_multirun:
             config_of(*(word for word in arguments.given if not word.startswith("resume=")))
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
+def test_the_page_of_check_run(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("check-run", *words, cwd=tmp_path)
+    assert page.startswith("trainer check-run: ")
+    assert all(f"\n  {what} " in page for what in ("run.json", "last, best", "metrics.jsonl", "TensorBoard"))
+    examples = re.findall(r"^  trainer check-run ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
+    assert [read_run_words(words.split())[0] for words in examples] == ["last", "last"]
 
 
 def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -224,6 +224,8 @@ QUICK = {
     "version": ("--version",),
     "help of fit": ("fit", "--help"),
     "help of eval": ("eval", "--help"),
+    "help of check-run": ("check-run", "--help"),
+    "no such run": ("check-run", "nowhere"),
     "completion": ("--shell-completion", "query=bash"),
     "a wrong choice": ("fit", "model=cn"),
     "a wrong value": ("fit", "trainer.epochs=many"),

@@ -268,3 +268,14 @@ def test_a_run_json_of_another_make_does_not_stop_the_search(recorded: object, t
     (run / "run.json").write_text(json.dumps({"checkpoints": recorded, "started": recorded}))
     assert find_checkpoint(str(run), root=tmp_path).name == "step-000001"
     assert find_run("last", root=tmp_path.parent) in rundir.all_runs(tmp_path.parent)
+
+
+def test_a_pipe_for_a_run_json_and_links_that_go_round_do_not_stop_the_search(tmp_path: Path) -> None:
+    run = tmp_path / "day" / "run"
+    for step in (3, 6):
+        folder = run / rundir.CHECKPOINTS / rundir.step_folder_name(step)
+        folder.mkdir(parents=True)
+        (folder / rundir.MODEL_FILE).write_bytes(b"")
+    os.mkfifo(run / "run.json")
+    (run / rundir.CHECKPOINTS / "best").symlink_to("best")
+    assert rundir.find_checkpoint("last", root=tmp_path) == folder

@@ -22,6 +22,8 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     # The command itself.
     "fti model=cnn": (2, ("no command fti", "Did you mean fit?")),
     "evaluate ckpt=last": (2, ("Did you mean eval?",)),
+    "chek-run last": (2, ("no command chek-run", "Did you mean check-run?")),
+    "check last": (2, ("no command check", "Did you mean check-run?")),
     "train": (2, ("no command train", "eval, fit")),
     "model=cnn": (2, ("command is missing", "trainer fit model=cnn")),
     "-m model=cnn,mlp": (2, ("command is missing before -m",)),
@@ -146,6 +148,12 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit -m resume=last": (2, ("resume and -m do not go together",)),
     "fit -m model=mlp,cnn run.root=notes.txt": (4, ("notes.txt", "run.root")),
     "eval -m ckpt=last,last": (2, ("eval does not sweep",)),
+    # Runs. The rest is in commands/test_check_run.py.
+    "check-run": (2, ("The run is missing", "check-run last")),
+    "check-run last": (2, ("no run with a checkpoint in runs",)),
+    "check-run notes.txt": (2, ("notes.txt is no folder",)),
+    "check-run mine": (2, ("mine is not a run folder",)),
+    "check-run --cfg job": (2, ("no flag --cfg",)),
     # Checkpoints.
     "eval": (2, ("ckpt is missing", "ckpt=last")),
     "eval ckpt=": (2, ("ckpt= is empty",)),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 from trainer.config import SCHEMAS, SECTIONS, FitConfig
 from trainer.errors import UsageError, suggestion
 
+# The commands, each in a phrase.
+VERBS = {"fit": "train a model", "eval": "evaluate a checkpoint", "check-run": "verify a run folder"}
 # Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun` reads a pickle.
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
@@ -100,6 +104,39 @@ class Arguments:
         if "experiment" in self.values:
             return []
         return [f"{group}={getattr(saved, group).name}" for group in SCHEMAS if group not in self.values]
+
+
+def read_run_words(words: list[str]) -> tuple[str, Path]:
+    """The run that `trainer check-run` is to look at, and `run.root`; raises UsageError. Hydra is not asked."""
+    runs, root = [], Path("runs")
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-"):
+            raise UsageError(
+                f"There is no flag {key}.", hint=suggestion(key, ["--help"], label="Flags of trainer check-run")
+            )
+        if key == "run.root" and equals:
+            root = Path(_plain(value) or "runs")
+        elif equals and not os.path.lexists(word):
+            raise _not_of_check_run(key, value)
+        else:
+            runs.append(word)
+    if not any(runs):
+        raise UsageError("The run is missing.", hint="Say what to check: trainer check-run last, or runs/<date>/<run>")
+    if len(runs) > 1:
+        raise UsageError(
+            f"check-run takes one run; {runs[1]} is one too many.",
+            hint=f"Check one at a time: {shlex.join(['trainer', 'check-run', runs[0]])}",
+        )
+    return runs[0], root
+
+
+def _not_of_check_run(key: str, value: str) -> UsageError:
+    if key in ("ckpt", "resume", "run", "run.dir") and value:
+        hint = f"Name the run alone: {shlex.join(['trainer', 'check-run', value])}"
+    else:
+        hint = suggestion(key, ["run.root"], label="Keys of check-run")
+    return UsageError(f"check-run has no key {key}.", hint=hint)
 
 
 def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer import __version__
-from trainer.arguments import SWITCHES, WITH_VALUE, Arguments
+from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words
 from trainer.errors import ConfigError, CustomCodeError, TrainerError, UsageError, printable, suggestion
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from trainer.commands.sweep import Sweep
 
-VERBS = ("fit", "eval")
 FLAGS = ("--help", "--version", "--shell-completion")
 # Tables whose keys are a person's own.
 _FREE_TABLES = ("model.kwargs", "data.kwargs", "data.test_kwargs")
@@ -51,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = 141
     except Exception as error:
         code = _tell_unexpected(error)
-    # What is left is leaving: a late Ctrl-C must not turn the code into a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is left is leaving: a late Ctrl-C must not turn the code into a traceback. Nor one that came just before:
+    # of a signal whose handler is gone (SIG_IGN) Python prints one.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     sys.exit(code)
 
 
@@ -86,6 +86,8 @@ def _run(argv: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise _no_command(verb)
+    if verb == "check-run":
+        return _run_check(rest)
     arguments = Arguments.parse(verb, rest)
     if arguments.asks_for_help:
         from trainer import helppage
@@ -141,6 +143,20 @@ def _run_eval(arguments: Arguments) -> int:
     from trainer.tracking.console import Terminal
 
     evaluation.run(config, terminal=Terminal())
+    return 0
+
+
+def _run_check(words: list[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        from trainer import helppage
+
+        sys.stdout.write(helppage.verb("check-run"))
+        return 0
+    reference, root = read_run_words(words)
+    from trainer.commands import check_run
+    from trainer.tracking.console import Terminal
+
+    check_run.run(reference, root=root, terminal=Terminal())
     return 0
 
 

@@ -6,6 +6,7 @@ Hydra has completion too, but it knows no verbs, offers its own keys and prints 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import sys
@@ -13,13 +14,12 @@ from pathlib import Path
 
 import yaml
 
-from trainer.arguments import SWITCHES, WITH_VALUE, configs_folder
+from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, configs_folder
 from trainer.config import SCHEMAS, SECTIONS
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError
 from trainer.helppage import GROUPS, choices, comments, default_choice
 
-VERBS = {"fit": "train a model", "eval": "evaluate a checkpoint"}
 _FIRST = {**VERBS, "--help": "", "--version": "", "--shell-completion": ""}
 _SECTIONS: dict[str, type] = {**SECTIONS, "eval": EvalOptions}
 _PATHS = ("ckpt", "resume", "data.root", "run.root", "run.dir")
@@ -103,7 +103,8 @@ def candidates(line: str) -> dict[str, str]:
     if not words:
         found = _FIRST
     elif words[0] in VERBS:
-        found = _after_verb(words[0], words[1:], started)
+        follow = _after_check_run if words[0] == "check-run" else functools.partial(_after_verb, words[0])
+        found = follow(words[1:], started)
     elif words == ["--shell-completion"]:
         found = {f"install={shell}": "" for shell in _SCRIPTS}
     else:
@@ -131,6 +132,20 @@ def _after_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
     found = _keys(group, words, folders) if dot else _heads(verb)
     given = {word.partition("=")[0] for word in words}
     return {name: text for name, text in found.items() if name.rstrip("=") not in given or name.endswith(".")}
+
+
+def _after_check_run(words: list[str], started: str) -> dict[str, str]:
+    """A run folder is a word of its own; a folder on the way to one ends in a slash."""
+    if started.startswith("-"):
+        return {"--help": ""}
+    if started.startswith("run.root="):
+        return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
+    found = {} if any(word.startswith("run.root=") for word in words) else {"run.root=": ""}
+    if all(word.startswith("run.root=") for word in words):
+        folders = [name for name in _paths(started) if name.endswith("/")]
+        runs = {name.rstrip("/") if Path(name, "run.json").is_file() else name: "" for name in folders}
+        found = {"last": "the newest run", **runs, **found}
+    return found
 
 
 def _heads(verb: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ trainer: train a model from YAML configs, and look at it in TensorBoard.
 Usage
   trainer fit   [group=choice …] [key=value …]     train, test the best checkpoint, write a run folder
   trainer eval  ckpt=<checkpoint> [key=value …]    evaluate a checkpoint; it needs nothing else
+  trainer check-run <run>                          verify a run folder: its checkpoints, its metrics, TensorBoard
   trainer fit --help                               the groups, the keys and examples
   trainer --version
 
@@ -70,6 +71,30 @@ Examples
   trainer eval ckpt=last data=mnist --json
 """
 
+_CHECK_RUN = """\
+trainer check-run: verify what a run left on the disk. Nothing is changed, and nothing is loaded.
+
+Usage
+  trainer check-run <run> [run.root=DIR]
+
+<run> may be
+  last                     the newest run below run.root [runs] that has a checkpoint
+  runs/<date>/<run>        a run folder
+
+What is checked
+  run.json                 it can be read, and agrees with the checkpoints
+  every step folder        both files are there, their checksums hold, and they belong together
+  last, best               they point at steps that are there, last at the newest
+  metrics.jsonl            every row is whole, and the steps of each split go up
+  TensorBoard              its event files hold the values of metrics.jsonl, each once, and no others
+
+Exit code 0: nothing is damaged. 3: something is; the table says what.
+
+Examples
+  trainer check-run last
+  trainer check-run last run.root=results
+"""
+
 GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
 _FIT_KEYS = (
     ("data", "root"),
@@ -105,7 +130,9 @@ def overview() -> str:
 
 
 def verb(name: str, *, config_dir: str | None = None) -> str:
-    """The page of `trainer fit --help` or `trainer eval --help`; choices in `config_dir` are listed too."""
+    """The page of `trainer fit --help` and the like; choices in `config_dir` are listed too."""
+    if name == "check-run":
+        return _CHECK_RUN
     if name == "eval":
         return _EVAL.format(keys=_key_lines(_EVAL_KEYS))
     folders = [configs_folder(), *([Path(config_dir)] if config_dir else [])]

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import EnvironmentFault, InputError, UsageError, suggestion
+from trainer.errors import EnvironmentFault, InputError, UsageError, nearest
 
 CHECKPOINTS = "checkpoints"
 MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
@@ -152,10 +152,11 @@ def finite_or_null(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when the file is missing or damaged (a run that died while it was made)."""
+    """The object in a JSON file; empty when there is no file or a damaged one (a run that died while it was made)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # Looked at before opening: to open a named pipe would wait for its writer.
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -229,8 +230,8 @@ def _of_run(run: Path, which: str, reference: str) -> Path:
         # A copy may have lost the links: the run's own record, then the highest step, say the same.
         names = read_json(run / "run.json").get("checkpoints")
         recorded = str(names.get(which, "")) if isinstance(names, dict) else ""
-        candidates = [link.resolve(), run / CHECKPOINTS / recorded]
-        return next((path for path in candidates if path in steps or path.resolve() in _resolved(steps)), steps[-1])
+        candidates = [_real(link), run / CHECKPOINTS / recorded]
+        return next((path for path in candidates if path in steps or _real(path) in map(_real, steps)), steps[-1])
     if run.is_dir():
         raise InputError(f"{reference} holds no checkpoint.", hint=_what_is_expected())
     hint = _what_is_expected()
@@ -238,16 +239,22 @@ def _of_run(run: Path, which: str, reference: str) -> Path:
     if others:
         there = ", ".join(step.name for step in others[-3:])
         hint = f"It was removed meanwhile, as older steps are, or was never saved. There is: {there}."
-    elif run.parent.is_dir():
-        siblings = [path.name for path in run.parent.iterdir() if not path.name.startswith(".")]
-        near = suggestion(run.name, siblings).split("?")[0]
-        if near.startswith("Did you mean"):
-            hint = f"Did you mean {run.parent / near.removeprefix('Did you mean ')}?"
+    else:
+        hint = near_path(run) or hint
     raise InputError(f"{reference} does not exist.", hint=hint)
 
 
-def _resolved(paths: list[Path]) -> set[Path]:
-    return {path.resolve() for path in paths}
+def near_path(path: Path) -> str | None:
+    """`Did you mean …?` with the nearest name beside a `path` that does not exist; None when nothing is near."""
+    if not path.parent.is_dir():
+        return None
+    near = nearest(path.name, [other.name for other in path.parent.iterdir() if not other.name.startswith(".")])
+    return None if near is None else f"Did you mean {path.parent / near}?"
+
+
+def _real(path: Path) -> Path:
+    """Where `path` leads; Path.resolve raises where links go round."""
+    return Path(os.path.realpath(path))
 
 
 def _what_is_expected() -> str:

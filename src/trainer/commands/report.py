@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from trainer import __version__
+from trainer.commands.overrides import override
 from trainer.commands.parts import Parts
 from trainer.config import FitConfig
 from trainer.data.load import Data
@@ -117,27 +117,23 @@ class NextCommands:
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
         own = [group for group in ("model", "data") if getattr(config, group).name == "custom"]
-        self._folder, self._words = folder, [word for word in given if word.split("=")[0].split(".")[0] in own]
+        self._folder, self._words = folder, [word for word in given if _group(word) in own]
         for flag, value in itertools.pairwise(given):
             if flag in ("-cd", "--config-dir") and own:
                 self._words += [flag, value]
 
     def evaluate(self) -> str:
         """The command that evaluates the best checkpoint."""
-        return shlex.join(["trainer", "eval", _override("ckpt", str(self._folder)), *self._words])
+        return shlex.join(["trainer", "eval", override("ckpt", str(self._folder)), *self._words])
 
     def resume(self, *more: str) -> str:
         """The command that goes on with the run, with what must change when it was complete."""
-        return shlex.join(["trainer", "fit", _override("resume", str(self._folder)), *self._words, *more])
+        return shlex.join(["trainer", "fit", override("resume", str(self._folder)), *self._words, *more])
 
 
-def _override(key: str, value: str) -> str:
-    """`key=value`, the value quoted where Hydra's grammar needs it."""
-    # Outside of quotes its names and numbers are ASCII.
-    if all((char.isascii() and char.isalnum()) or char in f"_-./:{os.sep}" for char in value):
-        return f"{key}={value}"
-    escaped = value.replace("'", "\\'")
-    return f"{key}='{escaped}'"
+def _group(word: str) -> str:
+    """`model` for `+model.kwargs.width=3`."""
+    return word.lstrip("+").partition("=")[0].partition(".")[0]
 
 
 def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:
