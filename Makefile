@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Extra words for the command, such as: make fit ARGS="trainer.epochs=1 model=mlp"
 ARGS ?=
+# As many tests at a time as there are cores, each with one thread; a file's tests stay together, for what they share.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fit test test-all torture check fmt bench wheel clean
@@ -23,13 +25,13 @@ fit: $(READY) ## Train the CNN on Fashion-MNIST; ends with its test accuracy and
 	$(BIN)/trainer fit model=cnn data=fashion_mnist $(ARGS)
 
 test: $(READY) ## Run the tests (a few minutes)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(READY) ## Run all tests, the slow ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 torture: $(READY) ## Run every planned fault: kills, full disks, damaged and hostile files; prints a table
-	$(BIN)/python -m pytest --faults $(ARGS)
+	$(PYTEST) --faults $(ARGS)
 
 check: $(READY) ## Look for faults: format, lint, types. Never writes
 	$(BIN)/ruff format --check .
