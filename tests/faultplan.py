@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,8 @@ class FaultTable:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count an item once: when it ran, or when it could not be set up."""
-        found = dict(report.user_properties).get("fault")
+        properties: dict[str, Any] = dict(report.user_properties)
+        found = properties.get("fault")
         if found is None or not (report.when == "call" or report.outcome != "passed"):
             return
         group, cases = found
