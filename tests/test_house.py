@@ -207,6 +207,20 @@ def test_nothing_in_the_source_runs_code_out_of_data(what: str) -> None:
     assert found == []
 
 
+def users_of(pattern: str, files: list[Path] = FILES) -> set[str]:
+    """The modules whose code has something that matches."""
+    return {module_of(file).removeprefix("trainer.") for file in files if re.search(pattern, code_of(file))}
+
+
+def test_one_module_opens_checkpoints_and_one_opens_data_files() -> None:
+    opening = r"\bopen\(|\.read_(bytes|text)\(|\bfdopen\("
+    assert users_of(opening, [file for file in FILES if file.parent.name == "checkpoint"]) == {"checkpoint.file"}
+    # They turn bytes into tensors and back; the functions of the library that open files are not used.
+    assert users_of(r"\bsafetensors\b") == {"checkpoint.load", "checkpoint.store"}
+    assert users_of(r"\b(safe_open|load_file|save_file|load_model|save_model)\b") == set()
+    assert users_of(r"\b(gzip|zlib|fromfile|frombuffer|memmap)\b") == {"data.idx"}
+
+
 def test_one_module_imports_by_name() -> None:
     users = {module_of(found.file) for found in THEIRS if found.module == "importlib"}
     assert users == {"trainer.plugin"}

@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from trainer.data.catalog import DataFile
-from trainer.data.idx import GZIP_MAGIC, Bytes, check_idx, items_of, read_idx_bytes, size_of
-from trainer.errors import DataError
+from trainer.data.idx import Bytes, is_gzip, items_of, read_idx_bytes
+from trainer.errors import DataError, EnvironmentFault
 
 _MAX_SOURCES = 32  # a stamp forgets the oldest beyond these: the folders of past tests and clones
 _MAX_STAMP_BYTES = 1 << 18
@@ -86,14 +84,11 @@ class Cache:
             return None
         try:
             # A plain file needs no unpacked copy: it is one.
-            kept = self._content_path(file) if _is_gzip(path) else path
+            kept = self._content_path(file) if is_gzip(path) else path
             if kept != path and stamp["cached"].get("state") != _state(kept):
                 return None
-            with kept.open("rb") as stream:
-                # fromfile, not a memory map: what is in memory cannot change when the file does.
-                raw = np.fromfile(stream, np.uint8, count=size_of(file.shape) + 1)
-            return check_idx(raw, shape=file.shape, path=kept)
-        except (OSError, DataError):
+            return read_idx_bytes(kept, shape=file.shape)
+        except (OSError, DataError, EnvironmentFault):
             return None
 
     def _remember(self, path: Path, file: DataFile, raw: Bytes, *, state: State) -> None:
@@ -104,7 +99,7 @@ class Cache:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _remove_stale(self._folder)
             stamp = _read_stamp(stamp_path)
-            if _is_gzip(path):
+            if is_gzip(path):
                 stamp["cached"] = {"state": _replace(content, raw.data)}
             stamp["sources"].pop(str(path.absolute()), None)
             stamp["sources"][str(path.absolute())] = state
@@ -134,11 +129,6 @@ def _state(path: Path) -> State | None:
 
 def _as_state(found: os.stat_result) -> State:
     return [found.st_size, found.st_mtime_ns, found.st_ino]
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 def _read_stamp(path: Path) -> dict[str, dict[str, State]]:

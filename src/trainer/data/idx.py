@@ -16,7 +16,7 @@ from trainer.errors import DataError, EnvironmentFault
 
 Bytes = NDArray[np.uint8]
 
-GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 18  # 256 KiB: larger is not faster, and this is all that is held beside the result
 _DTYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 _HINT = "Delete the file to have it fetched again, or put an undamaged one in its place."
@@ -43,16 +43,24 @@ def read_idx_bytes(path: Path, *, shape: tuple[int, ...]) -> Bytes:
         if not stat.S_ISREG(path.stat().st_mode):
             raise _fault(path, "is not a regular file")
         with path.open("rb") as stream:
-            is_gzip = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            stream.seek(0)
-            raw = _unpack(stream, limit=limit) if is_gzip else bytearray(stream.read(limit))
+            if _begins_as_gzip(stream):
+                raw = np.frombuffer(_unpack(stream, limit=limit), np.uint8)
+            else:
+                # Not a memory map: what is in memory cannot change when the file does.
+                raw = np.fromfile(stream, np.uint8, count=limit)
     except FileNotFoundError:
         raise _fault(path, "is not there") from None
     except OSError as error:
         raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from None
     except (zlib.error, _BrokenGzip) as error:
         raise _fault(path, f"is damaged gzip ({error})") from None
-    return check_idx(np.frombuffer(raw, np.uint8), shape=shape, path=path)
+    return _check(raw, shape=shape, path=path)
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the file at `path` begins as gzip does; raises OSError."""
+    with path.open("rb") as stream:
+        return _begins_as_gzip(stream)
 
 
 def size_of(shape: tuple[int, ...]) -> int:
@@ -65,7 +73,7 @@ def items_of(raw: Bytes, *, shape: tuple[int, ...]) -> Bytes:
     return raw[4 + 4 * len(shape) :].reshape(shape)
 
 
-def check_idx(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
+def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
     """`raw`, once its header and its length are those of uint8 values of `shape`. Raises DataError naming `path`."""
     start = 4 + 4 * len(shape)
     head = raw[:start].tobytes()
@@ -132,3 +140,9 @@ def _fault(path: Path, text: str, *, colon: bool = False) -> DataError:
 
 def _times(dims: tuple[int, ...]) -> str:
     return "x".join(map(str, dims)) or "single values"
+
+
+def _begins_as_gzip(stream: BinaryIO) -> bool:
+    begins = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    stream.seek(0)
+    return begins
