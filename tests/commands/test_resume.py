@@ -88,6 +88,13 @@ def test_a_finished_run_is_not_trained_again_by_accident(fit: Fit, trainer: Trai
     assert run.digest() == before and run.record["status"] == "done"
 
 
+def test_fewer_epochs_than_are_done_are_told_how_many_would_be_more(fit: Fit, trainer: Trainer) -> None:
+    run = fit()
+    for word, more in (("trainer.epochs=1", "trainer.epochs=4"), ("trainer.max_steps=5", "trainer.max_steps=36")):
+        outcome = trainer("fit", f"resume={run.folder}", word)
+        assert outcome.code == 2 and outcome.err.endswith(f"To train longer, add {more}\n"), outcome.err
+
+
 def test_last_means_the_newest_run(trainer: Trainer, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert trainer("fit", *SMALL, f"run.name={name}").code == 0

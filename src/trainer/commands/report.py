@@ -105,8 +105,8 @@ def describe_line(model: nn.Module) -> str:
 def longer(limits: Limits, done: Progress) -> str:
     """The override that lets a complete run train on: twice as far, by the limit that ended it."""
     if limits.max_steps is not None and done.step >= limits.max_steps:
-        return f"trainer.max_steps={2 * limits.max_steps or 100}"
-    return f"trainer.epochs={2 * limits.epochs or 1}"
+        return f"trainer.max_steps={2 * max(limits.max_steps, done.step) or 100}"
+    return f"trainer.epochs={2 * max(limits.epochs, done.epoch) or 1}"
 
 
 class NextCommands:
