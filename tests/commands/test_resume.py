@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -237,3 +238,16 @@ def test_what_decides_the_order_cannot_change_within_an_epoch(
     assert outcome.code == 2
     assert "seed can change between two epochs only; step-000011 is at batch 2 of epoch 2." in outcome.err
     assert trainer("fit", f"resume={folder}", "data.eval_batch_size=7").code == 0
+
+
+def test_killed_before_its_test_a_run_keeps_what_it_had_measured(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+    whole = fit()
+    run = fit()
+    record = run.record
+    # As a run is that was killed after its last checkpoint.
+    (run.folder / "run.json").write_text(json.dumps({**record, "status": "running", "metrics": None}))
+    files = {path: path.read_bytes() for path in run.folder.rglob("*.safetensors")}
+    assert trainer("fit", f"resume={run.folder}").code == 0
+    assert run.record["metrics"] == whole.record["metrics"] == record["metrics"]
+    assert timeless(run) == timeless(whole)
+    assert {path: path.read_bytes() for path in files} == files, "nothing was saved again"

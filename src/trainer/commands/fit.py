@@ -171,7 +171,7 @@ def _train_and_test(
         signals = held.enter_context(Signals(before_leaving=lambda: _record_end(record, "interrupted", None)))
         tracker = held.enter_context(contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)))
         with store:
-            reason = _train(parts, store, tracker, signals)
+            reason = _train(parts, store, tracker, signals, origin=origin)
         record.checkpoints(best=_name(store.best), last=_name(store.last))
         if reason == "stopped":
             raise _stopped(parts, store, signals, next_commands)
@@ -198,7 +198,7 @@ def _stopped(parts: Parts, store: CheckpointStore, signals: Signals, next_comman
     )
 
 
-def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signals) -> str:
+def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signals, *, origin: Origin | None) -> str:
     config = parts.config
     journal = Journal(
         step=parts.step,
@@ -214,6 +214,8 @@ def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Sign
         eval_every=Due(Cadence.parse("trainer.eval_every", config.trainer.eval_every)),
         save_every=Due(Cadence.parse("trainer.save_every", config.trainer.save_every)),
         counts_correct=parts.data.classes is not None,
+        metrics={} if origin is None else origin.description.metrics,
+        is_saved=origin is not None and origin.in_place,
     )
     return fit(
         step=parts.step,

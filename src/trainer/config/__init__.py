@@ -169,7 +169,8 @@ def _section(group: str, section: Any, schema: type) -> Any:
             f"{group}.{key!s}={value} has the wrong type: {_in_words(fields[str(key)])} is expected."
         ) from error
     except MissingMandatoryValue as error:
-        missing = next(name for name in fields if name not in section)
+        # Without one, what is missing is a value in a list: OmegaConf reads `???` as such.
+        missing = next((name for name in fields if name not in section), key)
         raise ConfigError(
             f"{group}.{missing} is missing: {label} needs it.", hint=f"Add {group}.{missing}=…"
         ) from error

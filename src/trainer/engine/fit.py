@@ -88,7 +88,7 @@ def fit(
         if reason == "stopped":
             journal.save_now()
         else:
-            journal.finish(learning_rate=learning_rate)
+            journal.finish()
     except EvaluationStopped:
         reason = "stopped"
         journal.save_now()

@@ -30,7 +30,10 @@ class Store(Protocol):
 
 
 class Journal:
-    """Logs every `log_every` updates, evaluates and saves at their own cadence, and keeps the best."""
+    """Logs every `log_every` updates, evaluates and saves at their own cadence, and keeps the best.
+
+    `metrics` are those of the checkpoint that is gone on from; with `is_saved`, it is where the store's run stands.
+    """
 
     def __init__(
         self,
@@ -48,14 +51,16 @@ class Journal:
         eval_every: Due,
         save_every: Due,
         counts_correct: bool,
+        metrics: Mapping[str, float | None],
+        is_saved: bool,
     ) -> None:
         self._step, self._validate, self._schedule = step, validate, schedule
         self._tracker, self._store, self._progress, self._monitor = tracker, store, progress, monitor
         self._log_every, self._eval_every, self._save_every = log_every, eval_every, save_every
         self._counts_correct, self._standing, self._should_save = counts_correct, standing, should_save
         self._window, self._epoch = standing.window, standing.epoch
-        self._metrics: dict[str, float | None] = {}
-        self._saved_at = -1
+        self._metrics = dict(metrics)
+        self._saved_at = progress.step if is_saved and standing.owed is None else -1
         self._clock = self._epoch_clock = time.perf_counter()
         self._window_seconds = 0.0
 
@@ -70,6 +75,7 @@ class Journal:
         EvaluationStopped when asked to stop meanwhile.
         """
         progress = self._progress
+        self._standing.learning_rate = learning_rate
         evaluates = self._eval_every.is_due(progress, ends_epoch=ends_epoch)
         saves = self._save_every.is_due(progress, ends_epoch=ends_epoch) | self._should_save()
         logs = self.should_log(progress.step)
@@ -78,23 +84,23 @@ class Journal:
         elif saves:
             self._check_finite()
         if logs:
-            self._log(learning_rate)
+            self._log()
             self._store.raise_failure()
-        self._complete(Owed(evaluates=evaluates, ends_epoch=ends_epoch, saves=saves, learning_rate=learning_rate))
+        self._complete(Owed(evaluates=evaluates, ends_epoch=ends_epoch, saves=saves))
 
     def catch_up(self) -> None:
         """Do what the checkpoint gone on from still owed: it was made when a stop cut an evaluation short."""
         if self._standing.owed is not None:
             self._complete(self._standing.owed)
 
-    def finish(self, *, learning_rate: float) -> None:
+    def finish(self) -> None:
         """The last log, evaluation and checkpoint, unless they were just made. Raises as `after_update`."""
         step = self._progress.step
         self._read()
         if self._window.samples:
-            self._log(learning_rate)
+            self._log()
         if self._standing.evaluated_at != step:
-            self._complete(Owed(evaluates=True, ends_epoch=False, saves=True, learning_rate=learning_rate))
+            self._complete(Owed(evaluates=True, ends_epoch=False, saves=True))
         self.save_now()
 
     def save_now(self) -> None:
@@ -108,7 +114,7 @@ class Journal:
         self._standing.owed = owed
         is_best = owed.evaluates and self._evaluate()
         if owed.ends_epoch:
-            self._end_epoch(owed.learning_rate)
+            self._end_epoch()
         self._standing.owed = None
         if is_best or owed.saves:
             self._save(is_best=is_best)
@@ -130,7 +136,7 @@ class Journal:
         self._window_seconds += now - self._clock
         self._clock = now
 
-    def _log(self, learning_rate: float) -> None:
+    def _log(self) -> None:
         progress = self._progress
         self._count_time()
         loss, accuracy = self._window.means(counts_correct=self._counts_correct)
@@ -141,7 +147,7 @@ class Journal:
             seconds=progress.seconds,
             loss=loss,
             accuracy=accuracy,
-            learning_rate=learning_rate,
+            learning_rate=self._standing.learning_rate,
             grad_norm=self._step.read_grad_norm(),
             samples_per_second=self._window.samples / max(self._window_seconds, 1e-9),
         )
@@ -180,7 +186,7 @@ class Journal:
         self._schedule.after_evaluation(monitored, step=progress.step, epoch=progress.epoch)
         return self._monitor.update(monitored, progress.step)
 
-    def _end_epoch(self, learning_rate: float) -> None:
+    def _end_epoch(self) -> None:
         progress, now = self._progress, time.perf_counter()
         loss, accuracy = self._epoch.means(counts_correct=self._counts_correct)
         seconds = max(now - self._epoch_clock, 1e-9)
@@ -191,7 +197,7 @@ class Journal:
                 step=progress.step,
                 loss=loss,
                 accuracy=accuracy,
-                learning_rate=learning_rate,
+                learning_rate=self._standing.learning_rate,
                 seconds=seconds,
                 samples_per_second=self._epoch.samples / seconds,
             )

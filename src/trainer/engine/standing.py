@@ -46,7 +46,6 @@ class Owed:
     evaluates: bool
     ends_epoch: bool
     saves: bool
-    learning_rate: float
 
 
 class Standing:
@@ -55,6 +54,7 @@ class Standing:
     def __init__(self) -> None:
         self.window, self.epoch = Sums(), Sums()
         self.logged_at = self.evaluated_at = -1
+        self.learning_rate = 0.0  # of the last update
         self.last_epoch: tuple[float | None, float | None] = (None, None)
         self.owed: Owed | None = None
 
@@ -69,20 +69,31 @@ class Standing:
             "epoch": self.epoch.state_dict(),
             "logged_at": self.logged_at,
             "evaluated_at": self.evaluated_at,
+            "learning_rate": self.learning_rate,
             "last_epoch": self.last_epoch,
             "owed": None if self.owed is None else dataclasses.asdict(self.owed),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
-        check(state, window=dict, epoch=dict, logged_at=int, evaluated_at=int, last_epoch=tuple, owed=(dict, NoneType))
+        check(
+            state,
+            window=dict,
+            epoch=dict,
+            logged_at=int,
+            evaluated_at=int,
+            learning_rate=NUMBER,
+            last_epoch=tuple,
+            owed=(dict, NoneType),
+        )
         self.window.load_state_dict(state["window"])
         self.epoch.load_state_dict(state["epoch"])
         self.logged_at, self.evaluated_at = state["logged_at"], state["evaluated_at"]
+        self.learning_rate = state["learning_rate"]
         loss, accuracy = state["last_epoch"]
         check({"loss": loss, "accuracy": accuracy}, loss=NUMBER_OR_NONE, accuracy=NUMBER_OR_NONE)
         self.last_epoch = (loss, accuracy)
         self.owed = None
         if state["owed"] is not None:
-            check(state["owed"], evaluates=bool, ends_epoch=bool, saves=bool, learning_rate=NUMBER)
+            check(state["owed"], evaluates=bool, ends_epoch=bool, saves=bool)
             self.owed = Owed(**state["owed"])
