@@ -170,7 +170,7 @@ def _section(group: str, section: Any, schema: type) -> Any:
         ) from error
     except MissingMandatoryValue as error:
         # Without one, what is missing is a value in a list: OmegaConf reads `???` as such.
-        missing = next((name for name in fields if name not in section), key)
+        missing = next((name for name in fields if name not in section), str(error.full_key or key))
         raise ConfigError(
             f"{group}.{missing} is missing: {label} needs it.", hint=f"Add {group}.{missing}=…"
         ) from error
