@@ -49,20 +49,31 @@ def tidy(run: Path) -> None:
     for left in (run / CHECKPOINTS).glob(".step-*"):
         final = left.with_name(left.name.removeprefix(".").rpartition(".")[0])
         # Killed while a step was being replaced: neither the old nor the new had the name.
-        if left == retired_of(final) and not os.path.lexists(final) and (left / STATE_FILE).is_file():
+        if (
+            left == retired_of(final)
+            and not os.path.lexists(final)
+            and all((left / name).is_file() for name in (MODEL_FILE, STATE_FILE))
+        ):
             left.rename(final)
         else:
             remove(left)
 
 
 def clear(run: Path) -> None:
-    """Take away what a run wrote that was killed before its first checkpoint; nothing else in the folder is touched."""
+    """Take away what a run wrote that was cut before its first checkpoint; nothing else in the folder is touched."""
     for name in ("config.yaml", "run.json", "metrics.jsonl", ".lock"):
         remove(run / name)
     with contextlib.suppress(OSError):  # a link, or something in it: not by that run, which saved nothing
         (run / CHECKPOINTS).rmdir()
     for events in run.glob("events.out.tfevents.*"):
         remove(events)
+
+
+def has_saved_nothing(run: Path) -> bool:
+    """Whether `run` is a run of trainer that was cut before its first checkpoint."""
+    record = read_json(run / "run.json")
+    is_cut = record.get("status") in ("running", "interrupted", "failed") and "data_sha256" in record
+    return is_cut and not any((run / CHECKPOINTS).glob("*step-*"))
 
 
 def remove(path: Path) -> None:

@@ -43,11 +43,11 @@ class RunRecord:
             "versions": {"python": platform.python_version(), **_versions()},
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "checkpoints": before.get("checkpoints", {}),
-            "metrics": before.get("metrics", {}),
+            "checkpoints": _of_kind(dict, before.get("checkpoints")),
+            "metrics": _of_kind(dict, before.get("metrics")),
         }
         if resumed is not None:
-            self._content["resumed"] = [*before.get("resumed", []), {"at": _now(), **resumed}]
+            self._content["resumed"] = [*_of_kind(list, before.get("resumed")), {"at": _now(), **resumed}]
         self._write()
 
     def end(self, status: str, *, metrics: Mapping[str, float | None] | None = None, error: str | None = None) -> None:
@@ -59,6 +59,11 @@ class RunRecord:
             self._content["error"] = error
         self._write()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended well."""
+        return bool(self._content["status"] == "done")
+
     def checkpoints(self, **names: str | None) -> None:
         """Record the step folders that are `best` and `last`."""
         self._content["checkpoints"] |= {key: name for key, name in names.items() if name is not None}
@@ -66,6 +71,11 @@ class RunRecord:
 
     def _write(self) -> None:
         write_json(self._path, self._content)
+
+
+def _of_kind(kind: type, value: Any) -> Any:
+    """`value`, or an empty one: a record may have been damaged, and a run goes on without it."""
+    return value if isinstance(value, kind) else kind()
 
 
 def git_commit() -> str | None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from trainer import rundir
 from trainer.arguments import Arguments
 from trainer.checkpoint.file import is_intact, read_file, read_header
-from trainer.checkpoint.header import read_description
+from trainer.checkpoint.header import is_usable, read_description
 from trainer.config import FitConfig, load_fit, overlay, to_plain
 from trainer.errors import CheckpointError, TrainerError, UsageError, suggestion
 from trainer.runlock import is_locked, locked
@@ -83,7 +83,8 @@ def _in_folder(run: Path, wanted: dict[str, object]) -> Path | None:
     if rundir.read_json(run / "run.json").get("status") == "done":
         raise UsageError(f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}")
     if not rundir.step_folders(run):
-        rundir.clear(run)
+        if rundir.has_saved_nothing(run):
+            rundir.clear(run)
         return None
     found = _newest_intact(str(run), root=run, in_place=True)
     if not _is_of(found, wanted):
@@ -121,10 +122,10 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
     if in_place and found.parent.name == rundir.CHECKPOINTS:
         with locked(run):
             rundir.tidy(run)
-    is_named = rundir.step_of(Path(reference)) is not None or rundir.step_of(Path(reference).parent) is not None
+    is_named = _is_step(Path(reference), found)
     candidates = [found] if is_named or found.parent.name != rundir.CHECKPOINTS else rundir.step_folders(run)[::-1]
     for step in candidates:
-        if is_intact(step):
+        if is_usable(step):
             if step != candidates[0]:
                 skipped = ", ".join(other.name for other in candidates[: candidates.index(step)])
                 sys.stderr.write(f"Warning: {skipped} of {run} is damaged; going on from {step.name}, an intact one.\n")
@@ -134,7 +135,16 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
                 read_file(path)  # says so: it is not damaged, and to go on from an older one would lose it
     for name in (rundir.MODEL_FILE, rundir.STATE_FILE):
         read_file(candidates[0] / name)
-    raise AssertionError("one of the two cannot be read")
+    raise CheckpointError(
+        f"{candidates[0]} holds another step than its name says: it was renamed.",
+        hint="Give it its own name back, or go on from it in a new folder under another name: run.dir=…",
+    )
+
+
+def _is_step(reference: Path, found: Path) -> bool:
+    """Whether a person named that very step: by its folder, a file in it, or a link to it."""
+    here = Path(os.path.realpath(reference))
+    return Path(os.path.realpath(found)) in (here, here.parent)
 
 
 def _check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:

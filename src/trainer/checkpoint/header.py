@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint.file import MAX_NAME, read_file, read_header
+from trainer.checkpoint.file import MAX_NAME, is_intact, read_file, read_header
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CheckpointError
+from trainer.rundir import MODEL_FILE, step_of
 
 VERSION = 2
 
@@ -37,6 +38,17 @@ def read_description(path: Path) -> Description:
     except CheckpointError:
         read_file(path)  # of a damaged file, that it is damaged is the thing to tell
         raise
+
+
+def is_usable(step: Path) -> bool:
+    """Whether a step folder is intact and holds the step that its name says; a renamed one would hide later ones.
+
+    Raises CheckpointError for one that is intact and not to be believed.
+    """
+    if not is_intact(step):
+        return False
+    number = step_of(step)
+    return number is None or number == read_description(step / MODEL_FILE).progress.get("step")
 
 
 def _read_description(path: Path) -> Description:

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, write_file
+from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, is_intact, write_file
 from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.errors import EnvironmentFault
@@ -126,9 +126,10 @@ class CheckpointStore:
             self.wait()
 
     def adopt(self, newest: Path, *, best_step: int) -> None:
-        """Go on in a run that has checkpoints: `newest` is `last`, that of `best_step` (if it is there) is `best`."""
+        """Go on in a run that has checkpoints: `newest` is `last`; that of `best_step`, if intact, is `best`."""
         self._last = newest
-        self._best = next((path for path in step_folders(self._run) if path.name == step_folder_name(best_step)), None)
+        named = (path for path in step_folders(self._run) if path.name == step_folder_name(best_step))
+        self._best = next((path for path in named if is_intact(path)), None)
         if self._best is not None and self._best.parent == newest.parent:
             # A run that was killed between a folder and its link has an older one as its best.
             _link(self._best.parent / "best", self._best.name)
@@ -243,4 +244,6 @@ def _link(link: Path, name: str) -> None:
         aside.unlink()
     with contextlib.suppress(NotImplementedError, PermissionError):
         aside.symlink_to(name, target_is_directory=True)
+        if link.is_dir() and not link.is_symlink():  # a copy that followed links: the step itself is beside it
+            remove(link)
         aside.replace(link)

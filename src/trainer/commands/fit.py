@@ -144,7 +144,8 @@ def _ending(record: RunRecord, folder: Path) -> Iterator[None]:
 def _record_end(record: RunRecord, status: str, error: str | None) -> None:
     # The disk may be what ended the run: its own error is the one to tell.
     with contextlib.suppress(OSError):
-        record.end(status, error=error)
+        if not record.is_done:  # what ends the words about it does not undo it
+            record.end(status, error=error)
 
 
 def _train_and_test(
@@ -164,6 +165,10 @@ def _train_and_test(
     if origin is not None:
         store.adopt(origin.step_folder, best_step=monitor.best_step)
         if store.best is None:
+            if monitor.best is not None and origin.in_place:
+                terminal.warn(
+                    f"The best so far, of step {monitor.best_step}, is not there or damaged: a new one is found."
+                )
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer import rundir
-from trainer.checkpoint.file import is_intact
-from trainer.checkpoint.header import Description, read_description
+from trainer.checkpoint.header import Description, is_usable, read_description
 from trainer.checkpoint.load import load_into, load_weights, restore
 from trainer.commands import report
 from trainer.commands.build import check_checkpoint_fits
@@ -128,7 +127,7 @@ def _check_newest(step_folder: Path) -> None:
             f"{step_folder} is not in the checkpoints of a run.", hint="Name a folder for the run: add run.dir=…"
         )
     steps = rundir.step_folders(step_folder.parent.parent)
-    newer = [step for step in steps[steps.index(step_folder) + 1 :] if is_intact(step)]
+    newer = [step for step in steps[steps.index(step_folder) + 1 :] if is_usable(step)]
     if newer:
         raise UsageError(
             f"{step_folder} is not the newest step of its run, which is {newer[-1].name}.",

@@ -24,6 +24,8 @@ class MetricsFile:
     def __init__(self, run: Path, *, resumed: ResumePoint | None = None) -> None:
         self._path = run / FILE_NAME
         try:
+            if self._path.exists() and not self._path.is_file():
+                raise OSError("it is not a file")
             if resumed is not None:
                 _rewind(self._path, resumed)
             # Unbuffered: a line is written at once and as a whole, or taken back.
@@ -76,26 +78,24 @@ def as_json(row: dict[str, Any]) -> str:
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; a last line that was cut off in writing is left out."""
+    """The rows of a run's metrics.jsonl; a line that is none, as the last may be that was cut off, is left out."""
     path = run / FILE_NAME
-    if not path.exists():
+    # Looked at before opening: to open a named pipe would wait for its writer.
+    if not path.is_file():
         return []
     rows = []
     for line in path.read_bytes().splitlines():
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
+            if isinstance(row, dict) and isinstance(row.get("split"), str) and type(row.get("step")) is int:
+                rows.append(row)
     return rows
 
 
 def _rewind(path: Path, point: ResumePoint) -> None:
     """Drop the rows past `point`, and the test's, which come when a run ends: it will end again."""
-    rows = [row for row in read_rows(path.parent) if row.get("split") != "test"]
-    kept = [row for row in rows if point.has(row.get("split", ""), at=row.get("step", 0))]
+    rows = [row for row in read_rows(path.parent) if row["split"] != "test"]
+    kept = [row for row in rows if point.has(row["split"], at=row["step"])]
     aside = path.with_name(f".{path.name}.part")
     aside.write_text("".join(as_json(row) + "\n" for row in kept), encoding="utf-8")
     aside.replace(path)
