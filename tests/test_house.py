@@ -24,11 +24,23 @@ ROWS = {
     **dict.fromkeys(
         ("data", "models", "losses", "optim", "schedule", "checkpoint", "tracking", "metrics", "device"), 4
     ),
-    **dict.fromkeys(("config", "registry", "errors", "rundir", "plugin", "runlock", "runrecord", "state"), 5),
+    **dict.fromkeys(
+        ("config", "registry", "errors", "rundir", "plugin", "runlock", "runrecord", "state", "leaving"), 5
+    ),
     "trainer": 6,  # the package itself: its version
 }
 # Rooms of the lowest row are layered in their turn.
-LOWEST = {"errors": 0, "state": 0, "registry": 1, "rundir": 1, "runlock": 1, "plugin": 1, "config": 2, "runrecord": 2}
+LOWEST = {
+    "errors": 0,
+    "state": 0,
+    "leaving": 0,
+    "registry": 1,
+    "rundir": 1,
+    "runlock": 2,
+    "plugin": 1,
+    "config": 2,
+    "runrecord": 2,
+}
 # The header of a checkpoint is read before torch is loaded, so the command line may know it.
 FREE_OF_TORCH = {"checkpoint.file", "checkpoint.header"}
 MAX_LINES = 300

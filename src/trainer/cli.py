@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trainer import __version__
 from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words
 from trainer.errors import ConfigError, CustomCodeError, TrainerError, UsageError, printable, suggestion
+from trainer.leaving import ignore_signals, set_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -34,39 +34,31 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by the caller
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    _set_signals()
+    set_signals()
+    try:
+        code = _run_and_tell(argv)
+    except KeyboardInterrupt:
+        code = 130
+        sys.stderr.write("Stopped.\n")
+    ignore_signals()
+    sys.exit(code)
+
+
+def _run_and_tell(argv: list[str]) -> int:
+    """Run a command line; whatever goes wrong is told in a sentence and an exit code."""
     try:
         code = _run(argv)
         if sys.stdout is not None:
             sys.stdout.flush()
     except TrainerError as error:
-        code = _tell(error)
-    except KeyboardInterrupt:
-        code = 130
-        sys.stderr.write("Stopped.\n")
+        return _tell(error)
     except BrokenPipeError:
         # Whoever read our output has gone (`trainer … | head`); nothing can be told to them any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        return 141
     except Exception as error:
-        code = _tell_unexpected(error)
-    # What is left is leaving: a late Ctrl-C must not turn the code into a traceback. Nor one that came just before:
-    # of a signal whose handler is gone (SIG_IGN) Python prints one.
-    signal.signal(signal.SIGINT, lambda number, frame: None)
-    sys.exit(code)
-
-
-def _set_signals() -> None:
-    """What signals do outside of training, where nothing is there to save yet; training sets its own."""
-    signal.signal(signal.SIGTERM, _leave)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, _leave)
-    # Asks for a save; by default it would kill.
-    signal.signal(signal.SIGUSR1, lambda number, frame: None)
-
-
-def _leave(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)
+        return _tell_unexpected(error)
+    return code
 
 
 def _run(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ TrainerError
 │   └── CheckpointError 3  a checkpoint
 ├── EnvironmentFault   4   disk, rights, network, device
 ├── CustomCodeError    1   the person's own class raised: their traceback is shown
-└── Stopped      130/143   by SIGINT or SIGTERM
+└── Stopped  129/130/143   by SIGHUP, SIGINT or SIGTERM
 """
 
 from __future__ import annotations

@@ -19,8 +19,10 @@ from typing import Any
 from trainer.errors import EnvironmentFault, InputError, UsageError, nearest
 
 CHECKPOINTS = "checkpoints"
+LOCK_FILE = ".lock"
 MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
 _STEP_FOLDER = re.compile(r"step-([0-9]{6,})")
+_DATED = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{2})-([0-9]{2})-([0-9]{2})-[^/]*(/[^/]*)?$")
 
 
 def step_folder_name(step: int) -> str:
@@ -60,8 +62,11 @@ def tidy(run: Path) -> None:
 
 
 def clear(run: Path) -> None:
-    """Take away what a run wrote that was cut before its first checkpoint; nothing else in the folder is touched."""
-    for name in ("config.yaml", "run.json", "metrics.jsonl", ".lock"):
+    """Take away what a run wrote that was cut before its first checkpoint; nothing else in the folder is touched.
+
+    Its lock stays, and must be held.
+    """
+    for name in ("config.yaml", "run.json", "metrics.jsonl"):
         remove(run / name)
     with contextlib.suppress(OSError):  # a link, or something in it: not by that run, which saved nothing
         (run / CHECKPOINTS).rmdir()
@@ -116,13 +121,13 @@ def create_numbered(parent: Path, name: str) -> Path:
 
 
 def create_exactly(folder: Path) -> Path:
-    """Make `folder`, which must not exist yet or be empty; raises UsageError when another run or file is there."""
+    """Make `folder`, which must not exist yet, or hold no more than a lock; raises UsageError when more is there."""
     with _disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
         except FileExistsError:
-            if not folder.is_dir() or any(folder.iterdir()):
+            if not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir()):
                 raise UsageError(
                     f"run.dir={folder} exists and is not empty.",
                     hint="Choose a new folder, or leave run.dir out and let trainer name one.",
@@ -150,7 +155,10 @@ def write_text(path: Path, text: str) -> None:
     """As `write_json`, for text."""
     aside = path.with_name(f".{path.name}.part")
     try:
-        aside.write_text(text, encoding="utf-8")
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
     except OSError:
         remove(aside)
@@ -181,11 +189,12 @@ def all_runs(root: Path) -> list[Path]:
 
 
 def _started(run: Path) -> float:
-    """When a run was started, in seconds, whatever the time zone was; 0 where its record does not say."""
-    try:
-        return datetime.fromisoformat(str(read_json(run / "run.json").get("started"))).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
+    """When a run was started, in seconds, whatever the time zone: by its record, else by its folder's name, or 0."""
+    named = _DATED.search(str(run))
+    for said in (read_json(run / "run.json").get("started"), named and f"{named[1]} {named[2]}:{named[3]}:{named[4]}"):
+        with contextlib.suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(str(said)).timestamp()
+    return 0.0
 
 
 def step_folders(run: Path) -> list[Path]:

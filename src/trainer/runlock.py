@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.errors import EnvironmentFault, UsageError
+from trainer.rundir import LOCK_FILE
 
-LOCK_FILE = ".lock"
 # Who has just taken the lock may not have written its name yet; seconds.
 _TIME_TO_WRITE = 0.5
 
@@ -28,7 +28,10 @@ def locked(run: Path) -> Iterator[None]:
     try:
         handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise EnvironmentFault(f"{run} cannot be locked: {error.strerror or error}.") from error
+        raise EnvironmentFault(
+            f"{run} cannot be locked: {error.strerror or error}.",
+            hint="Make it a folder that you can write to, or choose another one: run.dir=…",
+        ) from error
     try:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,11 +58,12 @@ def locked(run: Path) -> Iterator[None]:
 def is_locked(run: Path) -> bool:
     """Whether another process holds the lock of `run`."""
     try:
-        handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # To read, which is enough for a shared lock: the run may be another person's.
+        handle = os.open(run / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     else:

@@ -13,7 +13,7 @@ from trainer.arguments import Arguments
 from trainer.checkpoint.file import is_intact, read_file, read_header
 from trainer.checkpoint.header import is_usable, read_description
 from trainer.config import FitConfig, load_fit, overlay, to_plain
-from trainer.errors import CheckpointError, TrainerError, UsageError, suggestion
+from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, suggestion
 from trainer.runlock import is_locked, locked
 
 # What `trainer eval` lets a person change; the rest belongs to the trained model.
@@ -80,11 +80,11 @@ def _in_folder(run: Path, wanted: dict[str, object]) -> Path | None:
         return None
     with locked(run):
         rundir.tidy(run)
+        if rundir.has_saved_nothing(run):
+            rundir.clear(run)
     if rundir.read_json(run / "run.json").get("status") == "done":
         raise UsageError(f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}")
     if not rundir.step_folders(run):
-        if rundir.has_saved_nothing(run):
-            rundir.clear(run)
         return None
     found = _newest_intact(str(run), root=run, in_place=True)
     if not _is_of(found, wanted):
@@ -111,7 +111,13 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
 
     Raises UsageError when the run is in use, CheckpointError when nothing in it verifies.
     """
-    found = rundir.find_checkpoint(reference, root=root, prefer="last")
+    try:
+        found = rundir.find_checkpoint(reference, root=root, prefer="last")
+    except InputError:
+        if in_place and is_locked(Path(reference)):  # by a run that has not saved yet
+            with locked(Path(reference)):
+                pass
+        raise
     if not found.is_dir():
         read_header(found)
         raise CheckpointError(

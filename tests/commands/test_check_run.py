@@ -334,7 +334,7 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     "the last row is gone": (lambda run: edit_lines(run, lambda lines: lines[:-1]), "not the test/loss that run.json"),
     "a torn line within": (
         lambda run: edit_lines(run, lambda lines: [lines[0][:40] + "\n", *lines[1:]]),
-        "line 1 is not JSON; a resume would drop it and all that follows",
+        "line 1 is not JSON; a resume would drop it",
     ),
     "a doubled row": (
         lambda run: edit_lines(run, lambda lines: [*lines[:2], *lines[1:]]),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,7 +81,68 @@ def test_a_bad_row_takes_no_good_one_away(fit: Fit, trainer: Trainer, line: str)
     rows = [row for row in run.rows if row["split"] != "test"]
     path = run.folder / "metrics.jsonl"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
-    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3").code == 0
+    path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n" + lines[0][:9])
+    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=3")
+    assert outcome.code == 0 and f"Dropped 1 line of {path}" in outcome.err
     # The last one, of half a window, becomes part of a whole one.
     assert run.rows[: len(rows) - 1] == rows[:-1]
+
+
+def test_a_record_that_is_garbage_is_told(fit: Fit, trainer: Trainer) -> None:
+    run = fit("scheduler=constant")
+    (run.folder / "run.json").write_text("garbage")
+    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=3")
+    assert outcome.code == 0 and "run.json is damaged and is written anew" in outcome.err
+
+
+def test_last_is_the_newest_run_even_when_its_record_is_garbage(trainer: Trainer, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        assert trainer("fit", *SMALL, "scheduler=constant", f"run.root={tmp_path}", f"run.name={name}").code == 0
+        time.sleep(1)  # folders have the second in their names
+    (newest,) = tmp_path.glob("*/*-a")
+    (newest / "run.json").write_text("garbage")
+    outcome = trainer("fit", "resume=last", f"run.root={tmp_path}", "trainer.epochs=3")
+    assert outcome.code == 0 and str(newest) in outcome.out
+
+
+def test_another_monitor_finds_its_own_best(fit: Fit, trainer: Trainer) -> None:
+    """The best by the metric of before may be removed as any older step, and no link may be left to it."""
+    run = fit("scheduler=constant", "trainer.monitor=train/loss", "trainer.keep=0")
+    words = (f"resume={run.folder}", "trainer.monitor=val/accuracy", "trainer.keep=0")
+    outcome = trainer("fit", *words, "trainer.epochs=4", "optimizer.lr=1e-9")
+    assert outcome.code == 0, outcome.err
+    best = run.folder / "checkpoints/best"
+    assert best.is_symlink() and best.exists()
+    assert trainer("check-run", str(run.folder)).code == 0
+
+
+def test_fewer_epochs_than_done_says_so(fit: Fit, trainer: Trainer) -> None:
+    run = fit("scheduler=constant")
+    record = run.folder / "run.json"
+    record.write_text(record.read_text().replace('"done"', '"interrupted"'))
+    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=1")
+    assert outcome.code == 0 and "Nothing is left to train, only to test." in outcome.out
+
+
+def test_a_pipe_among_the_event_files_is_passed_over(fit: Fit, trainer: Trainer) -> None:
+    run = fit("scheduler=constant")
+    os.mkfifo(run.folder / "events.out.tfevents.1.pipe")
+    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3").code == 0
+
+
+def test_a_run_that_has_not_saved_yet_is_in_use(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    holder = f"from trainer.runlock import locked; from pathlib import Path\nwith locked(Path({str(run)!r})):\n    "
+    command = [sys.executable, "-c", holder + "print(1, flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        outcome = trainer("fit", f"resume={run}")
+        process.communicate("\n")
+    assert outcome.code == 2 and f"is in use by process {process.pid}" in outcome.err
+
+
+@pytest.mark.parametrize("word", ["last", "auto", "./last"])
+def test_a_run_folder_is_not_called_as_a_word_of_ours(trainer: Trainer, word: str) -> None:
+    outcome = trainer("fit", "experiment=line", f"run.dir={word}")
+    assert outcome.code == 2 and "is a word of trainer's" in outcome.err

@@ -148,15 +148,58 @@ def test_leaving_at_once_waits_for_no_record(tmp_path: Path, act: Callable[[int]
     assert Run(tmp_path / "run").record["status"] == "running"
 
 
+INTERRUPTED_IN_IMPORT = """
+import importlib.abc, os, sys
+
+class Swallowing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            try:
+                os.kill(os.getpid(), int(sys.argv[1]))
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, Swallowing())
+from trainer.cli import main
+main(["fit", "experiment=line", "trainer.epochs=1"])
+"""
+
+
+@BOTH
+def test_a_signal_while_torch_is_imported_is_not_lost(tmp_path: Path, number: int) -> None:
+    """Modules take an exception in their import for one of their own, and may go on without."""
+    ran = run_python("-c", INTERRUPTED_IN_IMPORT, str(number), cwd=tmp_path)
+    assert (ran.code, ran.err) == (128 + number, "Stopped.\n" * (number == signal.SIGINT))
+    assert not (tmp_path / "runs").exists()
+
+
+INTERRUPTED_WHILE_TELLING = """
+import os, signal, sys
+from trainer import cli
+
+def tell(error):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+
+cli._tell = tell
+cli.main(["fit", "model=nonesuch"])
+"""
+
+
+def test_a_signal_while_an_error_is_told_prints_no_traceback(tmp_path: Path) -> None:
+    ran = run_python("-c", INTERRUPTED_WHILE_TELLING, cwd=tmp_path)
+    assert (ran.code, ran.err) == (130, "Stopped.\n")
+
+
 INTERRUPTED_AT_EXIT = """
 import atexit, os, signal, sys
-atexit.register(lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(3)])
+atexit.register(lambda: [os.kill(os.getpid(), n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)])
 from trainer.cli import main
 main(["--version"])
 """
 
 
-def test_a_late_ctrl_c_prints_nothing(tmp_path: Path) -> None:
+def test_a_late_signal_prints_nothing(tmp_path: Path) -> None:
     """When all is done and Python is tidying up."""
     ran = run_python("-c", INTERRUPTED_AT_EXIT, cwd=tmp_path)
     assert (ran.code, ran.err) == (0, "")

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -73,10 +73,12 @@ def read_file(path: Path) -> tuple[Header, bytes]:
 
     Raises CheckpointError or EnvironmentFault.
     """
+    parts: list[bytes] = []
     try:
-        return _read_file(path)
+        header = _verify(path, parts.append)
     except (OSError, _Damage) as error:
         _refuse(path, error)
+    return header, b"".join((header.raw, *parts))
 
 
 def examine(path: Path) -> Header | str:
@@ -85,25 +87,20 @@ def examine(path: Path) -> Header | str:
     It takes little memory and looks at no other step. Raises OSError when the file is there and cannot be read.
     """
     try:
-        with _open(path) as file:
-            header = _read_header(file, path)
-            digest = _digest_of(header)
-            while part := file.read(_PART_BYTES):
-                digest.update(part)
+        return _verify(path)
     except FileNotFoundError:
         return "it is missing"
     except _Damage as error:
         return str(error)
     except CheckpointError:
         return "it does not describe itself: trainer did not write it"
-    return header if digest.hexdigest() == header.seal else "its checksum differs"
 
 
 def is_intact(folder: Path) -> bool:
     """Whether both files of a step folder are there and verify."""
     try:
-        return all(_read_file(folder / name) for name in (MODEL_FILE, STATE_FILE))
-    except (OSError, _Damage, CheckpointError):
+        return all(isinstance(examine(folder / name), Header) for name in (MODEL_FILE, STATE_FILE))
+    except OSError:
         return False
 
 
@@ -126,15 +123,17 @@ def write_file(path: Path, content: bytes) -> str:
     return seal
 
 
-def _read_file(path: Path) -> tuple[Header, bytes]:
+def _verify(path: Path, take: Callable[[bytes], object] = lambda part: None) -> Header:
+    """The header of a file whose seal fits all that follows; each part of which is given to `take`."""
     with _open(path) as file:
         header = _read_header(file, path)
         digest = _digest_of(header)
-        content = header.raw + file.read()
-    digest.update(memoryview(content)[len(header.raw) :])
+        while part := file.read(_PART_BYTES):
+            digest.update(part)
+            take(part)
     if digest.hexdigest() != header.seal:
         raise _Damage("its checksum differs")
-    return header, content
+    return header
 
 
 def _digest_of(header: Header) -> hashlib._Hash:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -33,6 +34,9 @@ from trainer.rundir import (
     step_folders,
     sync_folder,
 )
+
+# What file systems without symbolic links say; commands find the steps without them.
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Stateful(Protocol):
@@ -126,13 +130,16 @@ class CheckpointStore:
             self.wait()
 
     def adopt(self, newest: Path, *, best_step: int) -> None:
-        """Go on in a run that has checkpoints: `newest` is `last`; that of `best_step`, if intact, is `best`."""
+        """Go on from `newest`, which becomes `last`; that of `best_step` in this run, if intact, becomes `best`."""
         self._last = newest
         named = (path for path in step_folders(self._run) if path.name == step_folder_name(best_step))
         self._best = next((path for path in named if is_intact(path)), None)
-        if self._best is not None and self._best.parent == newest.parent:
+        link = self._run / CHECKPOINTS / "best"
+        if self._best is not None:
             # A run that was killed between a folder and its link has an older one as its best.
-            _link(self._best.parent / "best", self._best.name)
+            _link(link, self._best.name)
+        elif link.is_symlink():  # by another metric, or damaged: it may be removed as any older step
+            remove(link)
 
     def _copy(
         self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool
@@ -242,8 +249,12 @@ def _link(link: Path, name: str) -> None:
     aside = link.with_name(f".{link.name}.link")
     with contextlib.suppress(OSError):
         aside.unlink()
-    with contextlib.suppress(NotImplementedError, PermissionError):
+    try:
         aside.symlink_to(name, target_is_directory=True)
-        if link.is_dir() and not link.is_symlink():  # a copy that followed links: the step itself is beside it
-            remove(link)
-        aside.replace(link)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return
+        raise
+    if link.is_dir() and not link.is_symlink():  # a copy that followed links: the step itself is beside it
+        remove(link)
+    aside.replace(link)

@@ -108,7 +108,7 @@ def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
                 if standing.is_done:
                     rows.damage = f"line {number} is cut off, and the run is done"
             elif why:
-                rows.damage = f"line {number} {why}; a resume would drop it and all that follows"
+                rows.damage = f"line {number} {why}; a resume would drop it"
             if rows.damage:
                 return
 

@@ -64,7 +64,6 @@ def run(
             parts = build_parts(config, terminal)
         else:
             parts = build_parts(config, terminal, check_model=origin.check_model)
-        if origin is not None:
             origin.load(parts, terminal)
         if origin is not None and origin.in_place:
             folder = origin.run
@@ -108,6 +107,7 @@ def _begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin
     except OSError as error:
         if origin is None:  # nothing is in it yet, and the same command must work when there is space
             rundir.clear(folder)
+            rundir.remove(folder / rundir.LOCK_FILE)
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise EnvironmentFault(
@@ -263,7 +263,7 @@ def _test(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signa
 
 def _make_tracker(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None) -> Tracker:
     config, progress = parts.config, parts.progress
-    trackers: list[Tracker] = [MetricsFile(folder, resumed=resumed)]
+    trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
     if config.logger.name == "tensorboard":
         # Imported here: with logger=none a run need not wait for it.
         from trainer.tracking.tensorboard import TensorBoard

@@ -62,6 +62,9 @@ class Origin:
         if self.changes:
             told = (f"{key} {_shown(old)} -> {_shown(new)}" for key, (old, new) in self.changes.items())
             terminal.line(f"Changed since it was saved: {', '.join(told)}.")
+        record = self.run / "run.json"
+        if self.in_place and record.exists() and not rundir.read_json(record):
+            terminal.warn(f"{record} is damaged and is written anew: since when the run is, and its changes, are lost.")
         for difference in parts.machine.differences:
             terminal.warn(f"{difference}; results will not be bit-identical.")
 

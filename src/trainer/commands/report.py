@@ -41,6 +41,8 @@ def start(parts: Parts, folder: Path, *, terminal: Terminal, is_resumed: bool) -
         at = parts.progress
         total = parts.limits.num_updates(data.train.num_batches)
         terminal.line(f"Resumed at step {at.step} of {total} (epoch {at.epoch}, batch {at.batch}).")
+        if parts.limits.are_reached(at):
+            terminal.line("Nothing is left to train, only to test.")
 
 
 def describe_data(data: Data) -> str:

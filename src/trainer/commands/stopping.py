@@ -10,8 +10,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-# Ctrl-C, a job queue or `kill`, a terminal that was closed.
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from trainer.leaving import STOPPING, pass_over
 
 
 class Signals:
@@ -59,14 +58,11 @@ class Signals:
             _leave(128 + number)
         self.stopped_by = number
         # DataLoader raises when a worker dies, wherever we are; of a signal to all, workers may die.
-        signal.signal(signal.SIGCHLD, _pass_over)
+        # It stays so: they may still die when the process leaves.
+        signal.signal(signal.SIGCHLD, pass_over)
 
     def _note_save(self, number: int, frame: FrameType | None) -> None:
         self._is_save_asked = True
-
-
-def _pass_over(number: int, frame: FrameType | None) -> None:
-    """Not SIG_IGN: where a signal has come and its handler is gone, Python prints a traceback."""
 
 
 def _leave(code: int) -> NoReturn:

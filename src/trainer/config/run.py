@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainer.config import checks
@@ -12,6 +13,9 @@ from trainer.config.data import DataConfig
 from trainer.config.optim import OptimizerConfig
 from trainer.config.scheduler import SchedulerConfig
 from trainer.errors import ConfigError
+
+# What a person may write in place of a run; no folder may be called so.
+_WORDS = ("last", "auto", "null")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -96,6 +100,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         checks.filled("run.root", self.root)
         checks.filled("run.dir", self.dir)
+        if self.dir is not None and str(Path(self.dir)) in _WORDS:
+            raise ConfigError(
+                f"run.dir={self.dir} is a word of trainer's: resume={self.dir} would mean another run.",
+                hint="Choose another name for the folder.",
+            )
         if self.name is not None and not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", self.name):
             raise ConfigError(f"run.name={self.name!r} cannot name a folder.", hint="Use run.dir for a whole path.")
 

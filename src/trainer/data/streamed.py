@@ -56,7 +56,7 @@ def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
 class StreamedBatches:
     """Batches of a map-style Dataset through a DataLoader with `num_workers` processes, moved to `device`.
 
-    The order and each worker's random generators depend on (seed, epoch) only, and no global generator is drawn from.
+    The order depends on (seed, epoch) only, a sample's randomness on them and the sample (see data.seeded).
     """
 
     def __init__(

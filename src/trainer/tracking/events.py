@@ -30,7 +30,8 @@ class CutOffEvents(DamagedEvents):
 
 def event_files(run: Path) -> list[Path]:
     """The event files of a run, in the order in which TensorBoard reads them."""
-    return sorted(run.glob("events.out.tfevents.*"))
+    # Regular files: to open a named pipe would wait for its writer.
+    return sorted(path for path in run.glob("events.out.tfevents.*") if path.is_file())
 
 
 def read_events(path: Path) -> Iterator[Event]:

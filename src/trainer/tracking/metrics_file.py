@@ -7,27 +7,30 @@ import dataclasses
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import EnvironmentFault
-from trainer.rundir import finite_or_null
+from trainer.rundir import finite_or_null, write_text
 from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord
 
 FILE_NAME = "metrics.jsonl"
 
 
 class MetricsFile:
-    """Appends each record as a line; on a resume the lines past the point gone on from are dropped first."""
+    """Appends each record as a line; on a resume the lines past the point gone on from are dropped first.
 
-    def __init__(self, run: Path, *, resumed: ResumePoint | None = None) -> None:
+    Of lines that are no rows, which are dropped as well, it tells `warn`.
+    """
+
+    def __init__(self, run: Path, *, warn: Callable[[str], None], resumed: ResumePoint | None = None) -> None:
         self._path = run / FILE_NAME
         try:
             if self._path.exists() and not self._path.is_file():
                 raise OSError("it is not a file")
             if resumed is not None:
-                _rewind(self._path, resumed)
+                _rewind(self._path, resumed, warn)
             # Unbuffered: a line is written at once and as a whole, or taken back.
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
@@ -79,23 +82,32 @@ def as_json(row: dict[str, Any]) -> str:
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl; a line that is none, as the last may be that was cut off, is left out."""
-    path = run / FILE_NAME
+    return [row for row in map(_row_in, _lines(run / FILE_NAME)) if row is not None]
+
+
+def _lines(path: Path) -> list[bytes]:
     # Looked at before opening: to open a named pipe would wait for its writer.
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("split"), str) and type(row.get("step")) is int:
-                rows.append(row)
-    return rows
+    return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
 
 
-def _rewind(path: Path, point: ResumePoint) -> None:
+def _row_in(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_row = isinstance(row, dict) and isinstance(row.get("split"), str) and type(row.get("step")) is int
+    return row if is_row else None
+
+
+def _rewind(path: Path, point: ResumePoint, warn: Callable[[str], None]) -> None:
     """Drop the rows past `point`, and the test's, which come when a run ends: it will end again."""
-    rows = [row for row in read_rows(path.parent) if row["split"] != "test"]
-    kept = [row for row in rows if point.has(row["split"], at=row["step"])]
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text("".join(as_json(row) + "\n" for row in kept), encoding="utf-8")
-    aside.replace(path)
+    kept, num_bad = [], 0
+    for line in _lines(path):
+        row = _row_in(line)
+        if row is None:
+            num_bad += line.endswith(b"\n")  # the end of a line that was cut off is nothing new
+        elif row["split"] != "test" and point.has(row["split"], at=row["step"]):
+            kept.append(row)
+    if num_bad:
+        warn(f"Dropped {num_bad} line{'s' * (num_bad > 1)} of {path} that cannot be read.")
+    write_text(path, "".join(as_json(row) + "\n" for row in kept))
