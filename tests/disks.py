@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import of_a_save
 from processes import Prepare
 
 
@@ -97,12 +98,12 @@ def _in_turn(prepares: tuple[Prepare, ...]) -> None:
 
 
 def fsync_fails(after: int) -> None:
-    """Let every call but the first `after` report an error of the disk."""
+    """Let every call that follows the first `after` of saves report an error of the disk."""
     fsync, calls = os.fsync, 0
 
     def failing(handle: int) -> None:
         nonlocal calls
-        calls += 1
+        calls += of_a_save(handle)
         if calls > after:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         fsync(handle)

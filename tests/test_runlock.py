@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import EnvironmentFault, UsageError
-from trainer.runlock import LOCK_FILE, is_locked, locked
+from trainer.rundir import LOCK_FILE
+from trainer.runlock import is_locked, locked
 
 HOLD = """
 import os, sys

@@ -183,6 +183,8 @@ def check_link(which: str, standing: Standing) -> Finding | None:
     """Where `last` or `best` points; None where there is neither a link nor a step."""
     link = standing.run / rundir.CHECKPOINTS / which
     if not os.path.lexists(link):
+        if which == "best" and not any(step.description and step.description.metrics for step in standing.steps):
+            return None  # nothing was evaluated yet
         said = "is not there, as in some copies; commands find the step without it"
         return Finding(what=which, state="no link", detail=said) if standing.steps else None
     if not link.is_symlink():  # a copy that followed the links

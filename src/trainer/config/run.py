@@ -15,7 +15,7 @@ from trainer.config.scheduler import SchedulerConfig
 from trainer.errors import ConfigError
 
 # What a person may write in place of a run; no folder may be called so.
-_WORDS = ("last", "auto", "null")
+_WORDS = ("last", "auto")
 
 
 @dataclass(kw_only=True, slots=True)
