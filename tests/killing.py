@@ -78,7 +78,7 @@ def _before_open(occurrence: int) -> None:
 
 
 def _before_fsync(occurrence: int) -> None:
-    os.fsync = _AtCall(4 * occurrence - 3, is_it=of_a_save).around(os.fsync)  # type: ignore[assignment]
+    os.fsync = _AtCall(4 * occurrence - 3, is_it=of_a_save).around(os.fsync)
 
 
 def _before_rename(occurrence: int) -> None:
