@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commandline import run_python
 from torch import Tensor, nn
 
 from trainer.checkpoint.tree import flatten, to_saved, unflatten
@@ -122,3 +124,25 @@ def test_biases_and_norms_can_be_spared_from_decay() -> None:
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(ConfigError, match="no parameters to train"):
         make_optimizer(nn.Flatten(), name="sgd", lr=0.1)
+
+
+USED_BY_ALL = """
+import sys, torch
+from trainer.engine.step import Step
+from trainer.optim import OPTIMIZERS, OptimizerState, make_optimizer
+
+for name in OPTIMIZERS:
+    model = torch.nn.Linear(3, 2)
+    optimizer = make_optimizer(model, name=name, lr=0.1)
+    options = {"optimizer": optimizer, "device": torch.device("cpu"), "counts_correct": True}
+    step = Step(model, torch.nn.functional.cross_entropy, **options)
+    step(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]), updates=True)
+    OptimizerState(optimizer).load_state_dict(OptimizerState(optimizer).state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_no_optimizer_imports_the_compiler(tmp_path: Path) -> None:
+    """It takes longer than torch itself; torch imports it for the wrappers of its optimizers."""
+    ran = run_python("-c", USED_BY_ALL, cwd=tmp_path)
+    assert (ran.code, ran.out) == (0, "False\n"), ran.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.losses import Loss, l1_norm
+from trainer.optim import bare_step
 from trainer.state import NUMBER, Count, check
 
 
@@ -55,6 +56,7 @@ class Step:
         self._counts_correct, self._autocast, self._scaler = counts_correct, autocast, scaler
         self._accumulates, self._clip_norm, self._l1, self._ema = accumulate > 1, clip_norm, l1, ema
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._bare_step = bare_step(optimizer)
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
         self._window_samples = 0
         self._grad_norm: Tensor | None = None
@@ -156,7 +158,8 @@ class Step:
             torch._foreach_div_(gradients, self._window_samples)
         self._grad_norm = self._clip(gradients) if measures or self._clip_norm is not None else None
         if scaler is None:
-            optimizer.step()
+            with torch.no_grad():
+                self._bare_step()
         else:
             scaler.step(optimizer)
             scaler.update()
@@ -173,7 +176,8 @@ class Step:
         return norm
 
     def _after_update(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         self._window_samples = 0
         if self._ema is not None:
             self._ema.update_parameters(self._model)
@@ -198,6 +202,6 @@ class Step:
             is_first = False
             return total
 
-        step: Callable[..., Any] = self._optimizer.step
-        step(closure)
+        with torch.no_grad():
+            self._bare_step(closure)
         self._after_update()
