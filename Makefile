@@ -42,7 +42,7 @@ fmt: $(READY) ## Format and fix what can be fixed. Writes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Compare the speed with a DataLoader loop and Lightning, side by side
+bench: $(READY) ## Compare the speed with Lightning, Accelerate, Keras, JAX and plain loops, side by side
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 

@@ -12,46 +12,36 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import files, machine, report, saving, startup
-from benchmarks.runner import EVALUATION, THROUGHPUT, Job, Outcome, compete
+from benchmarks import files, machine, report, targets
+from benchmarks.contenders.setting import BATCH_SIZE, NUM_TRAIN
+from benchmarks.parts import PARTS, Findings
+from benchmarks.runner import Job, Outcome
 
-MODELS = ("mlp", "lenet5", "cnn")
-PARTS = ("throughput", "evaluation", "saving", "startup")
+MODELS = ("mlp", "lenet5", "cnn", "linear")
 LEAST = 6400  # samples: half of them are warm-up
-NUM_TRAIN = 60_000
 OUT = Path(__file__).parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the suite, print the tables and write the results; 1 when a contender failed."""
+    """Run the suite, print the tables and write the results; 1 when a contender failed or trained otherwise."""
     arguments = _parse(argv)
-    console, tables, outcomes = _console(), [], {}
+    console, findings = _console(), Findings()
     facts = machine.facts(arguments.threads)
-    seconds, saves = None, None
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         job = _prepare(arguments, Path(folder))
         console.print(f"{facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}; {job.limit:,} samples an epoch")
-        if "throughput" in arguments.parts:
-            outcomes["throughput"] = compete(THROUGHPUT, arguments.models, job=job, say=console.print)
-            tables += report.throughput_tables(outcomes["throughput"])
-        if "evaluation" in arguments.parts:
-            outcomes["evaluation"] = compete(EVALUATION, ["cnn"], job=job, say=console.print)
-            tables += report.evaluation_tables(outcomes["evaluation"])
-        if "saving" in arguments.parts:
-            saves = saving.measure(
-                job.data_root, num_samples=NUM_TRAIN, threads=arguments.threads, rounds=arguments.rounds
-            )
-            header = (f"epoch of {NUM_TRAIN:,}", "seconds", "spread")
-            tables.append(report.Table("Saving, cnn with Adam every epoch", header, saving.as_rows(saves)))
-    if "startup" in arguments.parts:
-        seconds = startup.measure(rounds=max(3, arguments.rounds))
-        tables.append(report.Table("Start to exit", ("command", "seconds", "spread"), startup.as_rows(seconds)))
+        for name, measure in PARTS.items():
+            if name in arguments.parts:
+                console.print(f"part {name}")
+                measure(findings, job, arguments.models, arguments.data_root, console.print)
+    tables = [targets.table(findings), *findings.tables]
     report.show(console, tables)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    report.write_json(arguments.out / "results.json", facts=facts, outcomes=outcomes, saving=saves, startup=seconds)
+    outcomes = findings.outcomes
+    report.write_json(arguments.out / "results.json", facts=facts, outcomes=outcomes, figures=findings.figures)
     report.write_markdown(arguments.out / "results.md", facts=facts, tables=tables, how=_how(argv))
     console.print(f"Written: {arguments.out / 'results.md'} and results.json")
-    return int(any(_is_failed(outcome) for found in outcomes.values() for outcome in found))
+    return int(any(not _is_good(outcome, found) for found in outcomes.values() for outcome in found))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,7 +51,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=20_000, help="samples an epoch, the same on every side")
-    parser.add_argument("--full", action="store_true", help=f"all {NUM_TRAIN:,} samples an epoch")
+    parser.add_argument("--full", action="store_true", help="all training samples that fill a batch")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every contender")
     parser.add_argument(
         "--patience", type=float, default=60, help="seconds to wait at most, before each contender, for a quiet machine"
@@ -71,6 +61,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.full:
         arguments.limit = NUM_TRAIN
+    # Whole batches only: JAX compiles anew for a batch of another size, others do not.
+    arguments.limit -= arguments.limit % BATCH_SIZE
     if not LEAST <= arguments.limit <= NUM_TRAIN:
         parser.error(f"--limit must be from {LEAST} to {NUM_TRAIN}.")
     if arguments.rounds < 1 or arguments.threads < 1:
@@ -93,15 +85,17 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> Job:
 def _console() -> Console:
     """Wide enough for the tables where output goes to a file."""
     console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=120)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=160)
 
 
 def _how(argv: Sequence[str] | None) -> str:
     return shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)])
 
 
-def _is_failed(outcome: Outcome) -> bool:
-    return outcome.problem is not None and outcome.problem.startswith("failed")
+def _is_good(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:
+    if outcome.problem is not None:
+        return outcome.problem.startswith("absent")
+    return report.is_comparable(outcome, outcomes)
 
 
 if __name__ == "__main__":

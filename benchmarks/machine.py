@@ -14,7 +14,7 @@ from pathlib import Path
 
 def facts(threads: int) -> dict[str, str | int]:
     """The machine, the versions and the date, for the head of a report."""
-    names = ("torch", "torchvision", "lightning", "trainer")
+    names = ("torch", "torchvision", "lightning", "accelerate", "keras", "jax", "trainer")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

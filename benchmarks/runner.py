@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ class Contender:
     @property
     def label(self) -> str:
         """The name of this variant."""
-        return f"{self.side} ({self.variant})" if self.variant not in ("", self.side) else self.side
+        return self.side if self.side.endswith(self.variant) else f"{self.side} ({self.variant})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ THROUGHPUT = (
     Contender("trainer"),
     *(Contender("dataloader", workers) for workers in WORKERS),
     *(Contender("lightning", workers) for workers in WORKERS),
+    *(Contender("accelerate", workers) for workers in WORKERS),
+    Contender("keras-torch", "torch", "keras"),
+    Contender("keras-jax", "jax", "keras"),
+    Contender("jax"),
     Contender("eager", "plain"),
     Contender("eager", "fused"),
 )
@@ -96,9 +101,12 @@ def _run(outcome: Outcome, *, job: Job, seed: int) -> None:
     while len(attempts) < ATTEMPTS and (not attempts or _share(attempts[-1]) > QUIET):
         wait_for_quiet(job.patience)
         watch = Watch()
+        start = time.perf_counter()
         said = _start(outcome, job=job, seed=seed)
         if said is None:
             return
+        # trainer's contender says how long the command itself took: around it there is more than the command.
+        said.setdefault("command_seconds", time.perf_counter() - start)
         attempts.append({"round": seed, **said, "others_share": watch.others_share()})
     kept = min(attempts, key=_share)
     outcome.samples.append(kept)

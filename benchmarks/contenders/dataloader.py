@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.contenders.images import make_loader, test_accuracy
-from benchmarks.contenders.setting import READ_EVERY, Clock, make_model, make_optimizer, parse_arguments, prepare, tell
+from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
+from benchmarks.contenders.setting import READ_EVERY, Clock, learning_rate, parse_arguments, tell
 
 
 def main() -> None:
@@ -13,7 +14,8 @@ def main() -> None:
     arguments = parse_arguments()
     prepare(arguments)
     model = make_model(arguments.model)
-    optimizer, criterion, clock = make_optimizer(model), nn.CrossEntropyLoss(), Clock()
+    optimizer = make_optimizer(model, lr=learning_rate(arguments.model))
+    criterion, clock = nn.CrossEntropyLoss(), Clock()
     loader = make_loader(arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit)
     model.train()
     for number, (inputs, targets) in enumerate(loader):
@@ -23,9 +25,14 @@ def main() -> None:
         optimizer.step()
         if number % READ_EVERY == 0:
             loss.item()
-        clock.count(loss, len(targets))
+        clock.count(loss.detach(), len(targets))
     clock.stop()
-    tell({**clock.result(model), "test_accuracy": test_accuracy(model, arguments.data_root)})
+    tell(
+        {
+            **clock.result(num_parameters=count_parameters(model)),
+            "test_accuracy": test_accuracy(model, arguments.data_root),
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -5,15 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.contenders.images import make_loader
-from benchmarks.contenders.setting import (
-    BATCH_SIZE,
-    Clock,
-    make_model,
-    make_optimizer,
-    parse_arguments,
-    prepare,
-    tell,
-)
+from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
+from benchmarks.contenders.setting import BATCH_SIZE, Clock, parse_arguments, tell
 
 
 def main() -> None:
@@ -21,10 +14,8 @@ def main() -> None:
     arguments = parse_arguments()
     prepare(arguments)
     model = make_model(arguments.model)
-    optimizer = make_optimizer(model, fused=True if arguments.variant == "fused" else None)
-    for group in optimizer.param_groups:
-        # The same work without learning: one batch seen for ever is learned until gradients are denormal, and slow.
-        group["lr"] = 0.0
+    # The same work without learning: one batch seen for ever is learned until gradients are denormal, and slow.
+    optimizer = make_optimizer(model, lr=0.0, fused=True if arguments.variant == "fused" else None)
     criterion, clock = nn.CrossEntropyLoss(), Clock()
     inputs, targets = next(iter(make_loader(arguments.data_root, num_workers=0, limit=arguments.limit)))
     model.train()
@@ -33,9 +24,9 @@ def main() -> None:
         loss = criterion(model(inputs), targets)
         loss.backward()
         optimizer.step()
-        clock.count(loss, len(targets))
+        clock.count(loss.detach(), len(targets))
     clock.stop()
-    tell(clock.result(model))
+    tell(clock.result(num_parameters=count_parameters(model)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from torch import nn
 
 from benchmarks.contenders.images import evaluate as evaluate_plainly
 from benchmarks.contenders.images import make_loader
-from benchmarks.contenders.setting import make_model, parse_arguments, prepare, tell
+from benchmarks.contenders.models import make_model, prepare
+from benchmarks.contenders.setting import parse_arguments, tell
 from trainer.arguments import configs_folder
 from trainer.data.download import QuietReport
 from trainer.data.load import load_data

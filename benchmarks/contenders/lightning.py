@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmarks.contenders.images import make_loader, test_accuracy
-from benchmarks.contenders.setting import READ_EVERY, Clock, make_model, make_optimizer, parse_arguments, prepare, tell
+from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
+from benchmarks.contenders.setting import READ_EVERY, Clock, learning_rate, parse_arguments, tell
 
 
 def main() -> None:
@@ -35,11 +36,16 @@ def main() -> None:
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    trainer.fit(_make_module(pl, model, clock), loader)
-    tell({**clock.result(model), "test_accuracy": test_accuracy(model, arguments.data_root)})
+    trainer.fit(_make_module(pl, model, lr=learning_rate(arguments.model), clock=clock), loader)
+    tell(
+        {
+            **clock.result(num_parameters=count_parameters(model)),
+            "test_accuracy": test_accuracy(model, arguments.data_root),
+        }
+    )
 
 
-def _make_module(pl: Any, model: nn.Module, clock: Clock) -> Any:
+def _make_module(pl: Any, model: nn.Module, *, lr: float, clock: Clock) -> Any:
     """The model as a LightningModule: the step of `dataloader`, in Lightning's words."""
 
     class Module(pl.LightningModule):
@@ -55,10 +61,10 @@ def _make_module(pl: Any, model: nn.Module, clock: Clock) -> Any:
             return loss
 
         def configure_optimizers(self) -> Any:
-            return make_optimizer(self.model)
+            return make_optimizer(self.model, lr=lr)
 
         def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], number: int) -> None:
-            clock.count(outputs["loss"], len(batch[1]))
+            clock.count(outputs["loss"].detach(), len(batch[1]))
 
         def on_train_epoch_end(self) -> None:
             clock.stop()

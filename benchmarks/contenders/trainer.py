@@ -13,31 +13,40 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.contenders.setting import BATCH_SIZE, LEARNING_RATE, MOMENTUM, WARM_UP, parse_arguments, tell
+from benchmarks.contenders.setting import BATCH_SIZE, MOMENTUM, WARM_UP, learning_rate, parse_arguments, tell
 
 
 def main() -> None:
-    """Train one epoch with `python -m trainer fit`."""
+    """Train one epoch with `python -m trainer fit`; its first loss is that of a run of one step, out of the timing."""
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="trainer-benchmark-") as folder:
-        run = Path(folder) / "run"
+        run, first = Path(folder) / "run", Path(folder) / "first"
         start = time.perf_counter()
-        done = subprocess.run(_command(arguments, run), capture_output=True, text=True, check=False)
+        _fit(fit_words(arguments, run))
         seconds = time.perf_counter() - start
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        tell({**_read(run), "command_seconds": seconds})
+        _fit([*fit_words(arguments, first), "trainer.max_steps=1", "data.eval_limit=1"])
+        tell({**_read(run), "initial_loss": _rows(first)[0]["loss"], "command_seconds": seconds})
 
 
-def _command(arguments: argparse.Namespace, run: Path) -> list[str]:
+def fit_words(arguments: argparse.Namespace, run: Path) -> list[str]:
+    """The words after `trainer` of the job that all contenders do."""
     return [
-        *(sys.executable, "-m", "trainer", "fit"),
-        *(f"model={arguments.model}", "data=fashion_mnist", "optimizer=sgd", "scheduler=constant"),
+        *("fit", f"model={arguments.model}", "data=fashion_mnist", "optimizer=sgd", "scheduler=constant"),
         *(f"data.root={arguments.data_root}", "data.val_size=0", f"data.train_limit={arguments.limit}"),
-        *(f"data.batch_size={BATCH_SIZE}", f"optimizer.lr={LEARNING_RATE}", f"optimizer.momentum={MOMENTUM}"),
-        *("trainer.epochs=1", "trainer.device=cpu", "trainer.precision=fp32", f"trainer.threads={arguments.threads}"),
-        *(f"seed={arguments.seed}", f"run.dir={run}"),
+        *(f"data.batch_size={BATCH_SIZE}", f"optimizer.lr={learning_rate(arguments.model)}"),
+        *(f"optimizer.momentum={MOMENTUM}", "trainer.epochs=1", "trainer.device=cpu", "trainer.precision=fp32"),
+        *(f"trainer.threads={arguments.threads}", f"seed={arguments.seed}", f"run.dir={run}"),
     ]
+
+
+def _fit(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _read(run: Path) -> dict[str, Any]:
@@ -46,7 +55,7 @@ def _read(run: Path) -> dict[str, Any]:
     metrics.jsonl has trainer's own account of the time, which leaves out the saving of checkpoints; it is reported
     beside ours.
     """
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = _rows(run)
     train = [row for row in rows if row["split"] == "train"]
     first, late = train[0], train[1:]
     assert first["step"] == WARM_UP, "trainer's default is a record every 50 steps"
