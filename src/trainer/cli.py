@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from trainer import __version__
 from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words
 from trainer.errors import ConfigError, CustomCodeError, TrainerError, UsageError, printable, suggestion
-from trainer.leaving import ignore_signals, set_signals
+from trainer.leaving import pass_signals_over, set_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = 130
         sys.stderr.write("Stopped.\n")
-    ignore_signals()
+    pass_signals_over()
     sys.exit(code)
 
 

@@ -21,20 +21,29 @@ def set_signals() -> None:
     signal.signal(signal.SIGUSR1, pass_over)
 
 
-def ignore_signals() -> None:
-    """What is left is leaving: a late signal must not turn the exit code into a traceback."""
+def pass_signals_over() -> None:
+    """What is left is leaving: a late signal must not turn the exit code into another, or into a traceback."""
     for number in STOPPING:
         signal.signal(number, pass_over)
 
 
+def ignore_signals() -> None:
+    """As `pass_signals_over`, and also when Python, as it ends, takes its own handlers away; of a whole process."""
+    pass_signals_over()
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def pass_over(number: int, frame: FrameType | None) -> None:
-    """Not SIG_IGN: where a signal has come and its handler is gone, Python prints a traceback."""
+    """Not SIG_IGN at once: where a signal has come and its handler is gone, Python prints a traceback."""
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     for other in STOPPING:
         signal.signal(other, _leave_at_once)
     if _is_importing(frame):
+        if number == signal.SIGINT:
+            os.write(2, b"Stopped.\n")
         _leave_at_once(number, frame)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -51,6 +60,4 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGINT:
-        os.write(2, b"Stopped.\n")
     os._exit(128 + number)

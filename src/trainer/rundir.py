@@ -64,14 +64,15 @@ def tidy(run: Path) -> None:
 def clear(run: Path) -> None:
     """Take away what a run wrote that was cut before its first checkpoint; nothing else in the folder is touched.
 
-    Its lock stays, and must be held.
+    Its lock stays, and must be held. run.json, which says that it was a run, goes last: a kill leaves it to be cleared.
     """
-    for name in ("config.yaml", "run.json", "metrics.jsonl"):
-        remove(run / name)
     with contextlib.suppress(OSError):  # a link, or something in it: not by that run, which saved nothing
         (run / CHECKPOINTS).rmdir()
     for events in run.glob("events.out.tfevents.*"):
         remove(events)
+    for name in ("config.yaml", "metrics.jsonl", "run.json"):
+        remove(_part_of(run / name))
+        remove(run / name)
 
 
 def has_saved_nothing(run: Path) -> bool:
@@ -127,7 +128,9 @@ def create_exactly(folder: Path) -> Path:
         try:
             folder.mkdir()
         except FileExistsError:
-            if not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir()):
+            # The first things a run writes are no run yet.
+            begun = (LOCK_FILE, _part_of(folder / "run.json").name)
+            if not folder.is_dir() or any(path.name not in begun for path in folder.iterdir()):
                 raise UsageError(
                     f"run.dir={folder} exists and is not empty.",
                     hint="Choose a new folder, or leave run.dir out and let trainer name one.",
@@ -153,16 +156,26 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """As `write_json`, for text."""
-    aside = path.with_name(f".{path.name}.part")
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_json`, for bytes."""
+    aside = _part_of(path)
     try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    except OSError:
+    except BaseException:
         remove(aside)
         raise
+
+
+def _part_of(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.part")
 
 
 def finite_or_null(value: Any) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from trainer.errors import EnvironmentFault, UsageError
 from trainer.rundir import LOCK_FILE
 
-# Who has just taken the lock may not have written its name yet; seconds.
+# Who has just taken the lock may not have written its name yet, or only looks whether it is free; seconds.
 _TIME_TO_WRITE = 0.5
 
 
@@ -34,15 +34,15 @@ def locked(run: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UsageError(
-                f"{run} is in use by {_owner(handle)}.", hint="Wait for it, stop it, or use another folder: run.dir=…"
-            ) from None
+            owner = _take(handle)
         except OSError as error:
             raise EnvironmentFault(
                 f"{run} cannot be locked: {error.strerror or error}.", hint="Use a file system with locks."
             ) from error
+        if owner is not None:
+            raise UsageError(
+                f"{run} is in use by {owner}.", hint="Wait for it, stop it, or use another folder: run.dir=…"
+            )
         with contextlib.suppress(OSError):  # a full disk: it is locked all the same
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
@@ -72,10 +72,20 @@ def is_locked(run: Path) -> bool:
         os.close(handle)
 
 
-def _owner(handle: int) -> str:
-    """`process 4711 on host h`, as far as the file says it."""
+def check_free(run: Path) -> None:
+    """Raises UsageError naming the process that holds the lock of `run`, if one does."""
+    if is_locked(run):
+        with locked(run):
+            pass
+
+
+def _take(handle: int) -> str | None:
+    """Take the lock; else who has it: `process 4711 on host h`, as far as the file says it."""
     deadline = time.monotonic() + _TIME_TO_WRITE
     while True:
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
         try:
             content = json.loads(os.pread(handle, 1000, 0))
             return f"process {int(content['process'])} on host {str(content['host'])[:100]}"

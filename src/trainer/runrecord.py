@@ -30,7 +30,7 @@ class RunRecord:
         checksums: Mapping[str, str],
         resumed: Mapping[str, Any] | None = None,
     ) -> None:
-        self._path = run / "run.json"
+        self._path, self._is_done = run / "run.json", False
         before = read_json(self._path)
         self._content: dict[str, Any] = {
             "status": "running",
@@ -58,15 +58,16 @@ class RunRecord:
         if error is not None:
             self._content["error"] = error
         self._write()
+        self._is_done = status == "done"
 
     @property
     def is_done(self) -> bool:
-        """Whether it ended well."""
-        return bool(self._content["status"] == "done")
+        """Whether it ended well, and that is on the disk."""
+        return self._is_done
 
     def checkpoints(self, **names: str | None) -> None:
         """Record the step folders that are `best` and `last`."""
-        self._content["checkpoints"] |= {key: name for key, name in names.items() if name is not None}
+        self._content["checkpoints"] = {key: name for key, name in names.items() if name is not None}
         self._write()
 
     def _write(self) -> None:

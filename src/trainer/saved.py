@@ -14,7 +14,7 @@ from trainer.checkpoint.file import is_intact, read_file, read_header
 from trainer.checkpoint.header import is_usable, read_description
 from trainer.config import FitConfig, load_fit, overlay, to_plain
 from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, suggestion
-from trainer.runlock import is_locked, locked
+from trainer.runlock import check_free, is_locked, locked
 
 # What `trainer eval` lets a person change; the rest belongs to the trained model.
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
@@ -114,9 +114,8 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
     try:
         found = rundir.find_checkpoint(reference, root=root, prefer="last")
     except InputError:
-        if in_place and is_locked(Path(reference)):  # by a run that has not saved yet
-            with locked(Path(reference)):
-                pass
+        if in_place:
+            check_free(Path(reference))  # it may not have saved yet
         raise
     if not found.is_dir():
         read_header(found)

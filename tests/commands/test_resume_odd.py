@@ -146,3 +146,44 @@ def test_a_run_that_has_not_saved_yet_is_in_use(trainer: Trainer, tmp_path: Path
 def test_a_run_folder_is_not_called_as_a_word_of_ours(trainer: Trainer, word: str) -> None:
     outcome = trainer("fit", "experiment=line", f"run.dir={word}")
     assert outcome.code == 2 and "is a word of trainer's" in outcome.err
+
+
+@pytest.mark.parametrize("left", [(".lock",), (".lock", ".run.json.part"), (".lock", "run.json", ".config.yaml.part")])
+def test_what_a_run_left_that_was_cut_while_it_began_is_cleared(
+    fit: Fit, trainer: Trainer, tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    record = (fit().folder / "run.json").read_text().replace('"done"', '"running"')
+    run = tmp_path / "cut"
+    run.mkdir()
+    for name in left:
+        (run / name).write_text(record if name == "run.json" else "")
+    outcome = trainer("fit", *SMALL, f"run.dir={run}", "resume=auto")
+    assert outcome.code == 0, outcome.err
+    assert not list(run.glob(".*.part"))
+
+
+def test_rows_that_are_none_of_ours_are_dropped(fit: Fit, trainer: Trainer) -> None:
+    """As check-run says of them: with a text that cannot be encoded, with NaN, without fields, twice."""
+    run = fit("scheduler=constant")
+    path = run.folder / "metrics.jsonl"
+    first, *others = path.read_text().splitlines()
+    odd = [
+        '{"split":"train","step":3,"x":"\\ud800"}',
+        '{"split":"train","step":3,"x":[NaN]}',
+        '{"split":"val","step":3}',
+    ]
+    path.write_text("\n".join([first, *odd, first, *others]) + "\n")
+    assert trainer("check-run", str(run.folder)).code == 3
+    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=3")
+    assert outcome.code == 0 and "Dropped 4 lines" in outcome.err
+    assert trainer("check-run", str(run.folder)).code == 0
+
+
+def test_a_best_that_is_no_longer_one_is_not_in_the_record(fit: Fit, trainer: Trainer) -> None:
+    run = fit("scheduler=constant")
+    record = run.folder / "run.json"
+    record.write_text(record.read_text().replace('"done"', '"interrupted"'))
+    other = "train/loss" if run.record["checkpoints"]["best"] == run.steps[-1] else "val/loss"
+    outcome = trainer("fit", f"resume={run.folder}", f"trainer.monitor={other}", "trainer.keep=0")
+    assert outcome.code == 0, outcome.err
+    assert run.record["checkpoints"] == {"last": run.steps[-1]}

@@ -26,6 +26,7 @@ from running import SMALL, Run
 from signalling import as_from_a_shell, at_call, hang, hang_in_phase, in_phase, reached, stopped, to_all, wait_until
 from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
 
+from trainer import runrecord
 from trainer.commands import parts
 from trainer.commands.sweep import Sweep
 from trainer.data import catalog, sources
@@ -40,16 +41,20 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 def start(*words: str, cwd: Path, prepare: Prepare) -> Started:
     """A run that has come to where `prepare` wants it."""
-    (cwd / "own_data.py").write_text(OWN_DATA)
-    started = Started("fit", *words, cwd=cwd, prepare=prepare)
+    started = Started("fit", *words, cwd=own(cwd), prepare=prepare)
     wait_until(lambda: any(cwd.glob(".reached-*")) or started.process.exitcode is not None)
     return started
 
 
+def own(folder: Path) -> Path:
+    """The folder, with a data set of a person's own in it."""
+    (folder / "own_data.py").write_text(OWN_DATA)
+    return folder
+
+
 def run(*words: str, cwd: Path) -> None:
     """A whole run, which must work."""
-    (cwd / "own_data.py").write_text(OWN_DATA)
-    outcome = processes.run("fit", *words, cwd=cwd, prepare=as_from_a_shell)
+    outcome = processes.run("fit", *words, cwd=own(cwd), prepare=as_from_a_shell)
     assert outcome.code == 0, outcome.err
 
 
@@ -173,6 +178,32 @@ def test_a_signal_while_torch_is_imported_is_not_lost(tmp_path: Path, number: in
     assert not (tmp_path / "runs").exists()
 
 
+def at_the_first_record(number: int) -> None:
+    as_from_a_shell()
+    at_call(runrecord, "write_json", call=1, act=to_all, number=number)
+
+
+def at_the_last_record(number: int) -> None:
+    as_from_a_shell()
+    at_call(RunRecord, "end", call=1, act=to_all, number=number)
+
+
+@BOTH
+def test_a_stop_while_the_first_record_is_written_leaves_nothing(tmp_path: Path, number: int) -> None:
+    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(at_the_first_record, number))
+    stopped(started, number)
+    assert not (tmp_path / "run").exists()
+
+
+@BOTH
+def test_a_stop_while_the_last_record_is_written_comes_too_late(tmp_path: Path, number: int) -> None:
+    outcome = processes.run(
+        "fit", *WORDS, "run.dir=run", cwd=own(tmp_path), prepare=functools.partial(at_the_last_record, number)
+    )
+    assert outcome.code == 0, outcome.err
+    assert Run(tmp_path / "run").record["status"] == "done"
+
+
 INTERRUPTED_WHILE_TELLING = """
 import os, signal, sys
 from trainer import cli
@@ -194,8 +225,9 @@ def test_a_signal_while_an_error_is_told_prints_no_traceback(tmp_path: Path) -> 
 INTERRUPTED_AT_EXIT = """
 import atexit, os, signal, sys
 atexit.register(lambda: [os.kill(os.getpid(), n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)])
-from trainer.cli import main
-main(["--version"])
+from trainer.__main__ import main
+sys.argv = ["trainer", "--version"]
+main()
 """
 
 

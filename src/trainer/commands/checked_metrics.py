@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
-import json
 import math
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from trainer.commands.checked_run import DAMAGED, OK, UNREADABLE, Finding, Standing, absence
-from trainer.errors import printable
-from trainer.tracking.metrics_file import FILE_NAME
-from trainer.tracking.records import EvalRecord, TrainRecord, scalar_tags
+from trainer.tracking.metrics_file import FILE_NAME, MAX_LINE_BYTES, is_number, parse_row
+from trainer.tracking.records import SPLITS, scalar_tags
 
-_FIELDS = {
-    "train": {"split", *(item.name for item in dataclasses.fields(TrainRecord))},
-    **{split: {item.name for item in dataclasses.fields(EvalRecord)} for split in ("val", "test")},
-}
-SPLIT_OF = {tag: split for split in _FIELDS for tag in scalar_tags(split).values()}
-# A row of ours has some hundred bytes; a stranger's may try to fill the memory.
-_MAX_LINE_BYTES = 100_000
+SPLIT_OF = {tag: split for split in SPLITS for tag in scalar_tags(split).values()}
 MAX_FILE_BYTES = 1_000_000_000
 
 
@@ -55,7 +46,7 @@ class Rows:
     """
 
     points: dict[str, Points] = field(default_factory=lambda: {tag: Points() for tag in SPLIT_OF})
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FIELDS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
     damage: str = ""
     is_torn: bool = False
     num_past: int = 0
@@ -99,11 +90,11 @@ def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
         return
     number = 0
     with path.open("rb") as file:
-        while line := file.readline(_MAX_LINE_BYTES):
+        while line := file.readline(MAX_LINE_BYTES):
             number += 1
             is_whole = line.endswith(b"\n")
             why = _take(line, rows, standing)
-            if not is_whole and len(line) < _MAX_LINE_BYTES:
+            if not is_whole and len(line) < MAX_LINE_BYTES:
                 rows.is_torn = True
                 if standing.is_done:
                     rows.damage = f"line {number} is cut off, and the run is done"
@@ -115,20 +106,10 @@ def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
 
 def _take(line: bytes, rows: Rows, standing: Standing) -> str:
     """Take in a row; what is wrong with it, in a phrase, or nothing."""
-    try:
-        row = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return "is longer than any of trainer's" if len(line) >= _MAX_LINE_BYTES else "is not JSON"
-    split = row.get("split") if isinstance(row, dict) else None
-    if not isinstance(split, str) or split not in _FIELDS:
-        return "has no split that trainer knows"
-    if set(row) != _FIELDS[split]:
-        odd = min(set(row) ^ _FIELDS[split])
-        return f"{'has the unknown field' if odd in row else 'lacks the field'} {printable(odd)[:40]}"
-    wrong = [name for name, value in row.items() if name != "split" and not _is_number(value)]
-    step = row["step"]
-    if wrong or type(step) is not int or step < 0:
-        return f"has a {wrong[0] if wrong else 'step'} that makes no sense"
+    row = parse_row(line)
+    if isinstance(row, str):
+        return row
+    split, step = row["split"], row["step"]
     known = rows.points[scalar_tags(split)["loss"]].steps
     if known and (step <= known[-1] or split == "test"):
         return f"has step {step} of {split} after step {known[-1]}"
@@ -137,17 +118,6 @@ def _take(line: bytes, rows: Rows, standing: Standing) -> str:
     rows.counts[split] += 1
     rows.num_past += not standing.is_done and not is_kept(split, step, standing)
     return ""
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _is_number(value: Any) -> bool:
-    """A number as trainer writes it, or null."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or (type(value) is int and abs(value) < 2**53)
 
 
 def is_kept(split: str, step: int, standing: Standing) -> bool:
@@ -181,6 +151,6 @@ def _disagreement(rows: Rows, standing: Standing) -> str:
 
 def _is_same(value: Any, points: Points, step: int) -> bool:
     found = points.at(step)
-    if found is None or not _is_number(value):
+    if found is None or not is_number(value):
         return False
     return math.isnan(found) if value is None else found == array("f", [value])[0]

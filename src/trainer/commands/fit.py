@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from trainer import rundir
 from trainer.checkpoint.header import VERSION, read_description
@@ -19,6 +18,7 @@ from trainer.commands import report
 from trainer.commands.build import own_faults
 from trainer.commands.origin import Origin, read_origin
 from trainer.commands.parts import Parts, build_parts
+from trainer.commands.runfolder import begin, ending, new_folder, record_end
 from trainer.commands.stopping import Signals
 from trainer.config import FitConfig, to_plain
 from trainer.config.checks import Cadence
@@ -26,7 +26,7 @@ from trainer.engine.evaluate import EvaluationStopped
 from trainer.engine.fit import fit
 from trainer.engine.journal import Journal
 from trainer.engine.progress import Due, Progress
-from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
+from trainer.errors import EnvironmentFault, Stopped
 from trainer.runlock import locked
 from trainer.runrecord import RunRecord
 from trainer.tracking import Dispensable, Tracker, Trackers
@@ -68,13 +68,14 @@ def run(
         if origin is not None and origin.in_place:
             folder = origin.run
         else:
-            folder = _new_folder(config, sweep=sweep, job=job)
+            folder = new_folder(config, sweep=sweep, job=job)
             held.enter_context(locked(folder))
-        record = _begin(parts, folder, command=command, origin=origin)
-        next_commands = report.NextCommands(folder, config, given=command)
-        with _ending(record, folder), own_faults(config):
+        record = begin(parts, folder, command=command, origin=origin)
+        commands = report.NextCommands(folder, config, given=command)
+        before_leaving = functools.partial(record_end, record, "interrupted", None)
+        with Signals(before_leaving=before_leaving) as signals, ending(record, folder), own_faults(config):
             return _train_and_test(
-                parts, folder, record=record, terminal=terminal, origin=origin, next_commands=next_commands
+                parts, folder, record=record, signals=signals, terminal=terminal, origin=origin, next_commands=commands
             )
 
 
@@ -87,72 +88,12 @@ def _check_logger(config: FitConfig) -> None:
         )
 
 
-def _new_folder(config: FitConfig, *, sweep: Path | None, job: int) -> Path:
-    name = config.run.name or f"{config.data.name}-{config.model.name}"
-    if sweep is not None:
-        return rundir.create_numbered(sweep, f"{job:03d}-{name}")
-    if config.run.dir is not None:
-        return rundir.create_exactly(Path(config.run.dir))
-    return rundir.create(Path(config.run.root), name)
-
-
-def _begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None) -> RunRecord:
-    """Write down what will run: config.yaml and run.json."""
-    config, resumed = parts.config, None
-    if origin is not None:
-        resumed = {"from": str(origin.step_folder), "step": parts.progress.step, "changes": origin.changes}
-    try:
-        rundir.write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))
-        return RunRecord(folder, command=command, seed=config.seed, checksums=parts.data.checksums, resumed=resumed)
-    except OSError as error:
-        if origin is None:  # nothing is in it yet, and the same command must work when there is space
-            rundir.clear(folder)
-            rundir.remove(folder / rundir.LOCK_FILE)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise EnvironmentFault(
-            f"Could not write to the run folder {folder}: {error.strerror or error}.",
-            hint="Put that right and start it again, or choose another place with run.root=… or run.dir=…",
-        ) from error
-
-
-@contextlib.contextmanager
-def _ending(record: RunRecord, folder: Path) -> Iterator[None]:
-    """Whatever ends the run early is written to its run.json."""
-    try:
-        yield
-    except TrainingError as error:
-        steps = rundir.step_folders(folder)
-        error.where = f"Last good checkpoint: {steps[-1]}." if steps else "No checkpoint had been saved yet."
-        _record_end(record, "failed", error.what)
-        raise
-    except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
-        _record_end(record, "interrupted", None)
-        raise
-    except EnvironmentFault as error:
-        # Not the run's fault: with the machine put right it can go on.
-        _record_end(record, "interrupted", error.what)
-        raise
-    except TrainerError as error:
-        _record_end(record, "failed", error.what)
-        raise
-    except Exception as error:
-        _record_end(record, "failed", f"{type(error).__name__}: {error}")
-        raise
-
-
-def _record_end(record: RunRecord, status: str, error: str | None) -> None:
-    # The disk may be what ended the run: its own error is the one to tell.
-    with contextlib.suppress(OSError):
-        if not record.is_done:  # what ends the words about it does not undo it
-            record.end(status, error=error)
-
-
 def _train_and_test(
     parts: Parts,
     folder: Path,
     *,
     record: RunRecord,
+    signals: Signals,
     terminal: Terminal,
     origin: Origin | None,
     next_commands: report.NextCommands,
@@ -172,9 +113,7 @@ def _train_and_test(
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)
-    with contextlib.ExitStack() as held:
-        signals = held.enter_context(Signals(before_leaving=lambda: _record_end(record, "interrupted", None)))
-        tracker = held.enter_context(contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)))
+    with contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)) as tracker:
         with store:
             reason = _train(parts, store, tracker, signals, origin=origin)
         record.checkpoints(best=_name(store.best), last=_name(store.last))

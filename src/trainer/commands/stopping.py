@@ -38,7 +38,8 @@ class Signals:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # Stopped, the process leaves as fast as it can: a further signal must not take the words from it.
+            signal.signal(number, handler if self.stopped_by is None else pass_over)
 
     def should_stop(self) -> bool:
         """Whether a signal asked to stop."""

@@ -6,16 +6,24 @@ import contextlib
 import dataclasses
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from trainer.errors import EnvironmentFault
-from trainer.rundir import finite_or_null, write_text
-from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord
+from trainer.errors import EnvironmentFault, printable
+from trainer.rundir import finite_or_null, write_bytes
+from trainer.state import LARGEST
+from trainer.tracking.records import SPLITS, EpochRecord, EvalRecord, ResumePoint, TrainRecord
 
 FILE_NAME = "metrics.jsonl"
+# A row of ours has some hundred bytes; a stranger's may try to fill the memory.
+MAX_LINE_BYTES = 100_000
+_FIELDS = {
+    "train": {"split", *(item.name for item in dataclasses.fields(TrainRecord))},
+    **{split: {item.name for item in dataclasses.fields(EvalRecord)} for split in ("val", "test")},
+}
 
 
 class MetricsFile:
@@ -82,7 +90,36 @@ def as_json(row: dict[str, Any]) -> str:
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl; a line that is none, as the last may be that was cut off, is left out."""
-    return [row for row in map(_row_in, _lines(run / FILE_NAME)) if row is not None]
+    return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
+
+
+def parse_row(line: bytes) -> dict[str, Any] | str:
+    """The row in a line, with all of its fields and no other; else in a phrase what is wrong with the line."""
+    try:
+        row = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return "is longer than any of trainer's" if len(line) >= MAX_LINE_BYTES else "is not JSON"
+    split = row.get("split") if isinstance(row, dict) else None
+    if not isinstance(split, str) or split not in _FIELDS:
+        return "has no split that trainer knows"
+    if set(row) != _FIELDS[split]:
+        odd = min(set(row) ^ _FIELDS[split])
+        return f"{'has the unknown field' if odd in row else 'lacks the field'} {printable(odd)[:40]}"
+    wrong = [name for name, value in row.items() if name != "split" and not is_number(value)]
+    if wrong or type(row["step"]) is not int or row["step"] < 0:
+        return f"has a {wrong[0] if wrong else 'step'} that makes no sense"
+    return dict(row)
+
+
+def is_number(value: Any) -> bool:
+    """A number as trainer writes it, or null."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (type(value) is int and abs(value) <= LARGEST)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -90,24 +127,17 @@ def _lines(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
 
 
-def _row_in(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_row = isinstance(row, dict) and isinstance(row.get("split"), str) and type(row.get("step")) is int
-    return row if is_row else None
-
-
 def _rewind(path: Path, point: ResumePoint, warn: Callable[[str], None]) -> None:
     """Drop the rows past `point`, and the test's, which come when a run ends: it will end again."""
-    kept, num_bad = [], 0
+    kept, num_bad, last = [], 0, dict.fromkeys(SPLITS, -1)
     for line in _lines(path):
-        row = _row_in(line)
-        if row is None:
+        row = parse_row(line)
+        if isinstance(row, str) or row["step"] <= last[row["split"]]:
             num_bad += line.endswith(b"\n")  # the end of a line that was cut off is nothing new
-        elif row["split"] != "test" and point.has(row["split"], at=row["step"]):
-            kept.append(row)
+            continue
+        last[row["split"]] = row["step"]
+        if row["split"] != "test" and point.has(row["split"], at=row["step"]):
+            kept.append(line.rstrip(b"\n") + b"\n")
     if num_bad:
-        warn(f"Dropped {num_bad} line{'s' * (num_bad > 1)} of {path} that cannot be read.")
-    write_text(path, "".join(as_json(row) + "\n" for row in kept))
+        warn(f"Dropped {num_bad} line{'s' * (num_bad > 1)} of {path} that {'is' if num_bad == 1 else 'are'} damaged.")
+    write_bytes(path, b"".join(kept))

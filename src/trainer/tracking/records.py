@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecord:
