@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from torch import nn
 
 from trainer.errors import ConfigError
+from trainer.models.dense import Linear
 
 Shape = tuple[int, ...]
 
 
 def linear(input_shape: Shape, num_outputs: int, *, bias: bool) -> nn.Module:
     """One linear layer: (N, *input_shape) -> (N, num_outputs)."""
-    return nn.Sequential(_named(flatten=nn.Flatten(), fc=nn.Linear(math.prod(input_shape), num_outputs, bias=bias)))
+    return nn.Sequential(_named(flatten=nn.Flatten(), fc=Linear(math.prod(input_shape), num_outputs, bias=bias)))
 
 
 def mlp(input_shape: Shape, num_outputs: int, *, hidden: Sequence[int], dropout: float) -> nn.Module:
@@ -23,12 +24,12 @@ def mlp(input_shape: Shape, num_outputs: int, *, hidden: Sequence[int], dropout:
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     width = math.prod(input_shape)
     for number, size in enumerate(hidden, 1):
-        layers[f"fc{number}"] = nn.Linear(width, size)
+        layers[f"fc{number}"] = Linear(width, size)
         layers[f"relu{number}"] = nn.ReLU()
         if dropout:
             layers[f"dropout{number}"] = nn.Dropout(dropout)
         width = size
-    layers[f"fc{len(hidden) + 1}"] = nn.Linear(width, num_outputs)
+    layers[f"fc{len(hidden) + 1}"] = Linear(width, num_outputs)
     return nn.Sequential(_named(**layers))
 
 
@@ -45,11 +46,11 @@ def lenet5(input_shape: Shape, num_outputs: int, *, channels: Sequence[int], hid
             relu2=nn.ReLU(),
             pool2=nn.AvgPool2d(2),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(channels[1] * height * width, hidden[0]),
+            fc1=Linear(channels[1] * height * width, hidden[0]),
             relu3=nn.ReLU(),
-            fc2=nn.Linear(hidden[0], hidden[1]),
+            fc2=Linear(hidden[0], hidden[1]),
             relu4=nn.ReLU(),
-            fc3=nn.Linear(hidden[1], num_outputs),
+            fc3=Linear(hidden[1], num_outputs),
         )
     )
 
@@ -68,9 +69,9 @@ def cnn(input_shape: Shape, num_outputs: int, *, channels: Sequence[int], hidden
             pool2=nn.MaxPool2d(2),
             relu2=nn.ReLU(),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(channels[1] * height * width, hidden),
+            fc1=Linear(channels[1] * height * width, hidden),
             relu3=nn.ReLU(),
-            fc2=nn.Linear(hidden, num_outputs),
+            fc2=Linear(hidden, num_outputs),
         )
     )
 
@@ -96,10 +97,10 @@ def cnn_dropout(
             pool=nn.MaxPool2d(2),
             dropout1=nn.Dropout(conv_dropout),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(channels[1] * height * width, hidden),
+            fc1=Linear(channels[1] * height * width, hidden),
             relu3=nn.ReLU(),
             dropout2=nn.Dropout(fc_dropout),
-            fc2=nn.Linear(hidden, num_outputs),
+            fc2=Linear(hidden, num_outputs),
             log_softmax=nn.LogSoftmax(dim=1),
         )
     )
