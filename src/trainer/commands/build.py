@@ -15,7 +15,7 @@ from trainer.checkpoint.load import check_fits
 from trainer.config import FitConfig
 from trainer.data.download import Report
 from trainer.data.load import Data, load_data
-from trainer.device import autocast_dtype, pick_device, set_determinism, set_threads
+from trainer.device import autocast_dtype, keep_freed_memory, pick_device, set_determinism, set_threads
 from trainer.engine.evaluate import Evaluation, evaluate
 from trainer.errors import CheckpointError, CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
@@ -44,6 +44,7 @@ def own_faults(config: FitConfig) -> Iterator[None]:
 
 def prepare_device(config: FitConfig) -> torch.device:
     """Threads, determinism and the device; raises EnvironmentFault when the device is not there."""
+    keep_freed_memory()
     set_threads(config.trainer.threads)
     set_determinism(config.trainer.deterministic)
     return pick_device(config.trainer.device)
