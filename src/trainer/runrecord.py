@@ -28,6 +28,7 @@ class RunRecord:
         command: Sequence[str],
         seed: int,
         checksums: Mapping[str, str],
+        compiling: Mapping[str, Any],
         resumed: Mapping[str, Any] | None = None,
     ) -> None:
         self._path, self._is_done = run / "run.json", False
@@ -39,6 +40,7 @@ class RunRecord:
             "ended": None,
             "seed": seed,
             "data_sha256": dict(checksums),
+            "compile": dict(compiling),
             "git_commit": git_commit(),
             "versions": {"python": platform.python_version(), **_versions()},
             "host": socket.gethostname(),

@@ -113,7 +113,8 @@ KEYS: dict[str, Values] = {
     "scheduler.patience": COUNT, "threshold": NOT_NEGATIVE, "cooldown": COUNT, "min_lr": NOT_NEGATIVE,
     # trainer, logger
     "epochs": COUNT, "max_steps": or_null(COUNT), "device": st.sampled_from(["auto", "cuda", "cuda:1"]),
-    "precision": st.sampled_from(["fp32", "bf16"]), "compile": st.sampled_from(["on", "off"]), "accumulate": st.just(1),
+    "precision": st.sampled_from(["fp32", "bf16"]), "compile": st.sampled_from(["on", "off", "auto"]),
+    "accumulate": st.just(1),
     "clip_norm": or_null(POSITIVE), "l1": NOT_NEGATIVE, "ema": or_null(BELOW_1), "patience": or_null(SIZE),
     "monitor": or_null(st.just("train/loss")), "threads": or_null(st.integers(1, 1024)), "deterministic": SWITCH,
     "save_every": CADENCE, "eval_every": CADENCE, "keep": COUNT, "log_every": SIZE, "scalars": SWITCH,

@@ -16,6 +16,7 @@ from trainer.checkpoint.load import load_into, load_weights
 from trainer.checkpoint.store import CheckpointStore
 from trainer.commands import report
 from trainer.commands.build import own_faults
+from trainer.commands.compiling import choose_variant
 from trainer.commands.origin import Origin, read_origin
 from trainer.commands.parts import Parts, build_parts
 from trainer.commands.runfolder import begin, ending, new_folder, record_end
@@ -65,12 +66,13 @@ def run(
         else:
             parts = build_parts(config, terminal, check_model=origin.check_model)
             origin.load(parts, terminal)
+        choice = choose_variant(parts, terminal)
         if origin is not None and origin.in_place:
             folder = origin.run
         else:
             folder = new_folder(config, sweep=sweep, job=job)
             held.enter_context(locked(folder))
-        record = begin(parts, folder, command=command, origin=origin)
+        record = begin(parts, folder, command=command, origin=origin, choice=choice)
         commands = report.NextCommands(folder, config, given=command)
         before_leaving = functools.partial(record_end, record, "interrupted", None)
         with Signals(before_leaving=before_leaving) as signals, ending(record, folder), own_faults(config):

@@ -81,8 +81,6 @@ def build_parts(
     progress, standing, machine = Progress(), Standing(), Machine(device, threads=trainer.threads)
     num_steps = limits.num_updates(data.train.num_batches)
     schedule = Schedule(optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize)
-    if trainer.compile == "on":
-        model.compile()
     step = Step(
         model,
         build_loss(config),

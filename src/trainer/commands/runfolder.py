@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from trainer import rundir
+from trainer.commands.compiling import Choice
 from trainer.commands.origin import Origin
 from trainer.commands.parts import Parts
 from trainer.config import FitConfig, to_plain
@@ -28,14 +29,21 @@ def new_folder(config: FitConfig, *, sweep: Path | None, job: int) -> Path:
     return rundir.create(Path(config.run.root), name)
 
 
-def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None) -> RunRecord:
+def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None, choice: Choice) -> RunRecord:
     """Write down what will run: run.json and config.yaml; raises EnvironmentFault when they cannot be written."""
     config, resumed = parts.config, None
     if origin is not None:
         resumed = {"from": str(origin.step_folder), "step": parts.progress.step, "changes": origin.changes}
     try:
         # run.json first: it is what a later command knows a run by.
-        record = RunRecord(folder, command=command, seed=config.seed, checksums=parts.data.checksums, resumed=resumed)
+        record = RunRecord(
+            folder,
+            command=command,
+            seed=config.seed,
+            checksums=parts.data.checksums,
+            compiling=choice.as_record(),
+            resumed=resumed,
+        )
         rundir.write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))
         return record
     except BaseException as error:

@@ -45,7 +45,7 @@ class TrainerConfig:
         checks.one_of("trainer.precision", self.precision, ("fp32", "bf16", "fp16"))
         # YAML reads a bare `off` as false, the command line reads it as a word.
         self.compile = {"true": "on", "false": "off"}.get(self.compile.lower(), self.compile)
-        checks.one_of("trainer.compile", self.compile, ("off", "on"))
+        checks.one_of("trainer.compile", self.compile, ("off", "on", "auto"))
         checks.at_least("trainer.accumulate", self.accumulate, 1)
         checks.above("trainer.clip_norm", self.clip_norm, 0)
         checks.at_least("trainer.l1", self.l1, 0)
