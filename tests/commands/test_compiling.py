@@ -137,3 +137,21 @@ def test_compiled_is_the_same_function(fit: Fit, model: str, datasets_root: Path
     weights = compiled.weights()
     for name, tensor in eager.weights().items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_gone_on_with_exactly(fit: Fit, trainer: Trainer, datasets_root: Path) -> None:
+    words = ("model=lenet5", "data=mnist", f"data.root={datasets_root}", "data.train_limit=350", "scheduler=constant")
+    whole = fit(*words, "trainer.compile=on", "trainer.epochs=2", base=())
+    half = fit(*words, "trainer.compile=on", "trainer.epochs=1", base=())
+    assert trainer("fit", f"resume={half.folder}", "trainer.epochs=2").code == 0
+    assert half.digest() == whole.digest()
+
+
+def test_auto_asked_for_on_a_resume_measures(
+    fit: Fit, trainer: Trainer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = measured(monkeypatch, eager=100.0, compiled=50.0)
+    run = fit("scheduler=constant")
+    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3", "trainer.compile=auto").code == 0
+    assert run.record["compile"]["variant"] == "compiled" and "timed eager+compiled" in told

@@ -49,11 +49,11 @@ class Choice:
         return asdict(self)
 
 
-def choose_variant(parts: Parts, terminal: Terminal) -> Choice:
+def choose_variant(parts: Parts, terminal: Terminal, *, keeps: bool) -> Choice:
     """Let `parts` run the model in the way that `trainer.compile` asks for; raises EnvironmentFault when it cannot.
 
-    With `auto` a run that is gone on with keeps its way; else it is the one that was measured as the fastest for this
-    model, batch, machine and version of torch, and is measured now where it never was.
+    With `auto`, a run that is gone on with `keeps` its way; else it is the one that was measured as the fastest for
+    this model, batch, machine and version of torch, and is measured now where it never was.
     """
     asked = parts.config.trainer.compile
     if asked == "off":
@@ -63,29 +63,26 @@ def choose_variant(parts: Parts, terminal: Terminal) -> Choice:
 
     def once(way: Forward) -> None:
         parts.step.rehearse(way, inputs, targets)
+        if parts.device.type == "cuda":  # only then is the pass over
+            torch.cuda.synchronize(parts.device)
 
     with untouched(parts.model):
         try:
-            choice = _asked(asked, parts, once, forward, terminal) or _fastest(parts, once, forward, inputs, terminal)
+            if asked == "on" or (keeps and parts.machine.saved_variant == COMPILED):
+                terminal.note("Compiling the model …")
+                why = "asked for" if asked == "on" else "as before"
+                choice = Choice(variant=COMPILED, why=why, compile_s=try_out(once, forward))
+            elif keeps:
+                choice = Choice(variant=EAGER, why="as before")
+            else:
+                choice = _fastest(parts, once, forward, inputs, terminal)
         except CompileError as error:
-            choice = _without(asked, error, parts, terminal)
+            choice = _without(asked, error, terminal, keeps=keeps)
     if choice.variant == COMPILED:
         parts.step.use(forward)
     parts.machine.variant = choice.variant
     terminal.line(f"trainer.compile={asked}: {choice}.")
     return choice
-
-
-def _asked(
-    asked: str, parts: Parts, once: Callable[[Forward], None], forward: Forward, terminal: Terminal
-) -> Choice | None:
-    """What was said, or what the run did before; None when nothing decides but the time."""
-    if asked == "auto" and parts.machine.saved_variant == EAGER:
-        return Choice(variant=EAGER, why="as before")
-    if asked == "auto" and parts.machine.saved_variant is None:
-        return None
-    terminal.note("Compiling the model …")
-    return Choice(variant=COMPILED, why="asked for" if asked == "on" else "as before", compile_s=try_out(once, forward))
 
 
 def _fastest(
@@ -119,13 +116,13 @@ def _fastest(
     return Choice(variant=COMPILED, why=f"{why}: the fastest", **known)
 
 
-def _without(asked: str, error: CompileError, parts: Parts, terminal: Terminal) -> Choice:
+def _without(asked: str, error: CompileError, terminal: Terminal, *, keeps: bool) -> Choice:
     if asked == "on":
         raise EnvironmentFault(
             f"The model cannot be compiled here: {error}.",
             hint="torch needs a C++ compiler for that (g++); or use trainer.compile=auto or off.",
         ) from error
-    if parts.machine.saved_variant == COMPILED:
+    if keeps:
         terminal.warn("the model was compiled, and cannot be here; results will not be bit-identical.")
     return Choice(variant=EAGER, why=f"cannot be compiled here: {error}")
 

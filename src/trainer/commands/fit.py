@@ -66,7 +66,8 @@ def run(
         else:
             parts = build_parts(config, terminal, check_model=origin.check_model)
             origin.load(parts, terminal)
-        choice = choose_variant(parts, terminal)
+        keeps = origin is not None and "trainer.compile" not in origin.changes
+        choice = choose_variant(parts, terminal, keeps=keeps)
         if origin is not None and origin.in_place:
             folder = origin.run
         else:
