@@ -89,7 +89,13 @@ def _console() -> Console:
 
 
 def _how(argv: Sequence[str] | None) -> str:
-    return shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if argv is None else argv)])
+    """The command, without the folders, which are of one machine only."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for name in ("--data-root", "--out"):
+        if name in words:
+            place = words.index(name)
+            del words[place : place + 2]
+    return shlex.join(["python", "-m", "benchmarks", *words])
 
 
 def _is_good(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:

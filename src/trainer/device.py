@@ -18,7 +18,7 @@ from trainer.state import Count, check
 
 # Parameters of mallopt, malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_KEPT_BYTES, _GROWTH_BYTES = 1 << 30, 1 << 24
+_KEPT_BYTES, _GROWTH_BYTES = 1 << 30, 1 << 20
 
 
 # Ways to run a model.
