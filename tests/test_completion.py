@@ -52,7 +52,7 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer fit trainer.pre", {"trainer.precision="}),
         ("trainer fit trainer=", {"trainer=debug", "trainer=default"}),
         ("trainer fit run.", {"run.root=", "run.name=", "run.dir="}),
-        ("trainer fit experiment=", {"experiment=line"}),
+        ("trainer fit experiment=l", {"experiment=line"}),
         ("trainer fit se", {"seed="}),
         ("trainer fit ck", set()),
         ("trainer fit --cfg ", {"job", "hydra", "all"}),
