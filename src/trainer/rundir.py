@@ -36,9 +36,9 @@ def step_of(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def aside_of(folder: Path) -> Path:
-    """Where a step folder is written before it gets its name."""
-    return folder.with_name(f".{folder.name}.part")
+def aside_of(path: Path) -> Path:
+    """Where a step folder or a file is written before it gets its name."""
+    return path.with_name(f".{path.name}.part")
 
 
 def retired_of(folder: Path) -> Path:
@@ -71,7 +71,7 @@ def clear(run: Path) -> None:
     for events in run.glob("events.out.tfevents.*"):
         remove(events)
     for name in ("config.yaml", "metrics.jsonl", "run.json"):
-        remove(_part_of(run / name))
+        remove(aside_of(run / name))
         remove(run / name)
 
 
@@ -129,7 +129,7 @@ def create_exactly(folder: Path) -> Path:
             folder.mkdir()
         except FileExistsError:
             # The first things a run writes are no run yet.
-            begun = (LOCK_FILE, _part_of(folder / "run.json").name)
+            begun = (LOCK_FILE, aside_of(folder / "run.json").name)
             if not folder.is_dir() or any(path.name not in begun for path in folder.iterdir()):
                 raise UsageError(
                     f"run.dir={folder} exists and is not empty.",
@@ -161,7 +161,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_json`, for bytes."""
-    aside = _part_of(path)
+    aside = aside_of(path)
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -171,11 +171,6 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         remove(aside)
         raise
-
-
-def _part_of(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
-    return path.with_name(f".{path.name}.part")
 
 
 def finite_or_null(value: Any) -> Any:

@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
+from trainer.rundir import write_bytes
 from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.records import ResumePoint, scalar_tags
 
@@ -121,9 +122,7 @@ def _make_anew(damaged: Path) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     if content != path.read_bytes():
-        aside = path.with_name(f".{path.name}.part")
-        aside.write_bytes(content)
-        aside.replace(path)
+        write_bytes(path, content)
 
 
 def _framed(event: Event) -> bytes:
