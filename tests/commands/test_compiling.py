@@ -155,3 +155,18 @@ def test_auto_asked_for_on_a_resume_measures(
     run = fit("scheduler=constant")
     assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3", "trainer.compile=auto").code == 0
     assert run.record["compile"]["variant"] == "compiled" and "timed eager+compiled" in told
+
+
+def test_a_data_set_smaller_than_a_batch_is_compiled_as_it_is(
+    fit: Fit, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(monkeypatch, eager=100.0, compiled=50.0)
+    sizes: list[int] = []
+
+    def compiled(model: Any, *, batch_size: int) -> Any:
+        sizes.append(batch_size)
+        return model
+
+    monkeypatch.setattr(compiling, "compiled", compiled)
+    fit("trainer.compile=on", "data.batch_size=1000")
+    assert sizes == [550]

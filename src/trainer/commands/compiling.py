@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from trainer.tracking.console import Terminal
 _WORTH_S = 120.0
 # What compiling must save of a pass, so that noise does not decide.
 _MARGIN = 0.05
+_TOO_SHORT = "the run is too short for compiling to pay"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,62 +60,75 @@ def choose_variant(parts: Parts, terminal: Terminal, *, keeps: bool) -> Choice:
     asked = parts.config.trainer.compile
     if asked == "off":
         return Choice(variant=EAGER, why="asked for")
-    forward = compiled(parts.model, batch_size=parts.config.data.batch_size)
-    inputs, targets = _first_batch(parts)
-
-    def once(way: Forward) -> None:
-        parts.step.rehearse(way, inputs, targets)
-        if parts.device.type == "cuda":  # only then is the pass over
-            torch.cuda.synchronize(parts.device)
-
-    with untouched(parts.model):
-        try:
-            if asked == "on" or (keeps and parts.machine.saved_variant == COMPILED):
-                terminal.note("Compiling the model …")
-                why = "asked for" if asked == "on" else "as before"
-                choice = Choice(variant=COMPILED, why=why, compile_s=try_out(once, forward))
-            elif keeps:
-                choice = Choice(variant=EAGER, why="as before")
-            else:
-                choice = _fastest(parts, once, forward, inputs, terminal)
-        except CompileError as error:
-            choice = _without(asked, error, terminal, keeps=keeps)
-    if choice.variant == COMPILED:
-        parts.step.use(forward)
+    if asked == "auto" and keeps and parts.machine.saved_variant == EAGER:
+        choice = Choice(variant=EAGER, why="as before")
+    else:
+        trial = _Trial(parts, terminal)
+        with untouched(parts.model):
+            try:
+                if asked == "on" or keeps:
+                    choice = trial.compile_model("asked for" if asked == "on" else "as before")
+                else:
+                    choice = trial.fastest()
+            except CompileError as error:
+                choice = _without(asked, error, terminal, keeps=keeps)
+        if choice.variant == COMPILED:
+            parts.step.use(trial.forward)
     parts.machine.variant = choice.variant
     terminal.line(f"trainer.compile={asked}: {choice}.")
     return choice
 
 
-def _fastest(
-    parts: Parts, once: Callable[[Forward], None], forward: Forward, inputs: Tensor, terminal: Terminal
-) -> Choice:
-    memory, key = _Memory(), _key(parts, inputs)
-    known = memory.recall(key)
-    num_passes = (
-        parts.limits.num_updates(parts.data.train.num_batches) - parts.progress.step
-    ) * parts.limits.accumulate
-    if known is None:
-        eager = seconds_a_pass(once, {EAGER: parts.model})[EAGER]
-        if num_passes * eager < _WORTH_S:
-            return Choice(variant=EAGER, why="the run is too short for compiling to pay", eager_ms=1e3 * eager)
-        terminal.note("Compiling the model, to see whether that is faster; it is remembered …")
-        compile_s = try_out(once, forward)
-        seconds = seconds_a_pass(once, {EAGER: parts.model, COMPILED: forward})
-        known = {"eager_ms": 1e3 * seconds[EAGER], "compiled_ms": 1e3 * seconds[COMPILED], "compile_s": compile_s}
-        memory.remember(key, known)
-        saved_s, why = compile_s, "measured"  # what compiling costs is spent
-    else:
-        saved_s, why = num_passes * (known["eager_ms"] - known["compiled_ms"]) / 1e3, "measured before"
-    is_faster = known["compiled_ms"] < (1 - _MARGIN) * known["eager_ms"]
-    if is_faster and saved_s < known["compile_s"]:
-        return Choice(variant=EAGER, why="the run is too short for compiling to pay", **known)
-    if not is_faster:
-        return Choice(variant=EAGER, why=f"{why}: the fastest", **known)
-    if why != "measured":
-        terminal.note("Compiling the model …")
-        try_out(once, forward)
-    return Choice(variant=COMPILED, why=f"{why}: the fastest", **known)
+class _Trial:
+    """Passes of a first batch, as the model is and compiled; torch's compiler is loaded when it is first asked for."""
+
+    def __init__(self, parts: Parts, terminal: Terminal) -> None:
+        self._parts, self._terminal = parts, terminal
+        with closing(parts.data.train.epoch(0)) as batches:  # type: ignore[type-var]
+            self._inputs, self._targets = next(batches)
+
+    @functools.cached_property
+    def forward(self) -> Forward:
+        """The compiled model, for batches like the first."""
+        return compiled(self._parts.model, batch_size=len(self._inputs))
+
+    def compile_model(self, why: str) -> Choice:
+        """Compile the model; raises CompileError."""
+        self._terminal.note("Compiling the model …")
+        return Choice(variant=COMPILED, why=why, compile_s=try_out(self._once, self.forward))
+
+    def fastest(self) -> Choice:
+        """What is the fastest, by what is remembered, or else measured now; raises CompileError."""
+        parts, memory, key = self._parts, _Memory(), _key(self._parts, self._inputs)
+        num_updates = parts.limits.num_updates(parts.data.train.num_batches) - parts.progress.step
+        num_passes = num_updates * parts.limits.accumulate
+        known, is_new = memory.recall(key), False
+        if known is None:
+            eager = seconds_a_pass(self._once, {EAGER: parts.model})[EAGER]
+            if num_passes * eager < _WORTH_S:
+                return Choice(variant=EAGER, why=_TOO_SHORT, eager_ms=1e3 * eager)
+            known, is_new = self._measure(), True
+            memory.remember(key, known)
+        why = "measured: the fastest" if is_new else "measured before: the fastest"
+        if known["compiled_ms"] >= (1 - _MARGIN) * known["eager_ms"]:
+            return Choice(variant=EAGER, why=why, **known)
+        saved_s = num_passes * (known["eager_ms"] - known["compiled_ms"]) / 1e3
+        if not is_new:  # else what compiling costs is spent
+            if saved_s < known["compile_s"]:
+                return Choice(variant=EAGER, why=_TOO_SHORT, **known)
+            self.compile_model(why)
+        return Choice(variant=COMPILED, why=why, **known)
+
+    def _measure(self) -> dict[str, float]:
+        compile_s = self.compile_model("to see whether that is faster").compile_s
+        assert compile_s is not None, "it has just been measured"
+        seconds = seconds_a_pass(self._once, {EAGER: self._parts.model, COMPILED: self.forward})
+        return {"eager_ms": 1e3 * seconds[EAGER], "compiled_ms": 1e3 * seconds[COMPILED], "compile_s": compile_s}
+
+    def _once(self, way: Forward) -> None:
+        self._parts.step.rehearse(way, self._inputs, self._targets)
+        if self._parts.device.type == "cuda":  # only then is the pass over
+            torch.cuda.synchronize(self._parts.device)
 
 
 def _without(asked: str, error: CompileError, terminal: Terminal, *, keeps: bool) -> Choice:
@@ -125,11 +140,6 @@ def _without(asked: str, error: CompileError, terminal: Terminal, *, keeps: bool
     if keeps:
         terminal.warn("the model was compiled, and cannot be here; results will not be bit-identical.")
     return Choice(variant=EAGER, why=f"cannot be compiled here: {error}")
-
-
-def _first_batch(parts: Parts) -> tuple[Tensor, Tensor]:
-    with closing(parts.data.train.epoch(0)) as batches:  # type: ignore[type-var]
-        return next(batches)
 
 
 def _key(parts: Parts, inputs: Tensor) -> str:
