@@ -28,7 +28,7 @@ MODELS = {f"model={name}" for name in choices_of("model")}
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("trainer ", {"fit", "eval", "check-run", "--help", "--version", "--shell-completion"}),
+        ("trainer ", {"fit", "eval", "check-run", "tb", "--help", "--version", "--shell-completion"}),
         ("trainer c", {"check-run"}),
         ("trainer f", {"fit"}),
         ("trainer --v", {"--version"}),
@@ -72,7 +72,15 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer check-run run.root=results l", {"last"}),
         ("trainer check-run last run.root=results ", set()),
         ("trainer check-run --", {"--help"}),
-        ("", {"fit", "eval", "check-run", "--help", "--version", "--shell-completion"}),
+        ("trainer t", {"tb"}),
+        ("trainer tb ", {"last", "port=", "run.root="}),
+        ("trainer tb p", {"port="}),
+        ("trainer tb port=6007 ", {"last", "run.root="}),
+        ("trainer tb last ", {"port=", "run.root="}),
+        ("trainer tb last port=6007 run.root=results ", set()),
+        ("trainer tb port=", {"port=6006"}),
+        ("trainer tb --", {"--help"}),
+        ("", {"fit", "eval", "check-run", "tb", "--help", "--version", "--shell-completion"}),
     ],
 )
 def test_what_may_follow(line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +102,9 @@ def test_a_run_folder_is_a_whole_word(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(candidates("trainer check-run r")) == {"runs/", "run.root="}
     assert set(candidates("trainer check-run runs/")) == {"runs/day/"}
     assert set(candidates("trainer check-run runs/day/")) == {"runs/day/one", "runs/day/two/"}
+    assert set(candidates("trainer check-run runs/day/one runs/")) == set(), "one run is all it takes"
+    assert set(candidates("trainer tb runs/day/one runs/day/")) == {"runs/day/two/"}, "any number, each once"
+    assert set(candidates("trainer tb runs/day/two/ runs/day/")) == {"runs/day/one"}
     assert set(candidates("trainer check-run last run.root=r")) == {"run.root=runs/", "run.root=runs.txt"}
 
 

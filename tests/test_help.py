@@ -14,7 +14,7 @@ from commandline import quiet_environment, run_trainer, trainer_main
 from composing import CONFIGS, choices_of, config_of, read_yaml
 
 import trainer
-from trainer.arguments import VERBS, Arguments, read_run_words
+from trainer.arguments import PORT, RUN_KEYS, VERBS, Arguments, read_run_words, read_tb_words
 from trainer.config import SCHEMAS, from_saved, to_plain
 from trainer.helppage import comments
 
@@ -31,7 +31,7 @@ def shown(*words: str, cwd: Path) -> str:
 def test_the_overview_names_every_command(words: tuple[str, ...], tmp_path: Path) -> None:
     page = shown(*words, cwd=tmp_path)
     assert all(f"trainer {verb} " in page for verb in VERBS)
-    assert "tensorboard --logdir runs" in page
+    assert "  trainer tb\n" in page
 
 
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("model=cn", "--help"), ("-m", "--help")])
@@ -81,6 +81,20 @@ def test_the_page_of_check_run(words: tuple[str, ...], tmp_path: Path) -> None:
     assert all(f"\n  {what} " in page for what in ("run.json", "last, best", "metrics.jsonl", "TensorBoard"))
     examples = re.findall(r"^  trainer check-run ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
     assert [read_run_words(words.split())[0] for words in examples] == ["last", "last"]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
+def test_the_page_of_tb(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("tb", *words, cwd=tmp_path)
+    assert page.startswith("trainer tb: ")
+    assert all(f"\n  {key} " in page for key in RUN_KEYS["tb"])
+    assert f"[{PORT}]" in page
+    examples = re.findall(r"^  trainer tb((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
+    assert [read_tb_words(words.split()) for words in examples] == [
+        ([], Path("runs"), PORT),
+        (["last"], Path("runs"), PORT),
+        (["last"], Path("runs"), 6007),
+    ]
 
 
 def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

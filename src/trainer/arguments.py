@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,15 @@ from trainer.config import SCHEMAS, SECTIONS, FitConfig
 from trainer.errors import UsageError, suggestion
 
 # The commands, each in a phrase.
-VERBS = {"fit": "train a model", "eval": "evaluate a checkpoint", "check-run": "verify a run folder"}
+VERBS = {
+    "fit": "train a model",
+    "eval": "evaluate a checkpoint",
+    "check-run": "verify a run folder",
+    "tb": "look at runs in TensorBoard",
+}
+# The keys of the commands that Hydra is not asked about.
+RUN_KEYS = {"check-run": ("run.root",), "tb": ("port", "run.root")}
+PORT = 6006
 # Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun` reads a pickle.
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
@@ -108,19 +117,7 @@ class Arguments:
 
 def read_run_words(words: list[str]) -> tuple[str, Path]:
     """The run that `trainer check-run` is to look at, and `run.root`; raises UsageError. Hydra is not asked."""
-    runs, root = [], Path("runs")
-    for word in words:
-        key, equals, value = word.partition("=")
-        if word.startswith("-"):
-            raise UsageError(
-                f"There is no flag {key}.", hint=suggestion(key, ["--help"], label="Flags of trainer check-run")
-            )
-        if key == "run.root" and equals:
-            root = Path(_plain(value) or "runs")
-        elif equals and not os.path.lexists(word):
-            raise _not_of_check_run(key, value)
-        else:
-            runs.append(word)
+    runs, values = _read_words("check-run", words)
     if not any(runs):
         raise UsageError("The run is missing.", hint="Say what to check: trainer check-run last, or runs/<date>/<run>")
     if len(runs) > 1:
@@ -128,15 +125,56 @@ def read_run_words(words: list[str]) -> tuple[str, Path]:
             f"check-run takes one run; {runs[1]} is one too many.",
             hint=f"Check one at a time: {shlex.join(['trainer', 'check-run', runs[0]])}",
         )
-    return runs[0], root
+    return runs[0], Path(values.get("run.root") or "runs")
 
 
-def _not_of_check_run(key: str, value: str) -> UsageError:
+def read_tb_words(words: list[str]) -> tuple[list[str], Path, int]:
+    """What `trainer tb` is to show (nothing means all runs), `run.root` and `port`; raises UsageError."""
+    runs, values = _read_words("tb", words)
+    if "" in runs:
+        raise UsageError("The name of a run is empty.", hint="Name one: trainer tb last, or runs/<date>/<run>")
+    port = values.get("port", str(PORT))
+    # The system has no other numbers. Of more than five digits Python may not make a number at all.
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise UsageError(
+            f"port={port}: a whole number from 1 to 65535 is expected.", hint=f"Leave it out for {PORT}, or: port=6007"
+        )
+    return runs, Path(values.get("run.root") or "runs"), int(port)
+
+
+def _read_words(verb: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The runs and the values by key; raises UsageError."""
+    runs: list[str] = []
+    values: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-"):
+            raise _no_run_flag(verb, key)
+        if key in RUN_KEYS[verb] and equals:
+            values[key] = _plain(value)
+        elif equals and not os.path.lexists(word):
+            raise _no_run_key(verb, key, value)
+        else:
+            runs.append(word)
+    return runs, values
+
+
+def _no_run_flag(verb: str, flag: str) -> UsageError:
+    name = flag.lstrip("-")
+    hint = suggestion(flag, ["--help"], label=f"Flags of trainer {verb}")
+    if name in RUN_KEYS[verb]:
+        hint = f"Keys are written without dashes: {name}=…"
+    elif verb == "tb" and name == "logdir":
+        hint = "Name the folder alone: trainer tb runs"
+    return UsageError(f"There is no flag {flag}.", hint=hint)
+
+
+def _no_run_key(verb: str, key: str, value: str) -> UsageError:
     if key in ("ckpt", "resume", "run", "run.dir") and value:
-        hint = f"Name the run alone: {shlex.join(['trainer', 'check-run', value])}"
+        hint = f"Name the run alone: {shlex.join(['trainer', verb, value])}"
     else:
-        hint = suggestion(key, ["run.root"], label="Keys of check-run")
-    return UsageError(f"check-run has no key {key}.", hint=hint)
+        hint = suggestion(key, RUN_KEYS[verb], label=f"Keys of {verb}")
+    return UsageError(f"{verb} has no key {key}.", hint=hint)
 
 
 def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | None]:

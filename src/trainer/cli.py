@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainer import __version__
-from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words
+from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words, read_tb_words
 from trainer.errors import ConfigError, CustomCodeError, TrainerError, UsageError, printable, suggestion
 from trainer.leaving import pass_signals_over, set_signals
 
@@ -80,6 +80,8 @@ def _run(argv: list[str]) -> int:
         raise _no_command(verb)
     if verb == "check-run":
         return _run_check(rest)
+    if verb == "tb":
+        return _run_tb(rest)
     arguments = Arguments.parse(verb, rest)
     if arguments.asks_for_help:
         from trainer import helppage
@@ -150,6 +152,19 @@ def _run_check(words: list[str]) -> int:
 
     check_run.run(reference, root=root, terminal=Terminal())
     return 0
+
+
+def _run_tb(words: list[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        from trainer import helppage
+
+        sys.stdout.write(helppage.verb("tb"))
+        return 0
+    references, root, port = read_tb_words(words)
+    from trainer.commands import tb
+    from trainer.tracking.console import Terminal
+
+    return tb.run(references, root=root, port=port, terminal=Terminal())
 
 
 def _run_sweep(arguments: Arguments) -> int:

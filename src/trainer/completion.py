@@ -6,7 +6,6 @@ Hydra has completion too, but it knows no verbs, offers its own keys and prints 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import os
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, configs_folder
+from trainer.arguments import PORT, RUN_KEYS, SWITCHES, VERBS, WITH_VALUE, configs_folder
 from trainer.config import SCHEMAS, SECTIONS
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError
@@ -103,8 +102,8 @@ def candidates(line: str) -> dict[str, str]:
     if not words:
         found = _FIRST
     elif words[0] in VERBS:
-        follow = _after_check_run if words[0] == "check-run" else functools.partial(_after_verb, words[0])
-        found = follow(words[1:], started)
+        follow = _after_run_verb if words[0] in RUN_KEYS else _after_verb
+        found = follow(words[0], words[1:], started)
     elif words == ["--shell-completion"]:
         found = {f"install={shell}": "" for shell in _SCRIPTS}
     else:
@@ -134,17 +133,22 @@ def _after_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
     return {name: text for name, text in found.items() if name.rstrip("=") not in given or name.endswith(".")}
 
 
-def _after_check_run(words: list[str], started: str) -> dict[str, str]:
+def _after_run_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
     """A run folder is a word of its own; a folder on the way to one ends in a slash."""
     if started.startswith("-"):
         return {"--help": ""}
     if started.startswith("run.root="):
         return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
-    found = {} if any(word.startswith("run.root=") for word in words) else {"run.root=": ""}
-    if all(word.startswith("run.root=") for word in words):
+    if started.startswith("port="):
+        return {f"port={PORT}": ""} if verb == "tb" else {}
+    given = [word.partition("=")[0] for word in words]
+    found = {f"{key}=": "" for key in RUN_KEYS[verb] if key not in given}
+    # check-run takes one run, tb any number.
+    if verb == "tb" or all(key in RUN_KEYS[verb] for key in given):
         folders = [name for name in _paths(started) if name.endswith("/")]
         runs = {name.rstrip("/") if Path(name, "run.json").is_file() else name: "" for name in folders}
-        found = {"last": "the newest run", **runs, **found}
+        runs = {"last": "the newest run", **runs}
+        found = {**{name: text for name, text in runs.items() if name not in words}, **found}
     return found
 
 

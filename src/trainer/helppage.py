@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.arguments import configs_folder
+from trainer.arguments import PORT, configs_folder
 
 _OVERVIEW = """\
 trainer: train a model from YAML configs, and look at it in TensorBoard.
@@ -13,13 +13,14 @@ Usage
   trainer fit   [group=choice …] [key=value …]     train, test the best checkpoint, write a run folder
   trainer eval  ckpt=<checkpoint> [key=value …]    evaluate a checkpoint; it needs nothing else
   trainer check-run <run>                          verify a run folder: its checkpoints, its metrics, TensorBoard
+  trainer tb [run …]                               look at all runs, or at some, in TensorBoard
   trainer fit --help                               the groups, the keys and examples
   trainer --version
 
 Start here
   trainer fit model=cnn data=fashion_mnist
   trainer eval ckpt=last
-  tensorboard --logdir runs
+  trainer tb
 """
 
 _FIT = """\
@@ -95,6 +96,29 @@ Examples
   trainer check-run last run.root=results
 """
 
+_TB = """\
+trainer tb: look at runs in TensorBoard. It listens on this machine alone, until Ctrl-C.
+
+Usage
+  trainer tb [run …] [port=N] [run.root=DIR]
+
+Without a run, all runs below run.root are shown, also those to come. A run may be
+  last                     the newest run below run.root
+  runs/<date>/<run>        a run folder
+  runs/<date>/<sweep>      the folder of a sweep: its runs, also those to come
+
+Keys
+  port                     where it listens: http://localhost:<port>/ [{port}]
+  run.root                 where run folders are [runs]
+
+It prints two addresses: the plain one, and one with Loss/train, Loss/val and Accuracy/val pinned on top.
+
+Examples
+  trainer tb
+  trainer tb last
+  trainer tb last port=6007
+"""
+
 GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
 _FIT_KEYS = (
     ("data", "root"),
@@ -133,6 +157,8 @@ def verb(name: str, *, config_dir: str | None = None) -> str:
     """The page of `trainer fit --help` and the like; choices in `config_dir` are listed too."""
     if name == "check-run":
         return _CHECK_RUN
+    if name == "tb":
+        return _TB.format(port=PORT)
     if name == "eval":
         return _EVAL.format(keys=_key_lines(_EVAL_KEYS))
     folders = [configs_folder(), *([Path(config_dir)] if config_dir else [])]

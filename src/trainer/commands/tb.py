@@ -1,0 +1,279 @@
+"""`trainer tb`: TensorBoard on chosen runs, on this machine alone, until Ctrl-C. Nothing is read here, and no torch."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer import rundir
+from trainer.commands.stopping import Signals
+from trainer.errors import EnvironmentFault, InputError, TrainerError, nearest, printable
+from trainer.tracking.console import Terminal
+
+# What the second address shows on top of the tab Time Series. A tag that no run has is passed over there.
+PINNED = ("Loss/train", "Loss/val", "Accuracy/val")
+HOST = "127.0.0.1"
+_EXPECTED = "Give a run folder, the folder of a sweep, or the word last."
+_EVENT_FILES = "events.out.tfevents.*"
+# How many ports above the one that is taken are tried for a suggestion, and how many names are printed.
+_MAX_TRIED, _MAX_NAMED = 100, 8
+_TIME = re.compile(r"[0-9]{2}-[0-9]{2}-[0-9]{2}-(?=.)")
+
+
+def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal) -> int:
+    """Serve TensorBoard on what `references` mean, on all runs below `root` without any, until a signal comes.
+
+    Returns the exit code: Ctrl-C is how it ends, 0; another signal n is 128 + n. Raises InputError when there is
+    nothing to show, EnvironmentFault when TensorBoard is missing or the port cannot be had.
+    """
+    folders = [_find(reference, root) for reference in references] or [_all_below(root)]
+    for folder in folders:
+        _check_records(folder)
+    server = _tensorboard()
+    _check_port(port, references, root)
+    with contextlib.ExitStack() as stack:
+        # From here on there is something to tidy away. A first signal only asks to stop, and is seen below.
+        signals = stack.enter_context(Signals(before_leaving=stack.close))
+        stack.enter_context(_muted())
+        if len(folders) == 1 and not is_run(folders[0]):
+            logdir, shown = folders[0], f"all in {folders[0]}, also those to come"
+        else:
+            links = short_names(folders)
+            logdir, shown = stack.enter_context(_linked(links)), _listed(list(links))
+        _launch(server, logdir, port, lambda: _taken(port, references, root))
+        address = f"http://localhost:{port}/"
+        rows = [("runs", printable(shown)), ("address", address), ("pinned", pinned(address)), ("to stop", "Ctrl-C")]
+        terminal.facts("TensorBoard", rows)
+        while not signals.should_stop():
+            time.sleep(0.1)
+    if signals.stopped_by == signal.SIGINT:
+        terminal.line("Stopped.")  # after the ^C of the terminal
+        return 0
+    return 128 + (signals.stopped_by or 0)
+
+
+def pinned(address: str) -> str:
+    """The address of the tab Time Series with the cards of PINNED on top, as TensorBoard 2.21 writes it itself."""
+    # The tab is a plugin of its own, but a card keeps the name of the plugin that its data is of. A run is named in
+    # cards of histograms and images only: a scalar's has the curves of all runs.
+    cards = [{"plugin": "scalars", "tag": tag} for tag in PINNED]
+    query = urllib.parse.urlencode({"pinnedCards": json.dumps(cards, separators=(",", ":"))})
+    return f"{address}?{query}#timeseries"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is the folder of one run, also of one that another program wrote."""
+    names = ("run.json", rundir.CHECKPOINTS, "metrics.jsonl")
+    return any(os.path.lexists(folder / name) for name in names) or any(folder.glob(_EVENT_FILES))
+
+
+def short_names(folders: Sequence[Path]) -> dict[str, Path]:
+    """Each folder once, by the shortest name that is its own: without the time, whole, after its parent's."""
+    real = {Path(os.path.realpath(folder)): None for folder in folders}
+    named: dict[Path, str] = {}
+    shorten: list[Callable[[Path], str]] = [
+        lambda path: _TIME.sub("", path.name, count=1) if _TIME.match(path.name) else path.name,
+        lambda path: path.name,
+        lambda path: f"{path.parent.name}-{path.name}",
+    ]
+    for name_of in shorten:
+        left = [path for path in real if path not in named]
+        times = collections.Counter(map(name_of, left))
+        taken = set(named.values())
+        named |= {path: name_of(path) for path in left if times[name_of(path)] == 1 and name_of(path) not in taken}
+    for path in real:
+        number = 2
+        while path not in named:
+            if (name := f"{path.name}-{number}") not in named.values():
+                named[path] = name
+            number += 1
+    return {named[path]: path for path in real}
+
+
+def _find(reference: str, root: Path) -> Path:
+    """The folder of one run, or of several, meant by what a person typed; raises InputError, with the nearest name."""
+    if reference == "last":
+        return _newest(root)
+    folder = Path(reference)
+    try:
+        is_folder, is_there = folder.is_dir(), os.path.lexists(folder)
+    except OSError as error:
+        raise InputError(f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED) from error
+    if not is_folder:
+        raise InputError(
+            f"{folder} {'is no folder' if is_there else 'does not exist'}.",
+            hint=_EXPECTED if is_there else _meant(reference) or _EXPECTED,
+        )
+    if is_run(folder) or rundir.all_runs(folder) or _has_records(folder):
+        return folder
+    above = next((path for path in (folder, *folder.absolute().parents) if path.name == rundir.CHECKPOINTS), None)
+    hint = _EXPECTED if above is None else f"Name the run itself: {shlex.join(['trainer', 'tb', str(above.parent)])}"
+    raise InputError(f"{folder} is not a run folder, and holds none.", hint=hint)
+
+
+def _meant(reference: str) -> str | None:
+    if reference.isdecimal():
+        return f"Did you mean port={reference}?"
+    near = rundir.near_path(Path(reference))
+    return "Did you mean last?" if near is None and nearest(reference, ["last"]) else near
+
+
+def _newest(root: Path) -> Path:
+    runs = rundir.all_runs(root)
+    if not runs:
+        raise _no_run(root)
+    return runs[-1]
+
+
+def _all_below(root: Path) -> Path:
+    if not rundir.all_runs(root) and not _has_records(root):
+        raise _no_run(root)
+    return root
+
+
+def _no_run(root: Path) -> InputError:
+    near = None if root.exists() else rundir.near_path(root)
+    return InputError(f"There is no run in {root}.", hint=near or "Start one: trainer fit")
+
+
+def _check_records(folder: Path) -> None:
+    """Raise InputError when there is nothing for TensorBoard in `folder`."""
+    if _has_records(folder):
+        return
+    what = f"{folder} holds" if is_run(folder) else f"The runs in {folder} hold"
+    raise InputError(
+        f"{what} no records for TensorBoard.",
+        hint="Runs with logger=none write none: train with logger=tensorboard. A run that has just begun has none yet.",
+    )
+
+
+def _has_records(folder: Path) -> bool:
+    # rglob does not follow links, behind which whole days may lie on another disk.
+    return any(folder.rglob(_EVENT_FILES)) or any(any(run.glob(_EVENT_FILES)) for run in rundir.all_runs(folder))
+
+
+def _tensorboard() -> Any:
+    """A tensorboard.program.TensorBoard; raises EnvironmentFault when it is missing."""
+    try:
+        from tensorboard import default, program
+
+        return program.TensorBoard(plugins=default.get_plugins())
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "tensorboard":
+            what, hint = "TensorBoard is not installed.", "Install it: pip install tensorboard"
+        else:
+            what = f"TensorBoard cannot be loaded: {str(error).rstrip('.')}."
+            hint = "Install it anew: pip install --upgrade --force-reinstall tensorboard"
+        raise EnvironmentFault(what, hint=hint) from error
+
+
+def _launch(server: Any, logdir: Path, port: int, taken: Callable[[], TrainerError]) -> None:
+    """Start the server in a thread of its own; it listens when this returns."""
+    from tensorboard.program import TensorBoardPortInUseError, TensorBoardServerException
+
+    server.configure(argv=("",), logdir=str(logdir.absolute()), host=HOST, port=port)
+    try:
+        server.launch()
+    except TensorBoardPortInUseError as error:  # since it was looked at
+        raise taken() from error
+    except TensorBoardServerException as error:
+        raise EnvironmentFault(f"TensorBoard did not start: {str(error.msg).rstrip('.')}.") from error
+
+
+def _check_port(port: int, references: Sequence[str], root: Path) -> None:
+    """Raise EnvironmentFault when `port` cannot be listened on."""
+    try:
+        is_taken = _is_taken(port)
+    except OSError as error:
+        again = _command(references, root, _free_port(1024))
+        raise EnvironmentFault(
+            f"Port {port} cannot be opened: {error.strerror}.", hint=f"Choose another: {again}"
+        ) from error
+    if is_taken:
+        raise _taken(port, references, root)
+
+
+def _taken(port: int, references: Sequence[str], root: Path) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"Port {port} is taken: another program listens there, perhaps a TensorBoard of yours.",
+        where=f"If so, look at http://localhost:{port}/, or end it there with Ctrl-C.",
+        hint=f"To have a second one: {_command(references, root, _free_port(port))}",
+    )
+
+
+def _command(references: Sequence[str], root: Path, port: int) -> str:
+    keys = [f"port={port}", *([] if root == Path("runs") else [f"run.root={root}"])]
+    return shlex.join(["trainer", "tb", *references, *keys])
+
+
+def _is_taken(port: int) -> bool:
+    """Whether another program listens on `port`; raises OSError when the system refuses it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as ours:
+        # As the server does: connections that have ended do not count.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            ours.bind((HOST, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise
+    # A browser asks localhost there first.
+    with contextlib.suppress(OSError), socket.create_connection(("::1", port), timeout=1):
+        return True
+    return False
+
+
+def _free_port(above: int) -> int:
+    """A port after `above` that is free now."""
+    for port in range(above + 1, min(above + _MAX_TRIED, 65536)):
+        with contextlib.suppress(OSError):
+            if not _is_taken(port):
+                return port
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as any_one:
+        any_one.bind((HOST, 0))
+        return int(any_one.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _linked(links: dict[str, Path]) -> Iterator[Path]:
+    """A folder of links by these names, for a while."""
+    with tempfile.TemporaryDirectory(prefix="trainer-tb-") as folder:
+        for name, path in links.items():
+            Path(folder, name).symlink_to(path)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Without TensorBoard's words on standard error, also those of its data server, a process of its own."""
+    if os.environ.get("TRAINER_DEBUG") == "1" or sys.stderr is None:  # None: closed by the caller
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
