@@ -19,10 +19,11 @@ from trainer.commands.parts import Parts
 from trainer.config import to_plain
 from trainer.data.cache import cache_folder
 from trainer.device import COMPILED, EAGER, device_name
-from trainer.engine.variants import CompileError, Forward, compiled, seconds_a_pass, try_out, untouched
+from trainer.engine.variants import CompileError, Forward, compiled, seconds_a_pass, try_out
 from trainer.errors import EnvironmentFault
 from trainer.rundir import finite_or_null, read_json, write_json
 from trainer.tracking.console import Terminal
+from trainer.tracking.quiet import untouched
 
 # Compiling takes some 10 to 60 seconds on two cores; nobody waits for that in a run that is over before it pays.
 _WORTH_S = 120.0

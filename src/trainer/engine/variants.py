@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -62,21 +58,3 @@ def seconds_a_pass(once: Callable[[Forward], None], forwards: Mapping[str, Forwa
                 num += 1
             taken[name].append(elapsed / num)
     return {name: statistics.median(times) for name, times in taken.items()}
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Passes through `model` in here leave no trace: not in its buffers, its gradients or the random generators."""
-    buffers: dict[str, Any] = {name: copy.deepcopy(buffer) for name, buffer in model.named_buffers()}
-    devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
-    python = random.getstate()
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            with torch.no_grad():
-                for name, buffer in model.named_buffers():
-                    buffer.copy_(buffers[name])
-            for parameter in model.parameters():
-                parameter.grad = None
