@@ -114,12 +114,13 @@ def fsync_fails(after: int) -> None:
 def events_in(folder: Path, *, gone_at: int | None) -> None:
     """Let a run write its events alone to `folder`, which is removed when `gone_at` batches have been trained on."""
     from trainer.engine.progress import Progress
-    from trainer.tracking import tensorboard
+    from trainer.tracking.tensorboard import tracker
 
-    make, count, batches = tensorboard.SummaryWriter, Progress.count_batch, 0  # type: ignore[attr-defined]
+    make, count, batches = tracker.EventWriter, Progress.count_batch, 0  # type: ignore[attr-defined]
 
-    def make_elsewhere(_: str, **options: Any) -> Any:
-        writer = make(str(folder), **options)
+    def make_elsewhere(_: Path, **options: Any) -> Any:
+        folder.mkdir(parents=True, exist_ok=True)
+        writer = make(folder, **options)
         if gone_at == 0:
             shutil.rmtree(folder)
         return writer
@@ -131,5 +132,5 @@ def events_in(folder: Path, *, gone_at: int | None) -> None:
             shutil.rmtree(folder)
         count(*arguments, **options)
 
-    setattr(tensorboard, "SummaryWriter", make_elsewhere)  # noqa: B010 (not exported, says mypy)
+    setattr(tracker, "EventWriter", make_elsewhere)  # noqa: B010 (not exported, says mypy)
     Progress.count_batch = count_and_remove  # type: ignore[method-assign]

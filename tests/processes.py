@@ -18,7 +18,13 @@ from running import Outcome
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Loaded, but nothing computed: threads of torch would not survive the fork. torch's optimizers import _inductor.
 _CONTEXT.set_forkserver_preload(
-    ["hydra.main", "torch._inductor", "trainer.commands.fit", "trainer.commands.eval", "trainer.tracking.tensorboard"]
+    [
+        "hydra.main",
+        "torch._inductor",
+        "trainer.commands.fit",
+        "trainer.commands.eval",
+        "trainer.tracking.tensorboard.tracker",
+    ]
 )
 
 # Called in the new process before `main`: how a test arranges what is to go wrong there. It must be picklable.

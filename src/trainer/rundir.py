@@ -70,7 +70,7 @@ def clear(run: Path) -> None:
         (run / CHECKPOINTS).rmdir()
     for events in run.glob("events.out.tfevents.*"):
         remove(events)
-    for name in ("config.yaml", "metrics.jsonl", "run.json"):
+    for name in ("projector", "trace.json", "projector_config.pbtxt", "config.yaml", "metrics.jsonl", "run.json"):
         remove(aside_of(run / name))
         remove(run / name)
 

@@ -104,7 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def points(run: Run) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard shows, but for the speed."""
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
-    tags = sorted(set(events.Tags()["scalars"]) - {"Throughput/samples_per_second"})
+    tags = sorted(set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"})
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 

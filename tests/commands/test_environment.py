@@ -196,11 +196,11 @@ def test_a_path_with_spaces_and_unicode(tmp_path: Path) -> None:
         outcome = processes.run("fit", *ONE_EPOCH, f"run.dir='{escaped}'", cwd=cwd)
         assert (outcome.code, outcome.err) == (0, "")
         assert (cwd / folder / "checkpoints/last/model.safetensors").is_file()
-        assert printed(outcome.out, "tensorboard") == ["tensorboard", "--logdir", folder]
+        assert printed(outcome.out, "tensorboard") == ["trainer", "tb", folder]
         assert_can_go_on(outcome.out, cwd=cwd)
     sweep = processes.run("fit", "-m", *ONE_EPOCH, "seed=0,1", "run.dir='both seeds'", cwd=cwd)
     assert sweep.code == 0, sweep.err
-    assert printed(sweep.out, "tensorboard") == ["tensorboard", "--logdir", "both seeds"]
+    assert printed(sweep.out, "tensorboard") == ["trainer", "tb", "both seeds"]
 
 
 def without_home() -> None:

@@ -58,7 +58,7 @@ def evidence(folder: Path) -> dict[str, Any]:
                 found |= {f"state: {name}": entry for name, entry in table.items()}
     found["rows"] = [{key: value for key, value in row.items() if "second" not in key} for row in Run(folder).rows]
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    for tag in sorted(set(events.Tags()["scalars"]) - {"Throughput/samples_per_second"}):
+    for tag in sorted(set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"}):
         found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
     return found
 

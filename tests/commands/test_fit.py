@@ -20,7 +20,8 @@ def test_a_run_folder_holds_what_the_contract_says(fit: Fit) -> None:
     names = {path.name for path in run.folder.iterdir()}
     assert {"config.yaml", "run.json", "metrics.jsonl", "checkpoints"} <= names
     assert len([name for name in names if name.startswith("events.out.tfevents.")]) == 1
-    assert len(names - {".lock"}) == 5, "no extra folders"
+    assert len(names - {".lock", "projector", "projector_config.pbtxt"}) == 5
+    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == 1, "TensorBoard would show a second run"
     for link in ("last", "best"):
         step = run.folder / "checkpoints" / link
         assert {path.name for path in step.iterdir()} == {"model.safetensors", "state.safetensors"}

@@ -118,7 +118,12 @@ KEYS: dict[str, Values] = {
     "clip_norm": or_null(POSITIVE), "l1": NOT_NEGATIVE, "ema": or_null(BELOW_1), "patience": or_null(SIZE),
     "monitor": or_null(st.just("train/loss")), "threads": or_null(st.integers(1, 1024)), "deterministic": SWITCH,
     "save_every": CADENCE, "eval_every": CADENCE, "keep": COUNT, "log_every": SIZE, "scalars": SWITCH,
-    "hparams": SWITCH,
+    "hparams": SWITCH, "profile": SWITCH, "profile_from": SIZE, "profile_steps": st.integers(1, 1000),
+    "axes": st.lists(st.sampled_from(["samples", "seconds"])), "layers": SWITCH, "layers_every": SIZE,
+    "histograms": SWITCH, "histograms_every": SIZE, "images": SWITCH, "images_every": SIZE, "figures": SWITCH,
+    "figures_every": or_null(SIZE), "pr_curves": SWITCH, "pr_curves_every": SIZE, "projector": SWITCH,
+    "projector_epochs": st.lists(SIZE, max_size=5), "projector_layer": or_null(st.just("fc1")),
+    "projector_samples": st.integers(10, 2048), "graph": SWITCH, "text": SWITCH,
 }  # fmt: skip
 # What else fits depends on these: they stay as they ship, or as a variant says.
 DECIDING = {"name", "task", "output", "nesterov", "dampening", "accumulate"}

@@ -200,3 +200,38 @@ def test_state_goes_on_with_unread_sums() -> None:
     other = make_step(copy.deepcopy(net))
     other.load_state_dict(step.state_dict())
     assert other.read_sums() == step.read_sums()
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.01])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_kept_update_tells_what_was_before_it_and_changes_nothing(clip_norm: float | None, accumulate: int) -> None:
+    net, twin = make_net(), make_net()
+    batches = [make_batch(8, seed) for seed in range(4)]
+    keeping = make_step(net, clip_norm=clip_norm, accumulate=accumulate)
+    plain = make_step(twin, clip_norm=clip_norm, accumulate=accumulate)
+    for number, batch in enumerate(batches, 1):
+        before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        updates = number % accumulate == 0
+        keeping(*batch, updates=updates, keeps=True)
+        plain(*batch, updates=updates)
+        update = keeping.take_update()
+        assert (update is not None) == updates and keeping.take_update() is None
+        if update is None:
+            continue
+        assert update.inputs is batch[0] and update.targets is batch[1] and update.loss_scale is None
+        assert all(torch.equal(update.before[name], value) for name, value in before.items())
+        norm = torch.cat([gradient.flatten() for gradient in update.gradients.values()]).norm()
+        step = values(net) - torch.cat([value.flatten() for value in before.values()])
+        scale = 1.0 if clip_norm is None else clip_norm / norm.item()
+        assert step.norm().item() == pytest.approx(0.1 * scale * norm.item(), rel=1e-4)
+    assert torch.equal(values(net), values(twin))
+
+
+def test_an_update_of_lbfgs_can_be_kept() -> None:
+    net = make_net()
+    step = make_step(net, optimizer=torch.optim.LBFGS(net.parameters(), lr=0.1))
+    before = values(net).clone()
+    step(*make_batch(8), updates=True, keeps=True)
+    update = step.take_update()
+    assert update is not None and torch.equal(torch.cat([v.flatten() for v in update.before.values()]), before)
+    assert set(update.gradients) == {name for name, _ in net.named_parameters()}

@@ -21,13 +21,12 @@ from killing import at_batch
 from processes import Prepare
 from running import SMALL, Outcome, Run
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
-from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from trainer.engine.progress import Progress
 from trainer.tracking.events import event_files, read_events
 from trainer.tracking.metrics_file import read_rows
-from trainer.tracking.records import scalar_tags
+from trainer.tracking.records import BESIDES_ROWS, scalar_tags
 
 KILLED = -9
 # 27 updates. The weights stay as they are, so that only the first evaluation is the best and saves; each flushes.
@@ -51,7 +50,9 @@ class Reader:
         """What is shown now, which must be the same in both."""
         scalars, tensors = self._scalars.Reload(), self._tensors.Reload()
         shown = {
-            tag: [(event.step, event.value) for event in scalars.Scalars(tag)] for tag in scalars.Tags()["scalars"]
+            tag: [(event.step, event.value) for event in scalars.Scalars(tag)]
+            for tag in scalars.Tags()["scalars"]
+            if tag.partition("/")[0] not in BESIDES_ROWS
         }
         for tag, points in shown.items():
             values = [
@@ -69,7 +70,7 @@ def written(run: Path) -> Points:
     for path in event_files(run):
         for event in read_events(path):
             for value in event.summary.value:
-                if value.HasField("simple_value"):
+                if value.HasField("simple_value") and value.tag.partition("/")[0] not in BESIDES_ROWS:
                     points.setdefault(value.tag, []).append((event.step, value.simple_value))
     return points
 
@@ -113,8 +114,7 @@ def slow(owner: Any, name: str, *, seconds: float) -> None:
 
 
 def on_a_slow_disk() -> None:
-    """Events wait in the queue of their writer; a save is complete two batches later."""
-    slow(RecordWriter, "write", seconds=0.05)
+    """A save is complete two batches later; events wait in the buffer of their writer anyhow."""
     slow(Progress, "count_batch", seconds=0.02)
 
 
@@ -167,7 +167,8 @@ def test_events_that_cannot_be_written_do_not_stop_the_training(
     tmp_path: Path, disk: Disk, gone_at: int | None, reason: str
 ) -> None:
     """The disk has space for a part of them; or their folder goes in the middle of the training."""
-    disk.fill(but=4096)
+    if gone_at is None:
+        disk.fill(but=4096)
     prepare = in_turn(disk.enter, functools.partial(events_in, tmp_path / "disk/events", gone_at=gone_at))
     said = fit(*WORDS, cwd=tmp_path, prepare=prepare).err
     (line,) = said.splitlines()
@@ -209,7 +210,8 @@ def test_a_flipped_bit_costs_nothing(tmp_path: Path, place: int) -> None:
     assert read_rows(run)[:5] == rows[:5]
     assert [row["step"] for row in Run(run).split("train")] == [*range(2, 27, 2), 27]
     assert Reader(run).read() == recorded(run)
-    assert {event.step: event.wall_time for event in read_events(event_files(run)[0])}[2] == times[2]
+    made = {event.step: event.wall_time for event in read_events(event_files(run)[0])}
+    assert made[2] == pytest.approx(times[2], abs=0.1), "seconds since 1970"
 
 
 SERVES_ALL = re.compile("bind" + "[-_]?all|--host", re.IGNORECASE)
@@ -237,6 +239,6 @@ def test_nobody_is_told_to_serve_tensorboard_to_all(tmp_path: Path) -> None:
         assert outcome.code == 0, outcome.err
         texts[" ".join(words)] = outcome.out + outcome.err
     texts |= texts_in(tmp_path)
-    assert sum("tensorboard --logdir" in text for text in texts.values()) > 5
+    assert sum("trainer tb " in text for text in texts.values()) > 5
     own = str(Path(__file__))
     assert [name for name, text in texts.items() if SERVES_ALL.search(text) and name != own] == []

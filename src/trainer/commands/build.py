@@ -20,6 +20,7 @@ from trainer.engine.evaluate import Evaluation, evaluate
 from trainer.errors import CheckpointError, CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
+from trainer.tracking.observer import Watch
 
 
 def options(section: Any) -> dict[str, Any]:
@@ -92,6 +93,7 @@ def evaluate_split(
     *,
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Evaluate `model` on `train`, `val` or `test`; raises UsageError when `data` has no such split."""
     batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[split]
@@ -108,6 +110,7 @@ def evaluate_split(
         num_classes=len(data.classes) if data.classes else None,
         autocast=autocast_dtype(config.trainer.precision),
         should_stop=should_stop,
+        watch=watch,
     )
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from trainer.commands.checked_metrics import MAX_FILE_BYTES, SPLIT_OF, Points, Rows, is_kept
 from trainer.commands.checked_run import DAMAGED, OK, UNREADABLE, Finding, Standing
+from trainer.config.run import TensorBoardConfig
 from trainer.errors import printable
+from trainer.tracking.records import BESIDES_ROWS
+
+_WRITTEN = "scalars were to be written"
 
 
 @dataclass(slots=True)
@@ -28,7 +32,7 @@ def check_tensorboard(standing: Standing, rows: Rows) -> Finding:
     """The event files of a run against the rows of its metrics.jsonl."""
     what, files = "TensorBoard", sorted(standing.run.glob("events.out.tfevents.*"))
     logger, is_changed = _logger(standing), _is_changed(standing)
-    must_hold = logger == "logger=tensorboard" and not is_changed
+    must_hold = logger == _WRITTEN and not is_changed
     if not files and not must_hold:
         return Finding(what=what, state="not written", detail=logger)
     if files and importlib.util.find_spec("tensorboard") is None:
@@ -53,7 +57,9 @@ def _logger(standing: Standing) -> str:
     if standing.newest is None or standing.newest.description is None:
         return "no checkpoint says what was to be written"
     logger = standing.newest.description.config.logger
-    return "logger.scalars=false" if logger.name == "tensorboard" and not logger.scalars else f"logger={logger.name}"
+    if isinstance(logger, TensorBoardConfig):
+        return _WRITTEN if logger.scalars else "logger.scalars=false"
+    return f"logger={logger.name}"
 
 
 def _is_changed(standing: Standing) -> bool:
@@ -67,7 +73,7 @@ def _is_changed(standing: Standing) -> bool:
 def _told(what: str, found: Comparison, standing: Standing, *, num_files: int, is_partial: bool) -> Finding:
     if found.damage:
         return Finding(what=what, state=DAMAGED, detail=found.damage)
-    num = sum(len(points.steps) for points in found.points.values())
+    num = sum(len(points.steps) for tag, points in found.points.items() if tag in SPLIT_OF)
     counted = f"{num} values in {num_files} file{'s' * (num_files != 1)}"
     if found.num_short or found.num_over or found.is_cut:
         parts = [f"{found.num_short} fewer" * bool(found.num_short), f"{found.num_over} more" * bool(found.num_over)]
@@ -108,6 +114,8 @@ def _read_points(path: Path, found: Comparison, standing: Standing) -> None:
 def _compare(found: Comparison, rows: Rows, standing: Standing, *, must_hold: bool) -> None:
     for tag in {**rows.points, **found.points}:
         split = SPLIT_OF.get(tag)
+        if split is None and tag.partition("/")[0] in BESIDES_ROWS:
+            continue
         if split is None:
             found.damage = found.damage or f"{printable(tag)[:60]} is no value of metrics.jsonl"
             continue

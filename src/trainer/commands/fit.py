@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,23 @@ from trainer.commands.build import own_faults
 from trainer.commands.compiling import choose_variant
 from trainer.commands.origin import Origin, read_origin
 from trainer.commands.parts import Parts, build_parts
+from trainer.commands.profiling import profiling
 from trainer.commands.runfolder import begin, ending, new_folder, record_end
 from trainer.commands.stopping import Signals
+from trainer.commands.watching import Watchers, check_logger, watching
 from trainer.config import FitConfig, to_plain
 from trainer.config.checks import Cadence
-from trainer.engine.evaluate import EvaluationStopped
+from trainer.config.run import TensorBoardConfig
+from trainer.engine.evaluate import Evaluation, EvaluationStopped
 from trainer.engine.fit import fit
 from trainer.engine.journal import Journal
 from trainer.engine.progress import Due, Progress
 from trainer.errors import EnvironmentFault, Stopped
 from trainer.runlock import locked
 from trainer.runrecord import RunRecord
-from trainer.tracking import Dispensable, Tracker, Trackers
-from trainer.tracking.console import ConsoleTracker, Terminal
-from trainer.tracking.metrics_file import MetricsFile
-from trainer.tracking.records import EvalRecord, ResumePoint
+from trainer.tracking.console import Terminal
+from trainer.tracking.observer import Watch
+from trainer.tracking.records import EvalRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def run(
     config: FitConfig, *, command: Sequence[str], terminal: Terminal, sweep: Path | None = None, job: int = 0
 ) -> FitResult:
     """Train as `config` says, in the folder of a `sweep` as its job `job`; raises the errors of trainer.errors."""
-    _check_logger(config)
+    _check_installed(config)
     with contextlib.ExitStack() as held:
         origin = None
         if config.resume is not None:
@@ -66,6 +68,7 @@ def run(
         else:
             parts = build_parts(config, terminal, check_model=origin.check_model)
             origin.load(parts, terminal)
+        check_logger(parts)
         keeps = origin is not None and "trainer.compile" not in origin.changes
         choice = choose_variant(parts, terminal, keeps=keeps)
         if origin is not None and origin.in_place:
@@ -82,11 +85,11 @@ def run(
             )
 
 
-def _check_logger(config: FitConfig) -> None:
+def _check_installed(config: FitConfig) -> None:
     """Before anything is built: an installation without its dependencies may lack TensorBoard."""
-    if config.logger.name == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
+    if isinstance(config.logger, TensorBoardConfig) and importlib.util.find_spec("tensorboard") is None:
         raise EnvironmentFault(
-            "logger=tensorboard needs the package tensorboard, which is not installed.",
+            f"logger={config.logger.name} needs the package tensorboard, which is not installed.",
             hint="Install it (pip install tensorboard), or use logger=none: metrics.jsonl is written in any case.",
         )
 
@@ -116,17 +119,17 @@ def _train_and_test(
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)
-    with contextlib.closing(_make_tracker(parts, folder, terminal, resumed=resumed)) as tracker:
-        with store:
-            reason = _train(parts, store, tracker, signals, origin=origin)
+    with watching(parts, folder, terminal, resumed=resumed) as watchers:
+        with store, profiling(parts, folder, terminal) as profile:
+            reason = _train(parts, store, watchers, signals, profile=profile, origin=origin)
         record.checkpoints(best=_name(store.best), last=_name(store.last))
         if reason == "stopped":
             raise _stopped(parts, store, signals, next_commands)
         try:
-            metrics = _test(parts, store, tracker, signals)
+            metrics = _test(parts, store, watchers, signals)
         except EvaluationStopped:
             raise _stopped(parts, store, signals, next_commands) from None
-        tracker.finish(metrics)
+        watchers.tracker.finish(metrics)
     record.end("done", metrics=metrics)
     report.end(parts, folder, metrics=metrics, reason=reason, next_commands=next_commands, terminal=terminal)
     return FitResult(folder, metrics, monitor.metric, monitor.best, monitor.maximize)
@@ -145,13 +148,27 @@ def _stopped(parts: Parts, store: CheckpointStore, signals: Signals, next_comman
     )
 
 
-def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signals, *, origin: Origin | None) -> str:
+def _train(
+    parts: Parts,
+    store: CheckpointStore,
+    watchers: Watchers,
+    signals: Signals,
+    *,
+    profile: Callable[[int], None] | None,
+    origin: Origin | None,
+) -> str:
     config = parts.config
+
+    def validate(watch: Watch | None) -> Evaluation:
+        return parts.evaluate("val", should_stop=signals.should_stop, watch=watch)
+
     journal = Journal(
         step=parts.step,
-        validate=None if parts.data.val is None else lambda: parts.evaluate("val", should_stop=signals.should_stop),
+        validate=None if parts.data.val is None else validate,
         schedule=parts.schedule,
-        tracker=tracker,
+        tracker=watchers.tracker,
+        observer=watchers.observer,
+        profile=profile,
         store=store,
         progress=parts.progress,
         monitor=parts.monitor,
@@ -176,7 +193,7 @@ def _train(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Sign
     )
 
 
-def _test(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signals) -> dict[str, float | None]:
+def _test(parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Signals) -> dict[str, float | None]:
     """The final metrics: what the best checkpoint had on the validation set, and what it has on the test set now."""
     best = store.best or store.last
     assert best is not None, "fit saves before it ends"
@@ -185,8 +202,10 @@ def _test(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signa
     if parts.data.test is None:
         return metrics
     load_into(parts.evaluated, load_weights(best, description.aliases), source=best)
-    result, at = parts.evaluate("test", should_stop=signals.should_stop), Progress(**description.progress)
-    tracker.evaluation(
+    watch = None if watchers.observer is None else watchers.observer.watch("test")
+    result = parts.evaluate("test", should_stop=signals.should_stop, watch=watch)
+    at = Progress(**description.progress)
+    watchers.tracker.evaluation(
         EvalRecord(
             split="test",
             epoch=at.epoch,
@@ -201,29 +220,6 @@ def _test(parts: Parts, store: CheckpointStore, tracker: Tracker, signals: Signa
     return (
         metrics | {"test/loss": result.loss} | ({} if result.accuracy is None else {"test/accuracy": result.accuracy})
     )
-
-
-def _make_tracker(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None) -> Tracker:
-    config, progress = parts.config, parts.progress
-    trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
-    if config.logger.name == "tensorboard":
-        # Imported here: with logger=none a run need not wait for it.
-        from trainer.tracking.tensorboard import TensorBoard
-
-        def make() -> Tracker:
-            switches = {"scalars": config.logger.scalars, "hparams": config.logger.hparams}
-            return TensorBoard(folder, **switches, config=to_plain(config), warn=terminal.warn, resumed=resumed)
-
-        trackers.append(Dispensable(make, name="TensorBoard", warn=terminal.warn))
-    trackers.append(
-        ConsoleTracker(
-            terminal,
-            num_epochs=parts.limits.num_epochs(parts.data.train.num_batches),
-            num_samples=parts.limits.num_samples(parts.data.train),
-            num_samples_done=progress.samples,
-        )
-    )
-    return Trackers(trackers)
 
 
 def _description(parts: Parts) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from trainer.engine.step import Step
 from trainer.errors import EnvironmentFault
 from trainer.optim import OptimizerState, make_optimizer
 from trainer.schedule import Schedule
+from trainer.tracking.observer import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +48,10 @@ class Parts:
     machine: Machine
     table: dict[str, Stateful]
 
-    def evaluate(self, split: str, *, should_stop: Callable[[], bool]) -> Evaluation:
+    def evaluate(self, split: str, *, should_stop: Callable[[], bool], watch: Watch | None) -> Evaluation:
         """Evaluate the weights that count on `val` or `test`; raises EvaluationStopped when asked to stop."""
         return evaluate_split(
-            self.config, self.evaluated, self.data, split, device=self.device, should_stop=should_stop
+            self.config, self.evaluated, self.data, split, device=self.device, should_stop=should_stop, watch=watch
         )
 
 

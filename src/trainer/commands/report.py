@@ -15,6 +15,7 @@ from trainer import __version__
 from trainer.commands.overrides import override
 from trainer.commands.parts import Parts
 from trainer.config import FitConfig
+from trainer.config.run import TensorBoardConfig
 from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
@@ -74,12 +75,10 @@ def end(
         rows.append(("test", describe_metrics(metrics, "test")))
     if learned := describe_line(parts.model):
         rows.append(("learned", learned))
-    root = Path(config.run.root)
-    logdir = root if root.resolve() in folder.resolve().parents else folder
     rows.append(("run", str(folder)))
     rows.append(("evaluate", next_commands.evaluate()))
-    if config.logger.name == "tensorboard":
-        rows.append(("tensorboard", f"tensorboard --logdir {shlex.quote(str(logdir))}"))
+    if isinstance(config.logger, TensorBoardConfig):
+        rows.append(("tensorboard", f"trainer tb {shlex.quote(str(folder))}"))
     rows.append(("resume", next_commands.resume(longer(parts.limits, parts.progress))))
     terminal.facts("", rows)
 

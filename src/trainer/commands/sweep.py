@@ -135,7 +135,7 @@ class Sweep:
         self._terminal.table(_table(sorted(self._jobs, key=_rank), keys))
         self._terminal.facts(
             "",
-            [("sweep", str(self._folder)), ("tensorboard", f"tensorboard --logdir {shlex.quote(str(self._folder))}")],
+            [("sweep", str(self._folder)), ("tensorboard", f"trainer tb {shlex.quote(str(self._folder))}")],
         )
 
     def _stop(self, code: object, where: str, *, stopped: int) -> NoReturn:

@@ -188,6 +188,7 @@ def _in_words(kind: Any) -> str:
         "str": "a text",
         "None": "null",
         "list[int]": "a list of whole numbers, such as [1,2],",
+        "list[str]": "a list of words, such as [a,b],",
         "list[float]": "a list of numbers, such as [0.1,0.2],",
         "list[Any]": "a list, such as [a,b],",
         "dict[str, Any]": "a table, such as {a: 1},",

@@ -33,6 +33,9 @@ class Batches(Protocol):
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch number `start` on: the same ones for the same numbers, always."""
 
+    def first(self, num: int) -> Batch:
+        """The first `num` samples of the data set (fewer if it has no more), whatever the order of an epoch."""
+
 
 class TensorBatches:
     """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device; no per-sample work, no workers."""
@@ -71,3 +74,8 @@ class TensorBatches:
             for batch, some, theirs in zip(batches, torch.split(inputs, size), torch.split(targets, size), strict=True):
                 own = generator(seed or 0, "augment", epoch, batch) if self._is_random else None
                 yield self._prepare(some, own), theirs
+
+    def first(self, num: int) -> Batch:
+        """See `Batches.first`."""
+        own = generator(self._shuffle_seed or 0, "augment", 0, 0) if self._is_random else None
+        return self._prepare(self._inputs[:num], own), self._targets[:num]

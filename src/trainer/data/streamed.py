@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from trainer.data.batches import Batch
 from trainer.data.order import derive_seed, epoch_order, generator
@@ -107,6 +107,13 @@ class StreamedBatches:
             # Now, and by asking them: an error that left the loop holds the workers until the program ends, which
             # would then kill them, and torch would tell of that too.
             getattr(samples, "_shutdown_workers", int)()
+
+    def first(self, num: int) -> Batch:
+        """See `Batches.first`; made in this process, without workers."""
+        chosen = list(range(min(num, self._length)))
+        samples = SeededSamples(self._dataset, chosen, seed=derive_seed(self._seed, "samples", 0))
+        inputs, targets = default_collate([samples[index] for index in chosen])
+        return self._to_device(inputs), self._to_device(self._checked(targets))
 
     def _check_machine(self, error: Exception, *, has_started: bool) -> None:
         """Raises EnvironmentFault when `error` came from starting workers or from the memory they share."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trainer.data.batches import Batches
 from trainer.losses import Loss
 from trainer.metrics import confusion_matrix
+from trainer.tracking.observer import Watch
 
 
 class EvaluationStopped(Exception):
@@ -37,12 +38,13 @@ def evaluate(
     num_classes: int | None,
     autocast: torch.dtype | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Evaluate `model` on one pass over `batches`; `num_classes` is None where the targets are values.
 
         for inputs, targets in batches:
             outputs = model(inputs)
-            sum the loss, weighted by samples; count (target, prediction)
+            sum the loss, weighted by samples; count (target, prediction); tell `watch`
 
     The model's mode is what it was before, whatever happens; the host waits for the device once, at the end. Raises
     EvaluationStopped when `should_stop` says so between two batches.
@@ -60,6 +62,8 @@ def evaluate(
                 total += loss(outputs, targets).double() * len(targets)
                 if confusion is not None and num_classes is not None:
                     confusion += confusion_matrix(outputs.argmax(1), targets, num_classes=num_classes)
+                if watch is not None:
+                    watch(inputs, outputs, targets)
     finally:
         model.train(was_training)
     count = batches.num_samples

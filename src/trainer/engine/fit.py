@@ -74,7 +74,9 @@ def fit(
                 ends_epoch = progress.batch + 1 == batches.num_batches
                 updates = ends_epoch or (progress.batch + 1) % limits.accumulate == 0
                 learning_rate = schedule.learning_rate
-                step(inputs, targets, updates=updates, measures=journal.should_log(progress.step + 1))
+                number = progress.step + 1
+                measures, keeps = journal.should_log(number), journal.should_keep(number)
+                step(inputs, targets, updates=updates, measures=measures, keeps=keeps)
                 progress.count_batch(len(targets), updates=updates, ends_epoch=ends_epoch)
                 if not updates:
                     continue

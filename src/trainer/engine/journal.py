@@ -14,6 +14,7 @@ from trainer.engine.standing import Owed, Standing
 from trainer.engine.step import NonFiniteError, Step
 from trainer.schedule import Schedule
 from trainer.tracking import Tracker
+from trainer.tracking.observer import Observer, Watch
 from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
 
 
@@ -32,6 +33,7 @@ class Store(Protocol):
 class Journal:
     """Logs every `log_every` updates, evaluates and saves at their own cadence, and keeps the best.
 
+    `observer` is shown the updates that it looks at, `profile` is told of every one.
     `metrics` are those of the checkpoint that is gone on from; with `is_saved`, it is where the store's run stands.
     """
 
@@ -39,9 +41,11 @@ class Journal:
         self,
         *,
         step: Step,
-        validate: Callable[[], Evaluation] | None,
+        validate: Callable[[Watch | None], Evaluation] | None,
         schedule: Schedule,
         tracker: Tracker,
+        observer: Observer | None,
+        profile: Callable[[int], None] | None,
         store: Store,
         progress: Progress,
         monitor: Monitor,
@@ -54,8 +58,9 @@ class Journal:
         metrics: Mapping[str, float | None],
         is_saved: bool,
     ) -> None:
-        self._step, self._validate, self._schedule = step, validate, schedule
-        self._tracker, self._store, self._progress, self._monitor = tracker, store, progress, monitor
+        self._step, self._validate, self._schedule, self._monitor = step, validate, schedule, monitor
+        self._tracker, self._observer, self._profile = tracker, observer, profile
+        self._store, self._progress = store, progress
         self._log_every, self._eval_every, self._save_every = log_every, eval_every, save_every
         self._counts_correct, self._standing, self._should_save = counts_correct, standing, should_save
         self._window, self._epoch = standing.window, standing.epoch
@@ -67,6 +72,10 @@ class Journal:
     def should_log(self, step: int) -> bool:
         """Whether the update that completes `step` closes a logging window."""
         return step % self._log_every == 0
+
+    def should_keep(self, step: int) -> bool:
+        """Whether the update that completes `step` is looked at."""
+        return self._observer is not None and self._observer.looks_at(step)
 
     def after_update(self, *, learning_rate: float, ends_epoch: bool) -> None:
         """Log, evaluate, save, where due; `learning_rate` is what the update used.
@@ -86,6 +95,11 @@ class Journal:
         if logs:
             self._log()
             self._store.raise_failure()
+        if self._observer is not None and (update := self._step.take_update()) is not None:
+            self._observer.update(progress.step, update)
+        if self._profile is not None:
+            with self._pause():
+                self._profile(progress.step)
         self._complete(Owed(evaluates=evaluates, ends_epoch=ends_epoch, saves=saves))
 
     def catch_up(self) -> None:
@@ -165,21 +179,22 @@ class Journal:
         loss, accuracy = means if self._epoch.samples else self._standing.last_epoch
         self._metrics = {"train/loss": loss, "train/accuracy": accuracy}
         if self._validate is not None:
+            watch = None if self._observer is None else self._observer.watch("val")
             with self._pause():
-                result = self._validate()
-            self._metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
-            self._tracker.evaluation(
-                EvalRecord(
-                    split="val",
-                    epoch=progress.epoch,
-                    step=progress.step,
-                    samples=progress.samples,
-                    seconds=progress.seconds,
-                    loss=result.loss,
-                    accuracy=result.accuracy,
-                    count=result.count,
+                result = self._validate(watch)
+                self._metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
+                self._tracker.evaluation(
+                    EvalRecord(
+                        split="val",
+                        epoch=progress.epoch,
+                        step=progress.step,
+                        samples=progress.samples,
+                        seconds=progress.seconds,
+                        loss=result.loss,
+                        accuracy=result.accuracy,
+                        count=result.count,
+                    )
                 )
-            )
         self._standing.evaluated_at = progress.step
         monitored = self._metrics[self._monitor.metric]
         assert monitored is not None, "the config offers accuracy only where there are classes"

@@ -14,6 +14,7 @@ from trainer.engine.variants import Forward
 from trainer.losses import Loss, l1_norm
 from trainer.optim import bare_step
 from trainer.state import NUMBER, Count, check
+from trainer.tracking.observer import Update
 
 # Batches whose predictions wait to be counted.
 _UNREAD = 16
@@ -60,25 +61,31 @@ class Step:
         self._run: Forward = model
         self._counts_correct, self._autocast, self._scaler = counts_correct, autocast, scaler
         self._accumulates, self._clip_norm, self._l1, self._ema = accumulate > 1, clip_norm, l1, ema
+        self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._bare_step = bare_step(optimizer)
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
         self._window_samples = 0
         self._grad_norm: Tensor | None = None
+        self._kept: Update | None = None
         self._is_finite = torch.ones((), dtype=torch.bool, device=device)
         self._reset()
 
-    def __call__(self, inputs: Tensor, targets: Tensor, *, updates: bool, measures: bool = False) -> None:
-        """Train on a batch; with `updates` the window is full and the optimizer steps, with `measures` the gradient's
-        norm is taken. Raises NonFiniteError before the update.
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, *, updates: bool, measures: bool = False, keeps: bool = False
+    ) -> None:
+        """Train on a batch; with `updates` the window is full and the optimizer steps. Raises NonFiniteError before it.
+
+        With `measures` the gradient's norm is taken, with `keeps` what the update did can be had by `take_update`.
         """
+        kept = (inputs, targets) if keeps and updates else None
         if self._needs_closure:
-            self._step_with_closure(inputs, targets)
+            self._step_with_closure(inputs, targets, keeps=kept is not None)
             return
         self._backward(inputs, targets)
         self._window_samples += len(targets)
         if updates:
-            self._update(measures=measures)
+            self._update(measures=measures, kept=kept)
 
     def use(self, forward: Forward) -> None:
         """Run the model in another, equivalent way from now on."""
@@ -103,6 +110,11 @@ class Step:
     def read_grad_norm(self) -> float | None:
         """The norm of the last update's gradient before clipping; None when it was not measured."""
         return None if self._grad_norm is None else float(self._grad_norm)
+
+    def take_update(self) -> Update | None:
+        """The last update that was to be kept, once; None when there is none."""
+        update, self._kept = self._kept, None
+        return update
 
     @property
     def is_finite(self) -> bool:
@@ -179,13 +191,16 @@ class Step:
             self._correct += (outputs.argmax(1) == targets).sum()
             self._unread.clear()
 
-    def _update(self, *, measures: bool) -> None:
+    def _update(self, *, measures: bool, kept: tuple[Tensor, Tensor] | None) -> None:
         optimizer, scaler = self._optimizer, self._scaler
-        if scaler is not None and (measures or self._clip_norm is not None or self._accumulates):
+        looks = measures or kept is not None
+        if scaler is not None and (looks or self._clip_norm is not None or self._accumulates):
             scaler.unscale_(optimizer)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if self._accumulates:
             torch._foreach_div_(gradients, self._window_samples)
+        if kept is not None:
+            self._keep(*kept)
         self._grad_norm = self._clip(gradients) if measures or self._clip_norm is not None else None
         if scaler is None:
             with torch.no_grad():
@@ -205,6 +220,19 @@ class Step:
             nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
         return norm
 
+    @torch.no_grad()
+    def _keep(self, inputs: Tensor, targets: Tensor) -> None:
+        """Keep what the update that comes now starts from. Clipping alone changes gradients where they are."""
+        own = [(name, p) for name, p in zip(self._names, self._parameters, strict=True) if p.grad is not None]
+        copies = self._clip_norm is not None
+        self._kept = Update(
+            inputs=inputs,
+            targets=targets,
+            gradients={name: p.grad.clone() if copies else p.grad for name, p in own if p.grad is not None},
+            before={name: p.detach().clone() for name, p in own},
+            loss_scale=None if self._scaler is None else self._scaler.get_scale(),
+        )
+
     def _after_update(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
@@ -212,7 +240,7 @@ class Step:
         if self._ema is not None:
             self._ema.update_parameters(self._model)
 
-    def _step_with_closure(self, inputs: Tensor, targets: Tensor) -> None:
+    def _step_with_closure(self, inputs: Tensor, targets: Tensor, *, keeps: bool) -> None:
         """L-BFGS evaluates the loss as often as it likes; the first evaluation is the one that is recorded."""
         is_first = True
 
@@ -224,6 +252,8 @@ class Step:
                 self._record(outputs, loss, targets)
             total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
             total.backward()  # type: ignore[no-untyped-call]
+            if is_first and keeps:
+                self._keep(inputs, targets)
             norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
             if self._clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)

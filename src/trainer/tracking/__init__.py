@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from trainer.errors import printable
+from trainer.tracking.observer import Observer, Update, Watch
 from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
 
 
@@ -30,8 +31,8 @@ class Tracker(Protocol):
     def finish(self, metrics: Mapping[str, float | None]) -> None:
         """The run is complete, with these final metrics."""
 
-    def close(self) -> None:
-        """Nothing more will come; called whatever happened."""
+    def close(self, outcome: str) -> None:
+        """Nothing more will come, whatever happened: `outcome` is `done`, `failed` or `interrupted`."""
 
 
 class Trackers:
@@ -65,11 +66,15 @@ class Trackers:
         for tracker in self._trackers:
             tracker.finish(metrics)
 
-    def close(self) -> None:
+    def close(self, outcome: str) -> None:
         """See `Tracker.close`; one that fails does not keep the others open."""
         with contextlib.ExitStack() as stack:
             for tracker in self._trackers:
-                stack.callback(tracker.close)
+                stack.callback(tracker.close, outcome)
+
+
+class ObservingTracker(Tracker, Observer, Protocol):
+    """One that is told of both, numbers and the model."""
 
 
 class Dispensable:
@@ -78,9 +83,9 @@ class Dispensable:
     `make` makes the tracker; `name` is what a person calls it.
     """
 
-    def __init__(self, make: Callable[[], Tracker], *, name: str, warn: Callable[[str], None]) -> None:
+    def __init__(self, make: Callable[[], ObservingTracker], *, name: str, warn: Callable[[str], None]) -> None:
         self._name, self._warn = name, warn
-        self._tracker: Tracker | None = None
+        self._tracker: ObservingTracker | None = None
         self._try(lambda: setattr(self, "_tracker", make()))
 
     def train(self, record: TrainRecord) -> None:
@@ -103,24 +108,38 @@ class Dispensable:
         """See `Tracker.finish`."""
         self._tell("finish", metrics)
 
-    def close(self) -> None:
+    def close(self, outcome: str) -> None:
         """See `Tracker.close`."""
-        self._tell("close")
+        self._tell("close", outcome)
 
-    def _tell(self, what: str, *arguments: Any) -> None:
+    def looks_at(self, step: int) -> bool:
+        """See `Observer.looks_at`."""
+        return self._tracker is not None and self._tracker.looks_at(step)
+
+    def update(self, step: int, update: Update) -> None:
+        """See `Observer.update`."""
+        self._tell("update", step, update)
+
+    def watch(self, split: str) -> Watch | None:
+        """See `Observer.watch`."""
+        seen: Watch | None = self._tell("watch", split)
+        return None if seen is None else lambda *batch: self._try(lambda: seen(*batch))
+
+    def _tell(self, what: str, *arguments: Any) -> Any:
         tracker = self._tracker
-        if tracker is not None:
-            self._try(lambda: getattr(tracker, what)(*arguments))
+        return None if tracker is None else self._try(lambda: getattr(tracker, what)(*arguments))
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[[], Any]) -> Any:
+        """What `action` gives; None when it fails."""
         try:
-            action()
+            return action()
         except Exception as error:
             tracker, self._tracker = self._tracker, None
             if tracker is not None:
                 with contextlib.suppress(Exception):
-                    tracker.close()
+                    tracker.close("failed")
             if os.environ.get("TRAINER_DEBUG") == "1":
                 traceback.print_exception(error)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else printable(error)[:200]
             self._warn(f"{self._name} gets no more records ({reason}). Training goes on; metrics.jsonl is complete.")
+            return None

@@ -132,7 +132,7 @@ class ConsoleTracker:
     def finish(self, metrics: Mapping[str, float | None]) -> None:
         """Nothing: the closing block is the command's."""
 
-    def close(self) -> None:
+    def close(self, outcome: str) -> None:
         """See `Tracker.close`."""
         if self._bar is not None:
             self._bar.stop()

@@ -9,16 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import google_crc32c
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from trainer.rundir import write_bytes
 from trainer.tracking.metrics_file import read_rows
-from trainer.tracking.records import ResumePoint, scalar_tags
+from trainer.tracking.records import BY_SAMPLES, BY_SECONDS, ResumePoint, scalar_tags, split_of
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
+# What every start of a run writes anew, by the beginning of its tag: texts, the layout of charts, hparams, other axes.
+_ANEW = ("Run/", "custom_scalars__config__", "_hparams_/", f"{BY_SAMPLES}/", f"{BY_SECONDS}/")
+# Tags of the rows of training, which may come after a checkpoint of the same step.
+_ROWS = frozenset(scalar_tags("train").values())
 
 
 class DamagedEvents(Exception):
@@ -105,7 +109,7 @@ def _make_anew(damaged: Path) -> None:
             for event in read_events(path):
                 times[event.step] = event.wall_time
     at = min(times.values(), default=time.time())
-    made = [_framed(Event(wall_time=at, file_version="brain.Event:2"))]
+    made = [framed(Event(wall_time=at, file_version="brain.Event:2"))]
     for row in read_rows(damaged.parent):
         at = max(at, times.get(row["step"], at))
         for name, tag in scalar_tags(row["split"]).items():
@@ -113,7 +117,7 @@ def _make_anew(damaged: Path) -> None:
             value = math.nan if name == "loss" and row[name] is None else row[name]
             if value is not None:
                 summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-                made.append(_framed(Event(wall_time=at, step=row["step"], summary=summary)))
+                made.append(framed(Event(wall_time=at, step=row["step"], summary=summary)))
     for path in event_files(damaged.parent):
         if path != damaged:
             path.unlink()
@@ -125,16 +129,17 @@ def _replace(path: Path, content: bytes) -> None:
         write_bytes(path, content)
 
 
-def _framed(event: Event) -> bytes:
-    """An event as a record of a file."""
+def framed(event: Event) -> bytes:
+    """An event as a record of a file: its length, a checksum of that, the event, a checksum of it (TFRecord)."""
     data: bytes = event.SerializeToString()
     length = _LENGTH.pack(len(data))
     return length + _checksum(length) + data + _checksum(data)
 
 
 def _checksum(data: bytes) -> bytes:
-    checksum: int = masked_crc32c(data)
-    return _CRC.pack(checksum)
+    """CRC-32C, masked as TFRecord has it, since a checksum of data that holds checksums is a weak one."""
+    crc: int = google_crc32c.value(data)
+    return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _frames(content: bytes) -> Iterator[tuple[int, int]]:
@@ -149,10 +154,20 @@ def _frames(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _is_before(event: Event, point: ResumePoint) -> bool:
-    """Whether an event belongs to the past of `point`. A file's first records have no tags and always stay."""
-    tags = [value.tag for value in event.summary.value]
-    # Written when a run ends; it will end again.
-    if any(tag.endswith("/test") or tag.startswith("_hparams_/") for tag in tags):
+    """Whether an event belongs to the past of `point` and is not written anew when the run goes on.
+
+    A file's first records have no tags and always stay.
+    """
+    if event.HasField("graph_def"):
         return False
-    split = "val" if any(tag.endswith("/val") for tag in tags) else "train"
-    return event.step < point.step or not tags or point.has(split, at=event.step)
+    tags = [value.tag for value in event.summary.value]
+    splits = {split_of(tag) for tag in tags}
+    # Of the test split is what a run ends with; it will end again.
+    if "test" in splits or any(tag.startswith(_ANEW) for tag in tags):
+        return False
+    if not tags or event.step < point.step:
+        return True
+    if "val" in splits or not _ROWS.isdisjoint(tags):
+        return point.has("val" if "val" in splits else "train", at=event.step)
+    is_at_point: bool = event.step == point.step
+    return is_at_point  # looked at when the update was made, so before any checkpoint of it

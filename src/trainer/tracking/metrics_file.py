@@ -61,7 +61,7 @@ class MetricsFile:
     def finish(self, metrics: Mapping[str, float | None]) -> None:
         """Nothing: the evaluations are rows already."""
 
-    def close(self) -> None:
+    def close(self, outcome: str) -> None:
         """See `Tracker.close`."""
         self._file.close()
 

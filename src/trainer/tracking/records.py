@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 SPLITS = ("train", "val", "test")
@@ -51,6 +52,25 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     samples_per_second: float
+
+
+# The first part of the tags whose second part is the split that they are about; all else is about training.
+_ABOUT_A_SPLIT = ("Loss", "Accuracy", "Best", "Confusion", "Reliability", "Mistakes", "Precision_recall")
+# The first part of the tags of values against another axis than the step.
+BY_SAMPLES, BY_SECONDS = "By_samples", "By_milliseconds"
+# The first part of the tags of scalars that TensorBoard has besides those of the rows of metrics.jsonl.
+WEIGHT_MEAN, WEIGHT_STD, GRADIENT_NORM, UPDATE_RATIO = "Weight_mean", "Weight_std", "Gradient_norm", "Update_ratio"
+BEST, MEMORY, EMA, SCALER = "Best", "Memory", "EMA", "Scaler"
+BESIDES_ROWS = frozenset(
+    {WEIGHT_MEAN, WEIGHT_STD, GRADIENT_NORM, UPDATE_RATIO, BEST, MEMORY, EMA, SCALER, BY_SAMPLES, BY_SECONDS}
+)
+
+
+def split_of(tag: str) -> str:
+    """The split that a tag of TensorBoard is about: `Loss/val`, `Best/val_loss` and `Mistakes/val` are about val."""
+    group, _, rest = tag.partition("/")
+    split = re.split("[/_]", rest, maxsplit=1)[0]
+    return split if group in _ABOUT_A_SPLIT and split in SPLITS else "train"
 
 
 def scalar_tags(split: str) -> dict[str, str]:

@@ -1,0 +1,184 @@
+"""The entry of a run in TensorBoard's HPARAMS tab, as summaries; torch is not needed and nothing is written here.
+
+TensorBoard takes the columns from the first run that it finds, and shows no value that they do not name: every run
+declares the same keys, those of every choice of every group. What a run's own choices do not have is absent in it,
+which TensorBoard shows as an empty cell and sorts to the end. Its parallel coordinates leave out a run that lacks a
+value of a ticked column: the five that are ticked at first are in every run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.struct_pb2 import ListValue, Value
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_BOOL,
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_STRING,
+    STATUS_FAILURE,
+    STATUS_RUNNING,
+    STATUS_SUCCESS,
+    STATUS_UNKNOWN,
+    Experiment,
+    HParamInfo,
+    MetricInfo,
+    MetricName,
+)
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
+from trainer.config import SCHEMAS, SECTIONS
+
+# The scalars that are columns. TensorBoard shows the first five at first, and of each the last value.
+METRICS = (
+    "Accuracy/test", "Best/val_accuracy", "Accuracy/val", "Loss/test", "Best/val_loss", "Loss/val",
+    "Loss/train", "Accuracy/train",
+)  # fmt: skip
+# Those of a run whose targets are values: it has no accuracy, and would be in no parallel coordinates.
+METRICS_OF_VALUES = tuple(tag for tag in METRICS if "ccuracy" not in tag)
+# TensorBoard shows five hyperparameters at first: those that are said to differ come first, then it goes by name.
+NUM_SHOWN = 5
+_MOST_USED = (
+    "model.name", "optimizer.lr", "optimizer.name", "data.name", "data.batch_size", "scheduler.name", "trainer.epochs",
+    "seed", "optimizer.weight_decay", "optimizer.momentum", "loss.name", "loss.label_smoothing", "data.transforms",
+    "model.hidden", "model.channels", "model.dropout", "scheduler.warmup_steps", "trainer.max_steps",
+)  # fmt: skip
+# What changes where, on what or how often something is done, but not what is learned; and what synthetic data are.
+_GROUPS_LEFT_OUT = ("logger", "run")
+_LEFT_OUT = frozenset({
+    "data.root", "data.eval_batch_size", "data.eval_limit", "data.num_workers", "data.test_kwargs", "data.task",
+    "data.num_classes", "data.features", "data.alpha", "data.train_size", "data.test_size", "data.a", "data.b",
+    "data.noise", "data.x", "trainer.device", "trainer.threads", "trainer.compile", "trainer.deterministic",
+    "trainer.save_every", "trainer.eval_every", "trainer.keep", "trainer.profile", "trainer.profile_from",
+    "trainer.profile_steps",
+})  # fmt: skip
+_MAX_TEXT = 200
+_STATUSES = {
+    "running": STATUS_RUNNING,
+    "success": STATUS_SUCCESS,
+    "failure": STATUS_FAILURE,
+    "unknown": STATUS_UNKNOWN,
+}
+
+
+def start_summaries(
+    config: Mapping[str, Any], *, metrics: Sequence[str] = METRICS, started: float, varied: Collection[str] = ()
+) -> list[Summary]:
+    """What is written once, when a run begins: the columns, and the run's own values.
+
+    `config` is the whole config as nested plain values, `metrics` are tags of scalars, `started` is in seconds since
+    1970. `varied` are the keys that a sweep varies: shown at first, and after them the most used ones up to five.
+    Until an end is written, TensorBoard calls the run's status unknown: see `end_summary`.
+    """
+    shown = _shown_at_first(varied)
+    infos = [
+        HParamInfo(name=key, type=kind, domain_discrete=_domain(key, kind, key in shown), differs=key in shown)
+        for key, kind in declared_keys().items()
+    ]
+    columns = [MetricInfo(name=MetricName(tag=tag)) for tag in metrics]
+    experiment = Experiment(hparam_infos=infos, metric_infos=columns, time_created_secs=started)
+    session = SessionStartInfo(hparams=values(config), start_time_secs=started)
+    return [
+        _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
+        _summary(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=session)),
+    ]
+
+
+def end_summary(status: str, ended: float) -> Summary:
+    """How the run ended: `success`, `failure` or `unknown`, and when, in seconds since 1970.
+
+    TensorBoard keeps the first status that it reads of a run for as long as it is up, so that `running`, written when
+    a run begins, could never become another: it belongs where no TensorBoard has looked before the end is written.
+    """
+    session = SessionEndInfo(status=_STATUSES[status], end_time_secs=ended)
+    return _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=session))
+
+
+@functools.cache
+def declared_keys() -> Mapping[str, int]:
+    """Every hyperparameter of every choice of every group, with TensorBoard's type of it; the most used ones first.
+
+    A key that is a number in one choice and a text in another is a text: a column of both cannot be sorted.
+    """
+    kinds = {"seed": DATA_TYPE_FLOAT64}
+    for group, schemas in {**SCHEMAS, **{name: {"": schema} for name, schema in SECTIONS.items()}}.items():
+        for schema in schemas.values():
+            for field in dataclasses.fields(schema):
+                key, kind = f"{group}.{field.name}", _kind(str(field.type))
+                if group not in _GROUPS_LEFT_OUT and key not in _LEFT_OUT:
+                    kinds[key] = kind if kinds.get(key, kind) == kind else DATA_TYPE_STRING
+    return {key: kinds[key] for key in (*_MOST_USED, *sorted(set(kinds) - set(_MOST_USED)))}
+
+
+def values(config: Mapping[str, Any]) -> dict[str, Value]:
+    """The values of a run under their dotted names, for the declared keys that it has.
+
+    In a column of numbers or switches null is left out, in one of texts it is `none`; lists and tables are JSON.
+    """
+    kinds, found = declared_keys(), {}
+    for key, value in _flat(config):
+        if key in kinds and (made := _value(kinds[key], value)) is not None:
+            found[key] = made
+    return found
+
+
+def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys of two levels, as groups have; a table below them is a value."""
+    for group, section in config.items():
+        if isinstance(section, Mapping):
+            yield from ((f"{group}.{key}", value) for key, value in section.items())
+        else:
+            yield group, section
+
+
+def _kind(annotation: str) -> int:
+    """TensorBoard's type for a dataclass's annotation, such as `int | None`."""
+    names = {name.strip() for name in annotation.split("|")} - {"None"}
+    if names <= {"int", "float"}:
+        return int(DATA_TYPE_FLOAT64)
+    return int(DATA_TYPE_BOOL if names == {"bool"} else DATA_TYPE_STRING)
+
+
+def _value(kind: int, value: Any) -> Value | None:
+    """`value` as its column has it; None where it has no such value, which may be a number that JSON cannot hold."""
+    if kind == DATA_TYPE_FLOAT64:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return Value(number_value=value) if is_number else None
+    if kind == DATA_TYPE_BOOL:
+        return Value(bool_value=value) if isinstance(value, bool) else None
+    if not isinstance(value, str):
+        value = "none" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return Value(string_value=value if len(value) <= _MAX_TEXT else f"{value[: _MAX_TEXT - 1]}…")
+
+
+def _domain(key: str, kind: int, is_shown: bool) -> ListValue | None:
+    """What can be ticked to filter a column: both values of a switch, every choice of a group; None for an interval.
+
+    Of a column that is not shown at first, nothing. A filter is 140 pixels high in the list on the left, and 80 of
+    them put the choice of what to sort by ten screens further down.
+    """
+    group, _, name = key.partition(".")
+    if is_shown and kind == DATA_TYPE_FLOAT64:
+        return None
+    if is_shown and kind == DATA_TYPE_BOOL:
+        return ListValue(values=[Value(bool_value=True), Value(bool_value=False)])
+    choices = SCHEMAS[group] if is_shown and name == "name" else ()
+    return ListValue(values=[Value(string_value=choice) for choice in choices])
+
+
+def _shown_at_first(varied: Collection[str]) -> set[str]:
+    """The keys that are said to differ: those that do, as far as they are declared, and most used ones up to five."""
+    shown = [key for key in declared_keys() if key in varied]
+    others = [key for key in _MOST_USED if key not in shown]
+    return {*shown, *others[: max(0, NUM_SHOWN - len(shown))]}
+
+
+def _summary(tag: str, content: HParamsPluginData) -> Summary:
+    described = metadata.create_summary_metadata(content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)])

@@ -1,0 +1,175 @@
+"""What a classifier said about each sample of a split, and the numbers drawn from it. No pictures, no events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.floating]
+Counts = NDArray[np.int64]
+
+
+class Mistake(NamedTuple):
+    """A sample taken for another class: its input (…) on the host, both classes, the predicted one's probability."""
+
+    input: Tensor
+    true: int
+    predicted: int
+    confidence: float
+
+
+class PrCurve(NamedTuple):
+    """Values (T,) at T thresholds from 0 to 1, in the order of TensorBoard's pr_curves; a ratio 0 / 0 is 0."""
+
+    true_positives: Counts
+    false_positives: Counts
+    true_negatives: Counts
+    false_negatives: Counts
+    precision: Floats
+    recall: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Confidence against accuracy in B bins of equal width from 0 to 1; both are NaN in a bin without samples.
+
+    `error` is the expected calibration error: the mean of |accuracy - confidence|, weighted by the bins' `count`.
+    """
+
+    confidence: Floats
+    accuracy: Floats
+    count: Counts
+    error: float
+
+
+class _Joined(NamedTuple):
+    probabilities: NDArray[np.float32]
+    predicted: Counts
+    targets: Counts
+
+
+class Predictions:
+    """Collects a pass over a split on its device and gives the numbers on the host.
+
+    The outputs are turned into probabilities by a softmax; log-probabilities stay as they are by it, and of a loss that
+    only compares scores it is the usual reading. Where that is not a number, the probability is 0.
+    """
+
+    def __init__(self, *, num_classes: int, num_mistakes: int) -> None:
+        self._num_classes, self._num_mistakes = num_classes, num_mistakes
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        # Inputs, targets, predicted classes and confidences of the worst so far, worst first; -1 says: no mistake.
+        self._worst: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._host: _Joined | None = None
+
+    def add(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        """Take a batch without waiting for its device: inputs (N, …), outputs (N, C), classes (N,).
+
+        The outputs are logits, log-probabilities or other scores.
+        """
+        assert outputs.shape == (len(targets), self._num_classes), f"{tuple(outputs.shape)} for {len(targets)} targets"
+        outputs = outputs.detach()
+        # A tensor of our own: a compiled model may write its next outputs into the same memory.
+        probabilities = outputs.float().softmax(1).nan_to_num(nan=0.0)
+        # Of the outputs, as the evaluation counts them: two that differ may round to one probability.
+        predicted = outputs.argmax(1)
+        self._batches.append((probabilities, predicted, targets))
+        self._host = None
+        if self._num_mistakes:
+            confidences = probabilities.gather(1, predicted[:, None])[:, 0]
+            confidences = torch.where(predicted == targets, -1.0, confidences)
+            self._keep_worst(inputs.detach(), targets, predicted, confidences)
+
+    def _keep_worst(self, inputs: Tensor, targets: Tensor, predicted: Tensor, confidences: Tensor) -> None:
+        """Twice the largest k: of the batch, so that few inputs are copied, then of these and those kept."""
+        batch = (inputs, targets, predicted, confidences)
+        chosen = confidences.topk(min(self._num_mistakes, len(confidences))).indices
+        found = [part.index_select(0, chosen) for part in batch]
+        if self._worst is not None:
+            found = [torch.cat(parts) for parts in zip(self._worst, found, strict=True)]
+            chosen = found[3].topk(min(self._num_mistakes, len(found[3]))).indices
+            found = [part.index_select(0, chosen) for part in found]
+        self._worst = (found[0], found[1], found[2], found[3])
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Probabilities (N, C) of each sample, in the order in which they came."""
+        return self._joined().probabilities
+
+    @property
+    def targets(self) -> Counts:
+        """True classes (N,)."""
+        return self._joined().targets
+
+    @property
+    def confusion(self) -> Counts:
+        """Counts (C, C), row = true class, column = predicted class."""
+        _, predicted, targets = self._joined()
+        size = self._num_classes
+        return np.bincount(targets * size + predicted, minlength=size**2).reshape(size, size)
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        """The `num_mistakes` mistakes of the highest confidence, the highest first; fewer where there are fewer."""
+        if self._worst is None:
+            return []
+        inputs, *rest = (part.cpu() for part in self._worst)
+        rows = zip(inputs, *(part.tolist() for part in rest), strict=True)
+        return [Mistake(*row) for row in rows if row[3] >= 0]
+
+    def reliability(self, bins: int = 10) -> Reliability:
+        """How far the confidence, the probability of the predicted class, can be trusted (Guo et al., 2017).
+
+        Bin m, counted from 0, holds the confidences in (m / B, (m + 1) / B].
+        """
+        probabilities, predicted, targets = self._joined()
+        confidences = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
+        edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
+        # 0 itself goes into the first bin; a softmax may round to slightly more than 1.
+        which = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
+        count = np.bincount(which, minlength=bins)
+        confidence = _ratio(np.bincount(which, weights=confidences, minlength=bins), count, empty=np.nan)
+        right = np.bincount(which, weights=predicted == targets, minlength=bins)
+        accuracy = _ratio(right, count, empty=np.nan)
+        gap = np.nansum(np.abs(accuracy - confidence) * count)
+        return Reliability(confidence, accuracy, count, float(gap / max(1, len(targets))))
+
+    def pr_curve(self, class_index: int, num_thresholds: int = 127) -> PrCurve:
+        """One class against the rest: a sample is taken for the class where its probability >= the threshold.
+
+        The thresholds are i / (T - 1) as 32-bit numbers, as the probabilities are. torch writes 127 at most.
+        """
+        probabilities, _, targets = self._joined()
+        thresholds = np.linspace(0, 1, num_thresholds, dtype=np.float32)
+        # Number of thresholds that a sample reaches; those that reach threshold i are the ones with more than i.
+        reached = np.searchsorted(thresholds, probabilities[:, class_index], side="right")
+        is_class = targets == class_index
+        positives = np.bincount(reached[is_class], minlength=num_thresholds + 1)
+        negatives = np.bincount(reached[~is_class], minlength=num_thresholds + 1)
+        true_positives, false_positives = (part[:0:-1].cumsum()[::-1] for part in (positives, negatives))
+        true_negatives = negatives.sum() - false_positives
+        false_negatives = positives.sum() - true_positives
+        precision = _ratio(true_positives, true_positives + false_positives, empty=0.0)
+        recall = _ratio(true_positives, true_positives + false_negatives, empty=0.0)
+        return PrCurve(true_positives, false_positives, true_negatives, false_negatives, precision, recall)
+
+    def _joined(self) -> _Joined:
+        if self._host is None:
+            if not self._batches:
+                nothing = np.zeros(0, np.int64)
+                return _Joined(np.zeros((0, self._num_classes), np.float32), nothing, nothing)
+            parts = (torch.cat(part).cpu().numpy() for part in zip(*self._batches, strict=True))
+            self._host = _Joined(*parts)
+        return self._host
+
+
+def _ratio(part: NDArray[np.number], whole: Counts, *, empty: float) -> NDArray[np.float64]:
+    """`part` / `whole`, and `empty` where `whole` is 0."""
+    ratio = np.full(whole.shape, empty)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio

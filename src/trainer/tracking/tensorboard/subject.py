@@ -1,0 +1,34 @@
+"""What a run's records are about: the models, and samples to show them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+# Samples whose activations are counted.
+NUM_FIXED = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The model in training, the one whose weights count (the moving average, where there is one), and the data.
+
+    `samples` gives the batches of the validation set in order, or of the training set where nothing is held out, as
+    the model sees them in evaluation; `first` its first samples, without going through it.
+    `classes` are the class names, None where the targets are values.
+    """
+
+    model: nn.Module
+    evaluated: nn.Module
+    classes: tuple[str, ...] | None
+    samples: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    first: Callable[[int], tuple[Tensor, Tensor]]
+
+    @functools.cached_property
+    def fixed(self) -> Tensor:
+        """The first samples (N, …), the same ones through the whole run and after a resume."""
+        inputs, _ = self.first(NUM_FIXED)
+        return inputs

@@ -1,0 +1,121 @@
+"""Writes TensorBoard's event files: each kind of value as an event, buffered, never half of one. Decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
+
+from trainer.tracking.events import framed
+
+# What waits is written once it is as much, or as old, so that a TensorBoard that watches sees a run go on.
+_BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0
+_numbers = itertools.count()
+
+
+class EventWriter:
+    """Appends events to a new file in the folder of a run.
+
+    A TensorBoard that is running drops what it has read from `purge_step` on. Methods raise OSError when the disk
+    refuses; the file then ends with the last whole event.
+    """
+
+    def __init__(self, run: Path, *, purge_step: int) -> None:
+        host = socket.gethostname()
+        # TensorBoard reads the files of a run in the order of their names, hence the time first.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{next(_numbers)}"
+        self._file = (run / name).open("xb", buffering=0)
+        self._waiting = bytearray()
+        self._flushed_at = time.monotonic()
+        self._write(Event(step=purge_step, file_version="brain.Event:2"))
+        self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """A number."""
+        self._value(Summary.Value(tag=tag, simple_value=value), step)
+
+    def histogram(self, tag: str, histogram: HistogramProto, step: int) -> None:
+        """How values are distributed."""
+        self._value(Summary.Value(tag=tag, histo=histogram), step)
+
+    def image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """A picture of shape (H, W, 3)."""
+        height, width, _ = pixels.shape
+        file = io.BytesIO()
+        # The fastest of PNG's compressions: twice the speed of the usual one, for a tenth more bytes.
+        Image.fromarray(pixels).save(file, format="png", compress_level=1)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.getvalue())
+        self._value(Summary.Value(tag=tag, image=image), step)
+
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """A text, shown as Markdown."""
+        self._text_tensor(tag, [markdown.encode()], SummaryMetadata(plugin_data={"plugin_name": "text"}), step)
+
+    def layout(self, tag: str, content: bytes, metadata: SummaryMetadata, step: int) -> None:
+        """A serialised message that a plugin reads."""
+        self._text_tensor(tag, [content], metadata, step)
+
+    def tensor(self, tag: str, values: NDArray[np.float32], metadata: SummaryMetadata, step: int) -> None:
+        """Numbers of any shape, for the plugin that `metadata` names."""
+        tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=_shape(values.shape), tensor_content=values.tobytes())
+        self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
+
+    def summary(self, summary: Summary, step: int) -> None:
+        """What was made elsewhere."""
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def graph(self, graph: GraphDef) -> None:
+        """The graph of the model."""
+        self._write(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
+
+    def flush(self) -> None:
+        """Give what waits to the operating system, whole events only."""
+        size = self._file.seek(0, os.SEEK_END)
+        content, self._waiting = bytes(self._waiting), bytearray()
+        self._flushed_at = time.monotonic()
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        try:
+            if self._file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(size)
+            raise
+
+    def close(self) -> None:
+        """Write what waits, and close the file whether that works or not."""
+        with self._file:
+            self.flush()
+
+    def _value(self, value: Summary.Value, step: int) -> None:
+        self.summary(Summary(value=[value]), step)
+
+    def _text_tensor(self, tag: str, content: Sequence[bytes], metadata: SummaryMetadata, step: int) -> None:
+        tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape((len(content),)), string_val=content)
+        self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
+
+    def _write(self, event: Event) -> None:
+        self._waiting += framed(event)
+        if len(self._waiting) >= _BUFFER_BYTES or time.monotonic() - self._flushed_at >= _BUFFER_S:
+            self.flush()
+
+
+def _shape(sizes: Sequence[int]) -> TensorShapeProto:
+    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
