@@ -9,7 +9,7 @@ ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test test-all torture check fmt bench wheel clean
+.PHONY: help setup fit test test-all torture check fmt bench screenshots wheel clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -45,6 +45,9 @@ fmt: $(READY) ## Format and fix what can be fixed. Writes
 bench: $(READY) ## Compare the speed with Lightning, Accelerate, Keras, JAX and plain loops, side by side
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(READY) ## Train, open every tab of TensorBoard in Chromium, and keep pictures of them
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 wheel: $(READY) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

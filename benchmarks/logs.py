@@ -1,14 +1,16 @@
-"""What the default logger costs: the same training with it and with logger=none, in turn."""
+"""What the loggers cost: the same training with each of them and with none, in turn."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.contenders.setting import NUM_TRAIN
 from benchmarks.contenders.trainer import fit_words
@@ -17,13 +19,16 @@ from benchmarks.machine import wait_for_quiet
 from benchmarks.runner import Job
 from benchmarks.startup import time_command
 
-Windows = dict[str, dict[str, list[list[float]]]]
-LOGGERS = ("tensorboard", "none")
+# By model and logger, a round each: `windows`, the seconds of every 50 steps of two epochs of all data, a record in
+# each, and `logging`, the seconds of them in the logger's calls. Two epochs have every kind of record of the default.
+Rounds = list[dict[str, Any]]
+Found = dict[str, dict[str, Rounds]]
+LOGGERS = ("none", "tensorboard", "tensorboard_full")
 
 
-def measure(models: Sequence[str], *, job: Job) -> Windows:
-    """Seconds of every 50 steps of an epoch of all data, one record in each, by model and logger, a list a round."""
-    found: Windows = {model: {logger: [] for logger in LOGGERS} for model in models}
+def measure(models: Sequence[str], *, job: Job) -> Found:
+    """Two epochs with each logger in turn."""
+    found: Found = {model: {logger: [] for logger in LOGGERS} for model in models}
     for number in range(job.rounds):
         for model, figures in found.items():
             for logger in LOGGERS if number % 2 else LOGGERS[::-1]:
@@ -32,34 +37,36 @@ def measure(models: Sequence[str], *, job: Job) -> Windows:
     return found
 
 
-def cost(figures: dict[str, list[list[float]]]) -> float:
-    """The share that logging adds to the time of the median window: whole runs differ by more than it from noise."""
-    with_it, without = (statistics.median(_flat(figures[logger])) for logger in LOGGERS)
-    return with_it / without - 1
+def cost(figures: dict[str, Rounds], logger: str = "tensorboard") -> float:
+    """The share of the training time that is spent in a logger's calls; the median of the rounds."""
+    return statistics.median(float(one["logging"]) / sum(one["windows"]) for one in figures[logger])
 
 
-def as_rows(found: Windows) -> list[list[str]]:
-    """By model: the median window with and without in milliseconds, what is added, its spread by round, in total."""
+def as_rows(found: Found) -> list[list[str]]:
+    """By model: the share of each logger, and beside it how much longer the epoch took than without one."""
     rows = []
     for model, figures in found.items():
-        medians = {logger: [1000 * statistics.median(seconds) for seconds in figures[logger]] for logger in LOGGERS}
-        added = [ours / none - 1 for ours, none in zip(*medians.values(), strict=True)]
-        totals = [sum(map(sum, figures[logger])) for logger in LOGGERS]
-        windows = [f"{1000 * statistics.median(_flat(figures[logger])):.1f}" for logger in LOGGERS]
-        spread = f"{min(added):+.1%} to {max(added):+.1%}"
-        rows.append([model, *windows, f"{cost(figures):+.1%}", spread, f"{totals[0] / totals[1] - 1:+.1%}"])
+        seconds = {logger: _undisturbed(figures[logger]) for logger in LOGGERS}
+        shares = [f"{cost(figures, logger):.1%}" for logger in LOGGERS[1:]]
+        longer = [f"{seconds[logger] / seconds['none'] - 1:+.1%}" for logger in LOGGERS[1:]]
+        rows.append([model, f"{seconds['none']:.2f}", *shares, *longer])
     return rows
 
 
-def _flat(rounds: list[list[float]]) -> list[float]:
-    return [seconds for one in rounds for seconds in one]
+def _undisturbed(rounds: Rounds) -> float:
+    """The sum over the windows of the least time that each took in any round.
+
+    What is logged falls into the same windows in every round; what disturbs does not.
+    """
+    windows: list[list[float]] = [one["windows"] for one in rounds]
+    return math.fsum(min(times) for times in zip(*windows, strict=True))
 
 
-def _windows(model: str, logger: str, *, job: Job) -> list[float]:
+def _windows(model: str, logger: str, *, job: Job) -> dict[str, Any]:
     setting = argparse.Namespace(model=model, data_root=job.data_root, limit=NUM_TRAIN, threads=job.threads, seed=0)
     with tempfile.TemporaryDirectory(prefix="logs-") as folder:
-        words = [*fit_words(setting, Path(folder) / "run"), f"logger={logger}", "data.eval_limit=1"]
+        words = [*fit_words(setting, Path(folder) / "run"), f"logger={logger}", "data.eval_limit=1", "trainer.epochs=2"]
         _, done = time_command([sys.executable, "-m", "benchmarks.contenders.windows", *words])
     [said] = [line.removeprefix(SAYS) for line in done.stdout.splitlines() if line.startswith(SAYS)]
-    seconds: list[float] = json.loads(said)
-    return seconds
+    found: dict[str, Any] = json.loads(said)
+    return found

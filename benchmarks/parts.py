@@ -42,10 +42,15 @@ def save(findings: Findings, job: Job, models: Sequence[str], data_root: Path, s
 
 
 def log(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
-    """The default logger, where records are rare (cnn) and where they are frequent (mlp)."""
+    """The loggers, where records are rare (cnn) and where they are frequent (mlp)."""
     found = findings.figures["logging_seconds"] = logs.measure(["cnn", "mlp"], job=job)
-    header = ("50 steps, median", "tensorboard, ms", "none, ms", "added", "by round", "added in total")
-    findings.tables.append(report.Table("Default logger against logger=none", header, logs.as_rows(found)))
+    header = (
+        "2 epochs",
+        "none, s",
+        *(f"{name}, share" for name in logs.LOGGERS[1:]),
+        *(f"{name}, A/B" for name in logs.LOGGERS[1:]),
+    )
+    findings.tables.append(report.Table("Loggers against logger=none", header, logs.as_rows(found)))
 
 
 def remember(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:

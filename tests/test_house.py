@@ -252,6 +252,8 @@ QUICK = {
     "help of eval": ("eval", "--help"),
     "help of check-run": ("check-run", "--help"),
     "no such run": ("check-run", "nowhere"),
+    "help of tb": ("tb", "--help"),
+    "no run to show": ("tb", "nowhere"),
     "completion": ("--shell-completion", "query=bash"),
     "a wrong choice": ("fit", "model=cn"),
     "a wrong value": ("fit", "trainer.epochs=many"),

@@ -1,4 +1,7 @@
-"""`trainer` on the words it is given, with a clock on its steps: the seconds of each window between two records."""
+"""`trainer` on the words it is given, with a clock on its steps and on its logger.
+
+It says the seconds of each window between two records, and those that were spent in the logger's calls meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 from benchmarks.contenders.setting import READ_EVERY
 from trainer.cli import main
 from trainer.engine.step import Step
+from trainer.tracking import Dispensable
 
 SAYS = "windows: "
 
@@ -22,11 +26,28 @@ if __name__ == "__main__":
         plain(step, *arguments, **options)
         ends.append(time.perf_counter())
 
+    logging = 0.0
+
+    def counted(name: str) -> Any:
+        call = getattr(Dispensable, name)
+
+        def watched(*arguments: Any) -> Any:
+            global logging
+            start = time.perf_counter()
+            result = call(*arguments)
+            if len(ends) >= READ_EVERY:
+                logging += time.perf_counter() - start
+            return result
+
+        return watched
+
     Step.__call__ = timed  # type: ignore[method-assign, assignment]
+    for name in ("train", "update", "looks_at"):  # all that is called between two steps
+        setattr(Dispensable, name, counted(name))
     try:
         main(sys.argv[1:])
     finally:
         # From the step before a record to the step before the next: each window holds one record in full.
         marks = ends[READ_EVERY - 1 :: READ_EVERY]
         seconds = [end - start for start, end in itertools.pairwise(marks)]
-        sys.stdout.write(f"{SAYS}{json.dumps(seconds)}\n")
+        sys.stdout.write(f"{SAYS}{json.dumps({'windows': seconds, 'logging': logging})}\n")

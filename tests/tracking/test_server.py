@@ -174,5 +174,7 @@ def test_a_sweep_of_twelve_can_be_sorted_by_accuracy(tmp_path: Path) -> None:
         ]
         assert found == pytest.approx(sorted(recorded, reverse=True)) and len(found) == 12
         experiment = server.post("plugin/hparams/experiment", {})
+        first = {info["name"] for info in experiment["hparamInfos"] if info.get("differs")}
+        assert {"seed", "optimizer.lr"} <= first and len(first) == 5
         columns = [info["name"]["tag"] for info in experiment["metricInfos"]]
         assert columns[0] == "Accuracy/test" and "Best/val_loss" in columns

@@ -50,9 +50,18 @@ class FitResult:
 
 
 def run(
-    config: FitConfig, *, command: Sequence[str], terminal: Terminal, sweep: Path | None = None, job: int = 0
+    config: FitConfig,
+    *,
+    command: Sequence[str],
+    terminal: Terminal,
+    sweep: Path | None = None,
+    job: int = 0,
+    varied: Sequence[str] = (),
 ) -> FitResult:
-    """Train as `config` says, in the folder of a `sweep` as its job `job`; raises the errors of trainer.errors."""
+    """Train as `config` says, in the folder of a `sweep` as its job `job`; raises the errors of trainer.errors.
+
+    `varied` are the keys that the sweep varies: TensorBoard shows them first among the hparams.
+    """
     _check_installed(config)
     with contextlib.ExitStack() as held:
         origin = None
@@ -81,7 +90,14 @@ def run(
         before_leaving = functools.partial(record_end, record, "interrupted", None)
         with Signals(before_leaving=before_leaving) as signals, ending(record, folder), own_faults(config):
             return _train_and_test(
-                parts, folder, record=record, signals=signals, terminal=terminal, origin=origin, next_commands=commands
+                parts,
+                folder,
+                record=record,
+                signals=signals,
+                terminal=terminal,
+                origin=origin,
+                next_commands=commands,
+                varied=varied,
             )
 
 
@@ -103,6 +119,7 @@ def _train_and_test(
     terminal: Terminal,
     origin: Origin | None,
     next_commands: report.NextCommands,
+    varied: Sequence[str],
 ) -> FitResult:
     """Train in `folder`, then test the best checkpoint and report."""
     config, monitor = parts.config, parts.monitor
@@ -119,7 +136,7 @@ def _train_and_test(
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)
-    with watching(parts, folder, terminal, resumed=resumed) as watchers:
+    with watching(parts, folder, terminal, resumed=resumed, varied=varied) as watchers:
         with store, profiling(parts, folder, terminal) as profile:
             reason = _train(parts, store, watchers, signals, profile=profile, origin=origin)
         record.checkpoints(best=_name(store.best), last=_name(store.last))

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from trainer import rundir
 from trainer.commands.stopping import Signals
-from trainer.config import load_fit
+from trainer.config import SCHEMAS, load_fit
 from trainer.errors import Stopped, TrainerError, printable
 from trainer.tracking.console import Terminal
 
@@ -159,7 +159,10 @@ class Sweep:
         # The command of the job alone: what repeats it, without the sweep around it.
         flags = [word for word in self._command if "=" not in word and word not in ("-m", "--multirun")]
         command = [*flags, *overrides]
-        return fit.run(config, command=command, terminal=self._terminal, sweep=self._folder, job=number)
+        # A word of the job that is none of the command came out of one with several values.
+        keys = [word.partition("=")[0].lstrip("+") for word in overrides if word not in self._command]
+        varied = [f"{key}.name" if key in SCHEMAS else key for key in keys]
+        return fit.run(config, command=command, terminal=self._terminal, sweep=self._folder, job=number, varied=varied)
 
 
 def _planned_jobs(command: Sequence[str]) -> list[list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,11 @@ def check_logger(parts: Parts) -> None:
 
 
 @contextlib.contextmanager
-def watching(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None) -> Iterator[Watchers]:
+def watching(
+    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None, varied: Sequence[str]
+) -> Iterator[Watchers]:
     """Watch a run, and close all files with the word for how it ended."""
-    watchers = _make(parts, folder, terminal, resumed=resumed)
+    watchers = _make(parts, folder, terminal, resumed=resumed, varied=varied)
     outcome = "failed"
     try:
         yield watchers
@@ -54,12 +56,16 @@ def watching(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumeP
         watchers.tracker.close(outcome)
 
 
-def _make(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None) -> Watchers:
+def _make(
+    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None, varied: Sequence[str]
+) -> Watchers:
     trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
     observer = None
     if isinstance(parts.config.logger, TensorBoardConfig):
         observer = Dispensable(
-            lambda: _make_tensorboard(parts, folder, terminal, resumed=resumed), name="TensorBoard", warn=terminal.warn
+            lambda: _make_tensorboard(parts, folder, terminal, resumed=resumed, varied=varied),
+            name="TensorBoard",
+            warn=terminal.warn,
         )
         trackers.append(observer)
     trackers.append(
@@ -74,7 +80,7 @@ def _make(parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoin
 
 
 def _make_tensorboard(
-    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None
+    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None, varied: Sequence[str]
 ) -> ObservingTracker:
     # Imported here: with logger=none a run need not wait for it.
     from trainer.tracking.tensorboard.subject import Subject
@@ -94,6 +100,7 @@ def _make_tensorboard(
             first=shown.first,
         ),
         config=config,
+        varied=varied,
         texts=_texts(parts, folder),
         warn=terminal.warn,
         resumed=resumed,

@@ -21,6 +21,8 @@ from trainer.tracking.tensorboard.subject import Subject
 from trainer.tracking.tensorboard.writer import EventWriter
 
 NUM_MISTAKES = 24
+# A curve has 3 KB, at each evaluation; nobody looks at hundreds of them.
+MAX_CURVES = 50
 _NUM_THRESHOLDS = 127
 
 
@@ -81,7 +83,7 @@ class PredictionRecords:
 
     def _write_curves(self, split: str, step: int) -> None:
         collected = self._collected[split]
-        for index, name in enumerate(self._classes):
+        for index, name in enumerate(self._classes[:MAX_CURVES]):
             metadata = create_summary_metadata(
                 display_name=f"{name} ({split})", description="", num_thresholds=_NUM_THRESHOLDS
             )

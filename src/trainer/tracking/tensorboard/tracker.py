@@ -6,7 +6,7 @@ It looks, and never changes what it looks at: not the weights, not a mode, not a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ Look = Callable[[int, Update], None]
 class TensorBoard:
     """Writes the kinds of records that `kinds` switches on, each at its cadence; `warn` tells a person.
 
-    `config` is the whole config of the run, for its hparams; `texts` are Markdown, by the last part of their tag.
+    `config` is the whole config of the run, for its hparams, and `varied` are its keys that a sweep varies; `texts` are
+    Markdown, by the last part of their tag.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TensorBoard:
         kinds: TensorBoardConfig,
         subject: Subject,
         config: Mapping[str, Any],
+        varied: Sequence[str],
         texts: Mapping[str, str],
         warn: Callable[[str], None],
         resumed: ResumePoint | None = None,
@@ -55,7 +57,12 @@ class TensorBoard:
         self._looks = self._make_looks(kinds, subject, warn)
         self._predictions, self._projector = self._make_predicted(run, kinds, subject, rows)
         self._step = 0 if resumed is None else resumed.step
-        self._begin(kinds, subject, config, texts, warn)
+        self._begin(kinds, subject, texts, warn)
+        if kinds.hparams:
+            metrics = hparams.METRICS if subject.classes is not None else hparams.METRICS_OF_VALUES
+            for summary in hparams.start_summaries(config, metrics=metrics, started=time.time(), varied=varied):
+                self._writer.summary(summary, 0)
+        self.flush()
 
     def train(self, record: TrainRecord) -> None:
         """See `Tracker.train`."""
@@ -141,17 +148,12 @@ class TensorBoard:
         self,
         kinds: TensorBoardConfig,
         subject: Subject,
-        config: Mapping[str, Any],
         texts: Mapping[str, str],
         warn: Callable[[str], None],
     ) -> None:
         """What stands at the beginning: a resume drops it, and it is written again."""
         if kinds.scalars or kinds.layers:
             self._writer.layout(layout.TAG, layout.layout(), layout.METADATA, 0)
-        if kinds.hparams:
-            metrics = hparams.METRICS if subject.classes is not None else hparams.METRICS_OF_VALUES
-            for summary in hparams.start_summaries(config, metrics=metrics, started=time.time()):
-                self._writer.summary(summary, 0)
         if kinds.text:
             for name, markdown in texts.items():
                 self._writer.text(f"Run/{name}", markdown, 0)
@@ -165,4 +167,3 @@ class TensorBoard:
                     self._writer.graph(graph.as_graph_def())
                 if kinds.text:
                     self._writer.text("Run/layers", graph.as_table(), 0)
-        self.flush()
