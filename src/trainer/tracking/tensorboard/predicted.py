@@ -20,7 +20,7 @@ from trainer.tracking.tensorboard.predictions import Predictions
 from trainer.tracking.tensorboard.subject import Subject
 from trainer.tracking.tensorboard.writer import EventWriter
 
-NUM_MISTAKES = 24
+NUM_MISTAKES = 25
 # A curve has 3 KB, at each evaluation; nobody looks at hundreds of them.
 MAX_CURVES = 50
 _NUM_THRESHOLDS = 127

@@ -56,7 +56,7 @@ class Scalars:
         for axis in self._axes:
             group, value = at[axis]
             for name, tag in scalar_tags(row["split"]).items():
-                if name in _BETTER and row[name] is not None:
+                if row[name] is not None:
                     self._writer.scalar(f"{group}/{tag}", row[name], value)
 
     def _take_best(self, row: Mapping[str, Any]) -> None:

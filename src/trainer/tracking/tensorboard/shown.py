@@ -16,7 +16,7 @@ from trainer.tracking.tensorboard.pictures import feature_maps, filters, grid, i
 from trainer.tracking.tensorboard.subject import Subject
 from trainer.tracking.tensorboard.writer import EventWriter
 
-NUM_INPUTS, NUM_MAPPED = 32, 4
+NUM_INPUTS, NUM_MAPPED = 36, 4
 
 
 class LayerRecords:
