@@ -10,6 +10,7 @@ from torch import nn
 
 from trainer.errors import ConfigError
 from trainer.models.dense import Linear
+from trainer.models.pooling import AvgPool2d
 
 Shape = tuple[int, ...]
 
@@ -41,10 +42,10 @@ def lenet5(input_shape: Shape, num_outputs: int, *, channels: Sequence[int], hid
         _named(
             conv1=nn.Conv2d(depth, channels[0], 5, padding=2),
             relu1=nn.ReLU(),
-            pool1=nn.AvgPool2d(2),
+            pool1=AvgPool2d(2),
             conv2=nn.Conv2d(channels[0], channels[1], 5),
             relu2=nn.ReLU(),
-            pool2=nn.AvgPool2d(2),
+            pool2=AvgPool2d(2),
             flatten=nn.Flatten(),
             fc1=Linear(channels[1] * height * width, hidden[0]),
             relu3=nn.ReLU(),
