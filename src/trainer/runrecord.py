@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -48,6 +49,8 @@ class RunRecord:
             "checkpoints": _of_kind(dict, before.get("checkpoints")),
             "metrics": _of_kind(dict, before.get("metrics")),
         }
+        if before.get("events_lost") is True:
+            self._content["events_lost"] = True
         if resumed is not None:
             self._content["resumed"] = [*_of_kind(list, before.get("resumed")), {"at": _now(), **resumed}]
         self._write()
@@ -66,6 +69,12 @@ class RunRecord:
     def is_done(self) -> bool:
         """Whether it ended well, and that is on the disk."""
         return self._is_done
+
+    def lose_events(self) -> None:
+        """Record that TensorBoard's events could not be written from some step on, as a warning has said."""
+        self._content["events_lost"] = True
+        with contextlib.suppress(OSError):  # the same disk, it may be
+            self._write()
 
     def checkpoints(self, **names: str | None) -> None:
         """Record the step folders that are `best` and `last`."""

@@ -53,6 +53,18 @@ def test_what_is_not_finite_has_none_and_does_not_disturb_the_others(wrong: floa
     assert made["good"] is not None and made["good"].num == 2
 
 
+def test_where_only_deterministic_operations_are_allowed_the_counts_are_the_same() -> None:
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    usual = histograms({"a": values})["a"]
+    torch.use_deterministic_algorithms(True)
+    try:
+        strict = histograms({"a": values})["a"]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert usual is not None and strict is not None
+    assert np.abs(np.cumsum(usual.bucket) - np.cumsum(strict.bucket)).max() <= 1 and sum(strict.bucket) == 1000
+
+
 def test_nothing_at_all() -> None:
     assert histograms({}) == {}
 

@@ -62,7 +62,17 @@ class Scale(nn.Module):
 def test_a_model_that_is_one_layer() -> None:
     model = Scale()
     numbers = Layers(model).measure(an_update(model, lr=0.0))
-    assert numbers["Weight_mean/model"] == 2.0 and numbers["Update_ratio/model"] == 0.0
+    assert numbers["Weight_mean/(root)"] == 2.0 and numbers["Update_ratio/(root)"] == 0.0
+
+
+def test_weights_of_zero_have_no_ratio() -> None:
+    model = nn.Linear(6, 2)
+    nn.init.zeros_(model.weight)
+    assert set(Layers(model).measure(an_update(model))) == {
+        "Weight_mean/(root)",
+        "Weight_std/(root)",
+        "Gradient_norm/(root)",
+    }
 
 
 def test_the_distance_of_an_average() -> None:

@@ -39,15 +39,15 @@ def evaluate(shown: PredictionRecords, split: str, step: int, classes: int = 3) 
     shown.evaluation(split, step)
 
 
-def test_by_default_figures_are_those_of_the_last_evaluation_and_of_the_test() -> None:
+def test_by_default_figures_are_those_of_the_last_evaluation_drawn_before_the_test_and_of_the_test() -> None:
     shown, writer = records()
     for step in (10, 20, 30):
         evaluate(shown, "val", step)
     assert writer.of("Confusion") == []
     evaluate(shown, "test", 20)
     shown.finish()
-    assert writer.of("Confusion") == [("Confusion/test", 20), ("Confusion/val", 30)]
-    assert writer.of("Reliability") == [("Reliability/test", 20), ("Reliability/val", 30)]
+    assert writer.of("Confusion") == [("Confusion/val", 30), ("Confusion/test", 20)]
+    assert writer.of("Reliability") == [("Reliability/val", 30), ("Reliability/test", 20)]
 
 
 @pytest.mark.parametrize(("before", "drawn"), [(0, [20, 30]), (1, [10, 30])])

@@ -19,7 +19,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor, nn
 
 from trainer.errors import ConfigError
-from trainer.tracking.tensorboard.projector import balanced, features, find_layer, rewind, write
+from trainer.tracking.tensorboard.projector import balanced, features, find_layer, last_layer, rewind, write
 from trainer.tracking.tensorboard.writer import EventWriter
 
 
@@ -50,25 +50,25 @@ def model() -> Net:
 
 
 def test_penultimate_features_are_what_goes_into_the_last_layer(model: Net, inputs: Tensor) -> None:
-    found, outputs = features(model, inputs, layer=None, batch_size=3)
-    assert found.shape == (7, 5) and outputs.shape == (7, 3)
+    called, found, outputs = features(model, inputs, layer=None, batch_size=3)
+    assert called == "into head" and found.shape == (7, 5) and outputs.shape == (7, 3)
     torch.testing.assert_close(model.head(found), outputs)
     torch.testing.assert_close(outputs, model.eval()(inputs))
-    assert find_layer(model, None) == ("into head", model.head)
-    assert find_layer(model.head, None) == ("input", model.head)
+    assert features(model.head, torch.randn(7, 5), layer=None)[0] == "input"
 
 
 def test_by_name_it_is_what_comes_out_flattened(model: Net, inputs: Tensor) -> None:
-    found, _ = features(model, inputs, layer="body.1")
+    called, found, _ = features(model, inputs, layer="body.1")
+    assert called == "body.1"
     torch.testing.assert_close(found, model.body[1](inputs.flatten(1)))
     convolution = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(4, 3))
-    assert features(convolution, inputs, layer="0")[0].shape == (7, 4)
-    assert find_layer(model, "body.1") == ("body.1", model.body[1])
+    assert features(convolution, inputs, layer="0")[1].shape == (7, 4)
+    assert find_layer(model, "body.1") is model.body[1]
 
 
 def test_a_model_is_left_as_it_was(model: Net, inputs: Tensor) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found, outputs = features(model, inputs, layer=None)
+    _, found, outputs = features(model, inputs, layer=None)
     with pytest.raises(ConfigError):
         features(model, inputs, layer="loose")
     assert not found.requires_grad and not outputs.requires_grad
@@ -83,10 +83,50 @@ def test_a_wrong_layer_is_answered_with_the_nearest(model: Net, inputs: Tensor) 
     assert "Did you mean head?" in str(caught.value)
     with pytest.raises(ConfigError, match="is not a layer"):
         find_layer(model, "")
-    with pytest.raises(ConfigError, match="parameters"):
-        find_layer(nn.ReLU(), None)
     with pytest.raises(ConfigError, match="loose has no features"):
         features(model, inputs, layer="loose")
+
+
+class Aux(nn.Module):
+    """A head named last that is used in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.aux = nn.Linear(12, 5), nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x.flatten(1))
+        out: Tensor = self.head(x)
+        return out + 0.1 * self.aux(x) if self.training else out
+
+
+class SequenceFirst(nn.Module):
+    """Steps of time come before samples, up to the last layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(1, 2)).transpose(0, 1)
+        out: Tensor = self.head(x).mean(0)
+        return out
+
+
+def test_the_last_layer_is_the_one_that_is_used_last_with_a_row_a_sample(inputs: Tensor) -> None:
+    assert last_layer(Aux(), inputs) == "head"
+    assert last_layer(SequenceFirst(), inputs) == "embed"
+    assert last_layer(nn.Sequential(nn.Flatten(), nn.ReLU()), inputs) == ""
+    assert features(nn.Sequential(nn.Flatten(), nn.ReLU()), inputs, layer=None)[1].shape == (7, 12)
+
+
+def test_feature_maps_of_many_values_are_averaged_over_their_places() -> None:
+    model, inputs = (
+        nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(2028, 2)),
+        torch.randn(4, 1, 28, 28),
+    )
+    _, found, _ = features(model, inputs, layer="0")
+    torch.testing.assert_close(found, model[0](inputs).mean((2, 3)))
 
 
 class Stream:

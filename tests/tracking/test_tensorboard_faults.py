@@ -177,6 +177,8 @@ def test_events_that_cannot_be_written_do_not_stop_the_training(
     run = Run(tmp_path / "run")
     assert [row["step"] for row in run.split("train")] == [*range(2, 27, 2), 27]
     assert len(run.split("test")) == 1 and run.record["status"] == "done"
+    checked = processes.run("check-run", "run", cwd=tmp_path)
+    assert checked.code == 0 and "events could not be written" in " ".join(checked.out.split())
 
 
 # Where in a record a bit is flipped: 8 bytes of length, 4 of its checksum, the event, 4 of its checksum.

@@ -32,7 +32,8 @@ def check_tensorboard(standing: Standing, rows: Rows) -> Finding:
     """The event files of a run against the rows of its metrics.jsonl."""
     what, files = "TensorBoard", sorted(standing.run.glob("events.out.tfevents.*"))
     logger, is_changed = _logger(standing), _is_changed(standing)
-    must_hold = logger == _WRITTEN and not is_changed
+    is_lost = standing.record.get("events_lost") is True
+    must_hold = logger == _WRITTEN and not is_changed and not is_lost
     if not files and not must_hold:
         return Finding(what=what, state="not written", detail=logger)
     if files and importlib.util.find_spec("tensorboard") is None:
@@ -49,7 +50,7 @@ def check_tensorboard(standing: Standing, rows: Rows) -> Finding:
         _compare(found, rows, standing, must_hold=must_hold)
     if not files and (found.damage or standing.is_done):
         found.damage = "there is no event file"
-    return _told(what, found, standing, num_files=len(files), is_partial=is_changed)
+    return _told(what, found, standing, num_files=len(files), why_partial=_why_partial(is_changed, is_lost))
 
 
 def _logger(standing: Standing) -> str:
@@ -70,7 +71,14 @@ def _is_changed(standing: Standing) -> bool:
     return not keys.isdisjoint({"logger.name", "logger.scalars"})
 
 
-def _told(what: str, found: Comparison, standing: Standing, *, num_files: int, is_partial: bool) -> Finding:
+def _why_partial(is_changed: bool, is_lost: bool) -> str:
+    """Why some values may be missing, as the end of a sentence."""
+    if is_lost:
+        return "; events could not be written from some step on, as a warning said"
+    return "; the logger was changed on a resume, so some were never written" * is_changed
+
+
+def _told(what: str, found: Comparison, standing: Standing, *, num_files: int, why_partial: str) -> Finding:
     if found.damage:
         return Finding(what=what, state=DAMAGED, detail=found.damage)
     num = sum(len(points.steps) for tag, points in found.points.items() if tag in SPLIT_OF)
@@ -80,8 +88,7 @@ def _told(what: str, found: Comparison, standing: Standing, *, num_files: int, i
         parts = [f"{' and '.join(filter(None, parts))} than metrics.jsonl"] if any(parts) else []
         parts += ["cut off within a record"] * found.is_cut
         return Finding(what=what, state=standing.cut, detail=f"{counted}, {', '.join(parts)}: {standing.outlook}")
-    partly = "; the logger was changed on a resume, so some were never written" if is_partial else ""
-    return Finding(what=what, state=OK, detail=f"{counted}, the same in metrics.jsonl{partly}")
+    return Finding(what=what, state=OK, detail=f"{counted}, the same in metrics.jsonl{why_partial}")
 
 
 def _read_points(path: Path, found: Comparison, standing: Standing) -> None:

@@ -136,7 +136,7 @@ def _train_and_test(
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)
-    with watching(parts, folder, terminal, resumed=resumed, varied=varied) as watchers:
+    with watching(parts, folder, terminal, record=record, resumed=resumed, varied=varied) as watchers:
         with store, profiling(parts, folder, terminal) as profile:
             reason = _train(parts, store, watchers, signals, profile=profile, origin=origin)
         record.checkpoints(best=_name(store.best), last=_name(store.last))

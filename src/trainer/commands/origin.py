@@ -60,7 +60,12 @@ class Origin:
         restore(self.step_folder, parts.table)
         self._check_place(parts)
         if self.changes:
-            told = (f"{key} {_shown(old)} -> {_shown(new)}" for key, (old, new) in self.changes.items())
+            told = (
+                f"{key} {_shown(old)} -> {_shown(new)}"
+                for key, (old, new) in self.changes.items()
+                # Another logger has other keys: that it is another one says it.
+                if not (key.startswith("logger.") and key != "logger.name" and "logger.name" in self.changes)
+            )
             terminal.line(f"Changed since it was saved: {', '.join(told)}.")
         record = self.run / "run.json"
         if self.in_place and record.exists() and not rundir.read_json(record):

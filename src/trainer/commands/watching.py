@@ -15,6 +15,7 @@ from trainer.config import to_plain
 from trainer.config.run import TensorBoardConfig
 from trainer.device import device_label
 from trainer.errors import Stopped
+from trainer.runrecord import RunRecord
 from trainer.tracking import Dispensable, ObservingTracker, Tracker, Trackers
 from trainer.tracking.console import ConsoleTracker, Terminal
 from trainer.tracking.metrics_file import MetricsFile
@@ -41,10 +42,16 @@ def check_logger(parts: Parts) -> None:
 
 @contextlib.contextmanager
 def watching(
-    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None, varied: Sequence[str]
+    parts: Parts,
+    folder: Path,
+    terminal: Terminal,
+    *,
+    record: RunRecord,
+    resumed: ResumePoint | None,
+    varied: Sequence[str],
 ) -> Iterator[Watchers]:
     """Watch a run, and close all files with the word for how it ended."""
-    watchers = _make(parts, folder, terminal, resumed=resumed, varied=varied)
+    watchers = _make(parts, folder, terminal, record=record, resumed=resumed, varied=varied)
     outcome = "failed"
     try:
         yield watchers
@@ -57,15 +64,26 @@ def watching(
 
 
 def _make(
-    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None, varied: Sequence[str]
+    parts: Parts,
+    folder: Path,
+    terminal: Terminal,
+    *,
+    record: RunRecord,
+    resumed: ResumePoint | None,
+    varied: Sequence[str],
 ) -> Watchers:
     trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
     observer = None
+
+    def lost(said: str) -> None:
+        terminal.warn(said)
+        record.lose_events()
+
     if isinstance(parts.config.logger, TensorBoardConfig):
         observer = Dispensable(
             lambda: _make_tensorboard(parts, folder, terminal, resumed=resumed, varied=varied),
             name="TensorBoard",
-            warn=terminal.warn,
+            warn=lost,
         )
         trackers.append(observer)
     trackers.append(

@@ -6,11 +6,14 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from trainer.errors import printable
+from trainer.errors import TrainerError, printable
 from trainer.tracking.observer import Observer, Update, Watch
 from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Tracker(Protocol):
@@ -123,7 +126,14 @@ class Dispensable:
     def watch(self, split: str) -> Watch | None:
         """See `Observer.watch`."""
         seen: Watch | None = self._tell("watch", split)
-        return None if seen is None else lambda *batch: self._try(lambda: seen(*batch))
+        if seen is None:
+            return None
+
+        def watch(*batch: Tensor) -> None:
+            if self._tracker is not None:
+                self._try(lambda: seen(*batch))
+
+        return watch
 
     def _tell(self, what: str, *arguments: Any) -> Any:
         tracker = self._tracker
@@ -137,9 +147,18 @@ class Dispensable:
             tracker, self._tracker = self._tracker, None
             if tracker is not None:
                 with contextlib.suppress(Exception):
-                    tracker.close("failed")
+                    tracker.close("interrupted")  # it is not the run that failed
             if os.environ.get("TRAINER_DEBUG") == "1":
                 traceback.print_exception(error)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else printable(error)[:200]
-            self._warn(f"{self._name} gets no more records ({reason}). Training goes on; metrics.jsonl is complete.")
+            self._warn(
+                f"{self._name} gets no more records ({reason_of(error)}). Training goes on; metrics.jsonl is complete."
+            )
             return None
+
+
+def reason_of(error: Exception) -> str:
+    """Why, in a phrase for a warning."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = error.what if isinstance(error, TrainerError) else f"{type(error).__name__}: {error}"
+    return printable(" ".join(text.split()))[:200]

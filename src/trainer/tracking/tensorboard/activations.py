@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.tracking.quiet import untouched
+from trainer.tracking.tensorboard.layers import ROOT
 
 # Layers that only move, drop or pick values: what they give says nothing that the layer before does not.
 _PASSING = (
@@ -43,13 +44,15 @@ def outputs_of(model: nn.Module, inputs: Tensor, *, where: Callable[[nn.Module],
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
+            if isinstance(output, tuple | list) and output:
+                output = output[0]  # of a recurrent layer, and of attention, what it gives for every step
             if isinstance(output, Tensor) and output.is_floating_point() and name not in found:
                 found[name] = output.detach().clone()  # a ReLU that works in place may come next
 
         return hook
 
     handles = [
-        module.register_forward_hook(keep(name or "model")) for name, module in model.named_modules() if where(module)
+        module.register_forward_hook(keep(name or ROOT)) for name, module in model.named_modules() if where(module)
     ]
     try:
         with untouched(model), torch.no_grad():

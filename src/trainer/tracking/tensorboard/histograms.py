@@ -29,7 +29,7 @@ def histograms(tensors: Mapping[str, Tensor], *, bins: int = NUM_BINS) -> dict[s
         for name, (low, high, *_) in zip(flat, facts, strict=True)
         if math.isfinite(low) and math.isfinite(high) and low < high
     }
-    counted = {name: torch.histc(flat[name], bins, low, high) for name, (low, high) in ranges.items()}
+    counted = {name: _counts(flat[name], bins, low, high) for name, (low, high) in ranges.items()}
     counts = dict(zip(counted, torch.stack(list(counted.values())).tolist(), strict=True)) if counted else {}
     made = {
         name: _as_proto(values.numel(), fact, counts.get(name, [float(values.numel())]))
@@ -41,6 +41,14 @@ def histograms(tensors: Mapping[str, Tensor], *, bins: int = NUM_BINS) -> dict[s
 def _as_floats(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().reshape(-1)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _counts(values: Tensor, bins: int, low: float, high: float) -> Tensor:
+    if not torch.are_deterministic_algorithms_enabled():
+        return torch.histc(values, bins, low, high)
+    # `histc` is refused then on a GPU, where it counts in any order, though whole numbers add up to the same.
+    places = ((values - low) * (bins / (high - low))).long().clamp_(0, bins - 1)
+    return torch.bincount(places, minlength=bins).to(values.dtype)
 
 
 def _facts(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from trainer.tracking.observer import Update
 from trainer.tracking.records import GRADIENT_NORM, UPDATE_RATIO, WEIGHT_MEAN, WEIGHT_STD
+
+# What parameters of the model itself are called by; no module can have this name.
+ROOT = "(root)"
 
 
 class Layers:
@@ -21,7 +25,7 @@ class Layers:
         self._parameters = dict(model.named_parameters())
         self._of: dict[str, list[str]] = {}
         for name in self._parameters:
-            self._of.setdefault(name.rpartition(".")[0] or "model", []).append(name)
+            self._of.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
 
     @torch.no_grad()
     def measure(self, update: Update) -> dict[str, float]:
@@ -43,7 +47,11 @@ class Layers:
                 found[UPDATE_RATIO] = _ratio(changed, self._parameters, update.before)
             tags += [f"{kind}/{layer}" for kind in found]
             values += [value.double() for value in found.values()]
-        return dict(zip(tags, torch.stack(values).tolist(), strict=True)) if values else {}
+        numbers = dict(zip(tags, torch.stack(values).tolist(), strict=True)) if values else {}
+        # Beside weights of zero, which some layers start with, no update has a ratio.
+        return {
+            tag: value for tag, value in numbers.items() if math.isfinite(value) or not tag.startswith(UPDATE_RATIO)
+        }
 
 
 @torch.no_grad()

@@ -37,12 +37,16 @@ class PredictionRecords:
         self, writer: EventWriter, classes: Sequence[str], kinds: TensorBoardConfig, *, num_evaluations: int
     ) -> None:
         self._writer, self._classes, self._kinds = writer, classes, kinds
+        # A tag is one class's alone.
+        self._names = [f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)]
         self._num_evaluations = num_evaluations
         self._collected: dict[str, Predictions] = {}
         self._undrawn: dict[str, int] = {}
 
     def watch(self, split: str) -> Watch:
-        """Begin to collect."""
+        """Begin to collect; before the test, what was not drawn is drawn, for a test that is cut short is the end."""
+        if split == "test":
+            self.finish()
         collected = Predictions(num_classes=len(self._classes), num_mistakes=NUM_MISTAKES)
         self._collected[split] = collected
         return collected.add
@@ -83,7 +87,7 @@ class PredictionRecords:
 
     def _write_curves(self, split: str, step: int) -> None:
         collected = self._collected[split]
-        for index, name in enumerate(self._classes[:MAX_CURVES]):
+        for index, name in enumerate(self._names[:MAX_CURVES]):
             metadata = create_summary_metadata(
                 display_name=f"{name} ({split})", description="", num_thresholds=_NUM_THRESHOLDS
             )
@@ -112,11 +116,11 @@ class ProjectorRecords:
         inputs, targets = self._sample
         model, layer = self._subject.evaluated, self._kinds.projector_layer
         with untouched(model):
-            features, outputs = projector.features(model, inputs, layer=layer)
+            called, features, outputs = projector.features(model, inputs, layer=layer)
         projector.write(
             self._run,
             tag=step_folder_name(step),
-            layer=projector.find_layer(model, layer)[0],
+            layer=called,
             features=features,
             labels=[self._classes[target] for target in targets.tolist()],
             predicted=[self._classes[index] for index in outputs.argmax(1).tolist()],

@@ -27,37 +27,61 @@ _TENSORS, _METADATA, _SPRITE, _ENTRY = "tensors.tsv", "metadata.tsv", "sprite.pn
 _KEY = "logger.projector_layer"
 # A sprite of 46 x 46 thumbnails of 64 x 64 pixels; a browser takes one of at most 8192 x 8192.
 MAX_THUMBNAILS, MAX_SIDE = 2048, 64
+_MAX_VALUES = 1024
 
 
-def find_layer(model: nn.Module, name: str | None) -> tuple[str, nn.Module]:
-    """The layer to look at, and what to call its features.
-
-    None is the last layer that has parameters of its own, in the order in which the model names them; what is looked
-    at is what goes INTO it, the penultimate features, called `into fc2` (`input` where it is the whole model). A name
-    is that of any module, and what is looked at is what comes OUT of it. Raises ConfigError for an unknown name.
-    """
+def find_layer(model: nn.Module, name: str) -> nn.Module:
+    """The module called `name`, at any depth; raises ConfigError when there is none."""
     modules = dict(model.named_modules())
-    if name is not None:
-        if name == "" or name not in modules:
-            hint = suggestion(name, [known for known in modules if known], label="Layers")
-            raise ConfigError(f"{_KEY}={name} is not a layer of the model.", hint=hint)
-        return name, modules[name]
-    with_parameters = [known for known, module in modules.items() if any(True for _ in module.parameters(False))]
-    if not with_parameters:
-        raise ConfigError("No layer of the model has parameters.", hint=f"Name one to look at: {_KEY}=…")
-    last = with_parameters[-1]
-    return f"into {last}" if last else "input", modules[last]
+    if name == "" or name not in modules:
+        hint = suggestion(name, [known for known in modules if known], label="Layers")
+        raise ConfigError(f"{_KEY}={name} is not a layer of the model.", hint=hint)
+    found: nn.Module = modules[name]
+    return found
 
 
-def features(model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size: int = 512) -> tuple[Tensor, Tensor]:
-    """What a layer (see `find_layer`) has for `inputs` (N, …), as (N, F), and the model's outputs (N, C); both float32
-    on the host.
+def last_layer(model: nn.Module, inputs: Tensor) -> str:
+    """The layer with parameters of its own that is called last in evaluation mode with a row for each of `inputs`.
 
-    The model is in evaluation mode meanwhile and keeps no gradient; of a layer that is called several times the last
-    call counts. It may draw random numbers: the caller guards their state. Raises ConfigError where the layer is not
-    used, or has no value for each sample.
+    What goes into it are the penultimate features. Empty for the model as a whole, where there is no such layer.
     """
-    called, module = find_layer(model, layer)
+    called: list[str] = []
+
+    def entering(name: str) -> Any:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            value = _first(args or tuple(kwargs.values()))
+            if isinstance(value, Tensor) and value.ndim and len(value) == len(inputs):
+                called.append(name)
+
+        return enter
+
+    with contextlib.ExitStack() as hooks:
+        hooks.enter_context(_in_evaluation_mode(model))
+        hooks.enter_context(torch.no_grad())
+        for name, module in model.named_modules():
+            if any(True for _ in module.parameters(recurse=False)):
+                hooks.callback(module.register_forward_pre_hook(entering(name), with_kwargs=True).remove)
+        model(inputs)
+    return called[-1] if called else ""
+
+
+def features(
+    model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size: int = 512
+) -> tuple[str, Tensor, Tensor]:
+    """What a layer has for `inputs` (N, …): what to call it, the features (N, F), and the model's outputs (N, C).
+
+    With the name of a layer, it is what comes OUT of it; with None, what goes INTO the last one (see `last_layer`).
+    Values of places, such as feature maps (N, C, H, W), are averaged over the places where they are more than 1024.
+    Both results are float32 on the host. The model is in evaluation mode meanwhile and keeps no gradient; of a layer
+    that is called several times the last call counts. It may draw random numbers: the caller guards their state.
+    Raises ConfigError where the layer is unknown, not used, or has no value for each sample.
+    """
+    if layer is None:
+        # Seventeen: no other size of a tensor is likely to be that.
+        name = last_layer(model, inputs[:17].to(next((p.device for p in model.parameters()), inputs.device)))
+        called, module = (f"into {name}", model.get_submodule(name)) if name else ("input", model)
+    else:
+        called, module = layer, find_layer(model, layer)
     device = next((parameter.device for parameter in model.parameters()), inputs.device)
     found, outputs = [], []
     with _in_evaluation_mode(model), _caught(module, is_input=layer is None) as caught, torch.no_grad():
@@ -67,8 +91,15 @@ def features(model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size:
             value = caught[-1] if caught else None
             if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(batch):
                 raise ConfigError(f"{_KEY}: {called} has no features of each sample.", hint="Name another layer.")
-            found.append(value.reshape(len(batch), -1).float().cpu())
-    return torch.cat(found), torch.cat(outputs)
+            found.append(_flat(value).float().cpu())
+    return called, torch.cat(found), torch.cat(outputs)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """A row of each sample, as a browser can take it."""
+    if values.ndim > 2 and values[0].numel() > _MAX_VALUES:
+        values = values.flatten(2).mean(2)
+    return values.reshape(len(values), -1)
 
 
 @contextlib.contextmanager
@@ -88,21 +119,22 @@ def _caught(module: nn.Module, *, is_input: bool) -> Iterator[list[Any]]:
     """What goes into a module, or comes out of it, call by call; of several values the first."""
     caught: list[Any] = []
 
-    def first(value: Any) -> Any:
-        return value[0] if isinstance(value, tuple | list) and value else value
-
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        caught.append(first(args or tuple(kwargs.values())))
+        caught.append(_first(args or tuple(kwargs.values())))
 
     handle = (
         module.register_forward_pre_hook(enter, with_kwargs=True)
         if is_input
-        else module.register_forward_hook(lambda module, args, output: caught.append(first(output)))
+        else module.register_forward_hook(lambda module, args, output: caught.append(_first(output)))
     )
     try:
         yield caught
     finally:
         handle.remove()
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple | list) and value else value
 
 
 def balanced(batches: Iterable[tuple[Tensor, Tensor]], *, num: int, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,14 +19,20 @@ _BETTER = {"loss": min, "accuracy": max}
 class Scalars:
     """Writes each record's values; `rows` are those of before a resume, from which the best is known.
 
-    Axes other than the step are written anew from them, for a resume drops what has no step to be cut at.
+    Axes other than the step are written anew from them, for a resume drops what has no step to be cut at; with
+    `replays` all is, for a run that wrote no events until now.
     """
 
-    def __init__(self, writer: EventWriter, *, axes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, writer: EventWriter, *, axes: Sequence[str], rows: Sequence[Mapping[str, Any]], replays: bool
+    ) -> None:
         self._writer, self._axes = writer, axes
         self._best: dict[str, float] = {}
         for row in rows:
-            self._write_axes(row)
+            if replays:
+                self._write(row)
+            else:
+                self._write_axes(row)
             if row["split"] == "val":
                 self._take_best(row)
 

@@ -53,9 +53,14 @@ class HistogramRecords:
         for tag, histogram in histograms(tensors).items():
             if histogram is not None:
                 self._writer.histogram(tag, histogram, step)
-            elif tensors[tag].numel() and not self._has_warned:
+            elif tensors[tag].numel() and not self._has_warned and not _is_overflow(tag, update):
                 self._has_warned = True
                 self._warn(f"{tag} has values that are not finite at step {step}: TensorBoard has no histogram of it.")
+
+
+def _is_overflow(tag: str, update: Update) -> bool:
+    """Whether it is a gradient under a loss scaler, which finds its scale by such."""
+    return update.loss_scale is not None and tag.startswith("Gradients/")
 
 
 class PictureRecords:

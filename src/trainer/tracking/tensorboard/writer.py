@@ -29,11 +29,15 @@ _BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0
 _numbers = itertools.count()
 
 
+class EventFileError(OSError):
+    """The event file cannot be written: nothing that goes into it can be."""
+
+
 class EventWriter:
     """Appends events to a new file in the folder of a run.
 
-    A TensorBoard that is running drops what it has read from `purge_step` on. Methods raise OSError when the disk
-    refuses; the file then ends with the last whole event.
+    A TensorBoard that is running drops what it has read from `purge_step` on. Methods raise EventFileError when the
+    disk refuses; the file then ends with the last whole event.
     """
 
     def __init__(self, run: Path, *, purge_step: int) -> None:
@@ -89,15 +93,15 @@ class EventWriter:
         size = self._file.seek(0, os.SEEK_END)
         content, self._waiting = bytes(self._waiting), bytearray()
         self._flushed_at = time.monotonic()
-        if not os.fstat(self._file.fileno()).st_nlink:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not os.fstat(self._file.fileno()).st_nlink:  # what is written to a file that was removed is lost
+            raise EventFileError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
             if self._file.write(content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(size)
-            raise
+            raise EventFileError(error.errno, error.strerror) from error
 
     def close(self) -> None:
         """Write what waits, and close the file whether that works or not."""
