@@ -14,7 +14,8 @@ from trainer.config.run import TensorBoardConfig
 from trainer.errors import printable
 from trainer.tracking.records import BESIDES_ROWS
 
-_WRITTEN = "scalars were to be written"
+_WRITTEN = ("logger=tensorboard", "logger=tensorboard_full")
+_LOST = "events could not be written from some step on, as a warning said"
 
 
 @dataclass(slots=True)
@@ -33,9 +34,9 @@ def check_tensorboard(standing: Standing, rows: Rows) -> Finding:
     what, files = "TensorBoard", sorted(standing.run.glob("events.out.tfevents.*"))
     logger, is_changed = _logger(standing), _is_changed(standing)
     is_lost = standing.record.get("events_lost") is True
-    must_hold = logger == _WRITTEN and not is_changed and not is_lost
+    must_hold = logger in _WRITTEN and not is_changed and not is_lost
     if not files and not must_hold:
-        return Finding(what=what, state="not written", detail=logger)
+        return Finding(what=what, state="not written", detail=_LOST if is_lost else logger)
     if files and importlib.util.find_spec("tensorboard") is None:
         return Finding(what=what, state="not checked", detail="the package tensorboard is not installed")
     found = Comparison()
@@ -58,9 +59,8 @@ def _logger(standing: Standing) -> str:
     if standing.newest is None or standing.newest.description is None:
         return "no checkpoint says what was to be written"
     logger = standing.newest.description.config.logger
-    if isinstance(logger, TensorBoardConfig):
-        return _WRITTEN if logger.scalars else "logger.scalars=false"
-    return f"logger={logger.name}"
+    has_none = isinstance(logger, TensorBoardConfig) and not logger.scalars
+    return "logger.scalars=false" if has_none else f"logger={logger.name}"
 
 
 def _is_changed(standing: Standing) -> bool:
@@ -74,7 +74,7 @@ def _is_changed(standing: Standing) -> bool:
 def _why_partial(is_changed: bool, is_lost: bool) -> str:
     """Why some values may be missing, as the end of a sentence."""
     if is_lost:
-        return "; events could not be written from some step on, as a warning said"
+        return f"; {_LOST}"
     return "; the logger was changed on a resume, so some were never written" * is_changed
 
 
