@@ -55,8 +55,7 @@ SHOTS = (
     Shot("hparams", "hparams", ("optimizer.lr", "Accuracy/test"), of="sweep"),
     Shot("hparams_parallel", "hparams", ("optimizer.lr",), of="sweep", click="parallel coordinates view"),
 )
-# The page is made of elements with shadow trees of their own, and the projector is a page in it: neither is in the text of
-# the page.
+# The page is made of elements with shadow trees of their own, and the projector is a page in it: not in the page's text.
 _DEEP = """
 const found = [];
 (function walk(node) {

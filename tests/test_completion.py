@@ -21,6 +21,8 @@ from composing import choices_of, config_of
 from trainer import completion
 from trainer.arguments import VERBS
 from trainer.completion import candidates
+from trainer.runindex import read_index
+from trainer.runwords import RUNS_VERBS
 
 MODELS = {f"model={name}" for name in choices_of("model")}
 
@@ -28,7 +30,7 @@ MODELS = {f"model={name}" for name in choices_of("model")}
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("trainer ", {"fit", "eval", "check-run", "tb", "--help", "--version", "--shell-completion"}),
+        ("trainer ", {"fit", "eval", "check-run", "tb", "runs", "--help", "--version", "--shell-completion"}),
         ("trainer c", {"check-run"}),
         ("trainer f", {"fit"}),
         ("trainer --v", {"--version"}),
@@ -80,7 +82,19 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer tb last port=6007 run.root=results ", set()),
         ("trainer tb port=", {"port=6006"}),
         ("trainer tb --", {"--help"}),
-        ("", {"fit", "eval", "check-run", "tb", "--help", "--version", "--shell-completion"}),
+        ("trainer ru", {"runs"}),
+        ("trainer runs ", {*RUNS_VERBS, "sort=", "limit=", "status=", "tag=", "run.root="}),
+        ("trainer runs b", {"best"}),
+        ("trainer runs ls s", {"sort=", "status="}),
+        ("trainer runs ls sort=val/", {"sort=val/accuracy", "sort=val/loss"}),
+        ("trainer runs status=d", {"status=done", "status=damaged"}),
+        ("trainer runs best t", {"test/accuracy", "test/loss", "train/accuracy", "train/loss", "tag="}),
+        ("trainer runs show ", {"last", "run.root="}),
+        ("trainer runs compare last ", {"run.root="}),
+        ("trainer runs tag last ", set()),
+        ("trainer runs --", {"--json", "--quiet", "--help"}),
+        ("trainer runs rm --", {"--yes", "--help"}),
+        ("", {"fit", "eval", "check-run", "tb", "runs", "--help", "--version", "--shell-completion"}),
     ],
 )
 def test_what_may_follow(line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +120,25 @@ def test_a_run_folder_is_a_whole_word(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(candidates("trainer tb runs/day/one runs/day/")) == {"runs/day/two/"}, "any number, each once"
     assert set(candidates("trainer tb runs/day/two/ runs/day/")) == {"runs/day/one"}
     assert set(candidates("trainer check-run last run.root=r")) == {"run.root=runs/", "run.root=runs.txt"}
+
+
+def test_runs_are_offered_by_their_ids_with_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"run-{number}" for number in range(30)]
+    for folder in (*(f"runs/day/{name}" for name in names), "results/day/other"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "run.json").write_text("{}")
+    ids = {entry.id: entry.name for entry in read_index(Path("runs"))}
+    offered = candidates("trainer runs show ")
+    assert offered.pop("last") and offered.items() <= {**ids, "run.root=": "", "runs/": "", "results/": ""}.items()
+    assert len(ids.keys() & offered) == 20, "the newest; there may be hundreds"
+    for known in ids:
+        for line in ("runs show ", "runs rm last ", "tb ", "check-run ", "eval ckpt=", "fit resume="):
+            key = line.split()[-1] if line.endswith("=") else ""
+            assert f"{key}{known}" in candidates(f"trainer {line}{known[:4]}")
+        assert known not in candidates(f"trainer runs show {known} {known[:4]}"), "each once"
+    [other] = read_index(Path("results"))
+    assert candidates(f"trainer runs show run.root=results {other.id[:3]}") == {other.id: "other"}
 
 
 def test_what_is_offered_is_explained_by_the_yaml() -> None:

@@ -17,6 +17,8 @@ import trainer
 from trainer.arguments import PORT, RUN_KEYS, VERBS, Arguments, read_run_words, read_tb_words
 from trainer.config import SCHEMAS, from_saved, to_plain
 from trainer.helppage import comments
+from trainer.runindex import STATUSES
+from trainer.runwords import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, read_runs_words
 
 
 def shown(*words: str, cwd: Path) -> str:
@@ -31,7 +33,7 @@ def shown(*words: str, cwd: Path) -> str:
 def test_the_overview_names_every_command(words: tuple[str, ...], tmp_path: Path) -> None:
     page = shown(*words, cwd=tmp_path)
     assert all(f"trainer {verb} " in page for verb in VERBS)
-    assert "  trainer tb\n" in page
+    assert "  trainer tb\n" in page and "  trainer runs\n" in page
 
 
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("model=cn", "--help"), ("-m", "--help")])
@@ -95,6 +97,18 @@ def test_the_page_of_tb(words: tuple[str, ...], tmp_path: Path) -> None:
         (["last"], Path("runs"), PORT),
         (["last"], Path("runs"), 6007),
     ]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("ls", "--help"), ("note", "--help")])
+def test_the_page_of_runs(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("runs", *words, cwd=tmp_path)
+    assert page.startswith("trainer runs: ")
+    assert all(re.search(rf"\b{verb} ", page) for verb in RUNS_VERBS)
+    flags = {flag for known in RUNS_FLAGS.values() for flag in known}
+    assert all(word in page for word in (*flags, *RUNS_KEYS["ls"], *STATUSES))
+    examples = re.findall(r"^  trainer runs((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
+    verbs = [read_runs_words(shlex.split(words)).verb for words in examples]
+    assert verbs == ["ls", "ls", "best", "compare", "tag", "note"]
 
 
 def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

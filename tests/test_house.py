@@ -18,14 +18,14 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # The ladder of DESIGN.md: a room may import rooms of a higher row number, and no other room of its own row.
 ROWS = {
     # The command line is one room of several files, cut by what they answer.
-    **dict.fromkeys(("cli", "__main__", "arguments", "explain", "helppage", "completion", "saved"), 1),
+    **dict.fromkeys(("cli", "__main__", "arguments", "explain", "helppage", "completion", "saved", "runwords"), 1),
     "commands": 2,
     "engine": 3,
     **dict.fromkeys(
         ("data", "models", "losses", "optim", "schedule", "checkpoint", "tracking", "metrics", "device"), 4
     ),
     **dict.fromkeys(
-        ("config", "registry", "errors", "rundir", "plugin", "runlock", "runrecord", "state", "leaving"), 5
+        ("config", "registry", "errors", "rundir", "plugin", "runlock", "runrecord", "runindex", "state", "leaving"), 5
     ),
     "trainer": 6,  # the package itself: its version
 }
@@ -40,6 +40,7 @@ LOWEST = {
     "plugin": 1,
     "config": 2,
     "runrecord": 2,
+    "runindex": 3,
 }
 # The header of a checkpoint is read before torch is loaded, so the command line may know it.
 FREE_OF_TORCH = {"checkpoint.file", "checkpoint.header"}
@@ -254,6 +255,10 @@ QUICK = {
     "no such run": ("check-run", "nowhere"),
     "help of tb": ("tb", "--help"),
     "no run to show": ("tb", "nowhere"),
+    "help of runs": ("runs", "--help"),
+    "runs": ("runs",),
+    "no such run to compare": ("runs", "compare", "one", "other"),
+    "no such run to remove": ("runs", "rm", "nowhere"),
     "completion": ("--shell-completion", "query=bash"),
     "a wrong choice": ("fit", "model=cn"),
     "a wrong value": ("fit", "trainer.epochs=many"),

@@ -19,6 +19,7 @@ VERBS = {
     "eval": "evaluate a checkpoint",
     "check-run": "verify a run folder",
     "tb": "look at runs in TensorBoard",
+    "runs": "list, compare and tidy up runs",
 }
 # The keys of the commands that Hydra is not asked about.
 RUN_KEYS = {"check-run": ("run.root",), "tb": ("port", "run.root")}

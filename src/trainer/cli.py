@@ -82,6 +82,8 @@ def _run(argv: list[str]) -> int:
         return _run_check(rest)
     if verb == "tb":
         return _run_tb(rest)
+    if verb == "runs":
+        return _run_runs(rest)
     arguments = Arguments.parse(verb, rest)
     if arguments.asks_for_help:
         from trainer import helppage
@@ -148,9 +150,10 @@ def _run_check(words: list[str]) -> int:
         return 0
     reference, root = read_run_words(words)
     from trainer.commands import check_run
+    from trainer.runindex import named
     from trainer.tracking.console import Terminal
 
-    check_run.run(reference, root=root, terminal=Terminal())
+    check_run.run(named(reference, root=root), root=root, terminal=Terminal())
     return 0
 
 
@@ -162,9 +165,27 @@ def _run_tb(words: list[str]) -> int:
         return 0
     references, root, port = read_tb_words(words)
     from trainer.commands import tb
+    from trainer.runindex import named
     from trainer.tracking.console import Terminal
 
+    references = [named(reference, root=root) for reference in references]
     return tb.run(references, root=root, port=port, terminal=Terminal())
+
+
+def _run_runs(words: list[str]) -> int:
+    # A note may say anything, after the run.
+    if {"-h", "--help"} & set(words[:2] if words[:1] == ["note"] else words):
+        from trainer import helppage
+
+        sys.stdout.write(helppage.verb("runs"))
+        return 0
+    from trainer.runwords import read_runs_words
+
+    asked = read_runs_words(words)
+    from trainer.commands.runs import verbs
+    from trainer.tracking.console import Terminal
+
+    return verbs.run(asked.verb, asked.words, asked.options, root=asked.root, terminal=Terminal())
 
 
 def _run_sweep(arguments: Arguments) -> int:
@@ -190,6 +211,7 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
     if not reference or reference == "null" or arguments.only_shows:
         _compose(arguments.verb, arguments.given, task=composed.append)
         return composed[0] if composed else None
+    from trainer.runindex import named
     from trainer.saved import interrupted_run, over_saved, saved_config
 
     if key == "resume" and reference == "auto":
@@ -198,6 +220,7 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
         composed[0].resume = None if found is None else str(found)
         composed[0].run.dir = None if found is not None else composed[0].run.dir
         return composed[0]
+    reference = named(reference, root=Path(arguments.values.get("run.root", "runs")))
     found, saved = saved_config(reference, arguments)
     _compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)], task=composed.append)
     return over_saved(composed[0], found, saved, arguments)

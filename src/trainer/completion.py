@@ -18,6 +18,8 @@ from trainer.config import SCHEMAS, SECTIONS
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError
 from trainer.helppage import GROUPS, choices, comments, default_choice
+from trainer.runindex import METRICS, STATUSES, read_index
+from trainer.runwords import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, SORTS
 
 _FIRST = {**VERBS, "--help": "", "--version": "", "--shell-completion": ""}
 _SECTIONS: dict[str, type] = {**SECTIONS, "eval": EvalOptions}
@@ -30,6 +32,8 @@ _VALUES = {
     "trainer.precision": ("fp32", "bf16", "fp16"),
     "trainer.compile": ("off", "on"),
 }
+# More ids than a person reads are not offered at once.
+_MAX_IDS = 20
 # What may follow the command itself. Candidates that end in one of = . / , are not finished: no space after them.
 _SCRIPTS = {
     "bash": """\
@@ -102,8 +106,11 @@ def candidates(line: str) -> dict[str, str]:
     if not words:
         found = _FIRST
     elif words[0] in VERBS:
-        follow = _after_run_verb if words[0] in RUN_KEYS else _after_verb
-        found = follow(words[0], words[1:], started)
+        if words[0] == "runs":
+            found = _after_runs(words[1:], started)
+        else:
+            follow = _after_run_verb if words[0] in RUN_KEYS else _after_verb
+            found = follow(words[0], words[1:], started)
     elif words == ["--shell-completion"]:
         found = {f"install={shell}": "" for shell in _SCRIPTS}
     else:
@@ -145,11 +152,47 @@ def _after_run_verb(verb: str, words: list[str], started: str) -> dict[str, str]
     found = {f"{key}=": "" for key in RUN_KEYS[verb] if key not in given}
     # check-run takes one run, tb any number.
     if verb == "tb" or all(key in RUN_KEYS[verb] for key in given):
-        folders = [name for name in _paths(started) if name.endswith("/")]
-        runs = {name.rstrip("/") if Path(name, "run.json").is_file() else name: "" for name in folders}
-        runs = {"last": "the newest run", **runs}
-        found = {**{name: text for name, text in runs.items() if name not in words}, **found}
+        found = {**_runs(words, started), **found}
     return found
+
+
+def _after_runs(words: list[str], started: str) -> dict[str, str]:
+    """The verb, then its runs by id or path, its filters, keys and flags."""
+    verb = words[0] if words and words[0] in RUNS_VERBS else "ls"
+    if started.startswith("-"):
+        return dict.fromkeys([*RUNS_FLAGS.get(verb, ()), "--help"], "")
+    if started.startswith("run.root="):
+        return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
+    lists = verb in ("ls", "best")
+    for key, values in (("sort", SORTS), ("status", STATUSES)):
+        if started.startswith(f"{key}=") and lists:
+            return {f"{key}={name}": "" for name in values}
+    given = [word.partition("=")[0] for word in words]
+    keys = [*RUNS_KEYS.get(verb, ()), *(("status", "tag") if lists else ()), "run.root"]
+    found = {f"{key}=": "" for key in keys if key not in given}
+    if not words:
+        return {**RUNS_VERBS, **found}
+    if lists:
+        return {**dict.fromkeys(METRICS if words == ["best"] else (), ""), **found}
+    if verb in ("tag", "untag", "note") and [word for word in given[1:] if word != "run.root"]:
+        return {}  # what is said of a run
+    return {**_runs(words, started), **found}
+
+
+def _runs(words: list[str], started: str) -> dict[str, str]:
+    """Runs that are not among the words yet: the newest, by id, or by path; a folder on the way ends in a slash."""
+    folders = [name for name in _paths(started) if name.endswith("/")]
+    paths = {name.rstrip("/") if Path(name, "run.json").is_file() else name: "" for name in folders}
+    runs = {"last": "the newest run", **_ids(words, started), **paths}
+    return {name: text for name, text in runs.items() if name not in words}
+
+
+def _ids(words: list[str], started: str) -> dict[str, str]:
+    """The short ids of the newest runs, each with its name, or of all that begin so."""
+    roots = [word.removeprefix("run.root=") for word in words if word.startswith("run.root=")]
+    index = read_index(Path(roots[-1] if roots else "runs")) if started.isalnum() or not started else []
+    found = [entry for entry in index if entry.id.startswith(started)]
+    return {entry.id: entry.name for entry in found[: None if started else _MAX_IDS]}
 
 
 def _heads(verb: str) -> dict[str, str]:
@@ -187,7 +230,8 @@ def _values(key: str, started: str, words: list[str], folders: list[Path]) -> di
         return {name: comments(path)[""][1] for name, path in choices(key, folders).items()}
     found = dict.fromkeys(_VALUES.get(key, ()), "")
     if key in _PATHS:
-        return found | _paths(started)
+        ids = _ids(words, started) if started and "last" in _VALUES.get(key, ()) else {}
+        return found | ids | _paths(started)
     group, _, field = key.partition(".")
     schema, _ = _schema(group, words, folders)
     is_switch = schema is not None and any(f.name == field and f.type == "bool" for f in dataclasses.fields(schema))

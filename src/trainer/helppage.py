@@ -14,6 +14,7 @@ Usage
   trainer eval  ckpt=<checkpoint> [key=value …]    evaluate a checkpoint; it needs nothing else
   trainer check-run <run>                          verify a run folder: its checkpoints, its metrics, TensorBoard
   trainer tb [run …]                               look at all runs, or at some, in TensorBoard
+  trainer runs [verb] [run …]                      list, compare and tidy up runs
   trainer fit --help                               the groups, the keys and examples
   trainer --version
 
@@ -21,6 +22,7 @@ Start here
   trainer fit model=cnn data=fashion_mnist
   trainer eval ckpt=last
   trainer tb
+  trainer runs
 """
 
 _FIT = """\
@@ -119,6 +121,51 @@ Examples
   trainer tb last port=6007
 """
 
+_RUNS = """\
+trainer runs: list, compare and tidy up runs. Only files are read; a run that trains is not disturbed.
+
+Usage
+  trainer runs [verb] [run …] [run.root=DIR]
+
+Verbs
+  ls [filter …]            list runs, the newest first; also without a verb
+  best [metric] [filter …] the run with the best value, and the commands to evaluate and repeat it
+  show [run …]             what a run is, its metrics and curves [last]
+  compare <run> <run> …    runs side by side: what differs in their configs, final metrics, curves
+  diff <run> <run>         two configs as git diff shows them; --exit-code: 1 where they differ
+  rm <run> …               remove runs: asks on a terminal, else needs --yes; keeps what is running
+  tag <run> [good -bad …]  give a run tags and, after a minus, take them away; untag <run> good is the same
+  note <run> [text]        keep a note on a run; '' removes it
+
+<run> may be
+  3fa9c1                   a short id, or the start of one: four digits or more
+  runs/<date>/<run>        a run folder
+  lenet5                   the name of a run folder, or a part that only one has
+  last                     the newest run below run.root
+So also in trainer eval ckpt=3fa9c1, trainer fit resume=3fa9c1, trainer tb 3fa9c1 and trainer check-run 3fa9c1.
+
+Filters
+  status=done              running, done, failed, interrupted, cut (killed) or damaged; several: status=failed,cut
+  tag=good                 runs with the tag
+  model=cnn                a choice or a key of the config: optimizer.lr=0.1, seed=0,1
+  lenet5                   a part of the name
+
+Keys and flags of ls
+  sort                     started, name, status, or a metric such as val/accuracy [started]
+  limit                    at most so many, 0 for all [20; with --json or -q 0]
+  run.root                 where run folders are [runs]
+  --json                   for programs; also for best, show and compare
+  -q, --quiet              ids only; also for best
+
+Examples
+  trainer runs
+  trainer runs ls model=cnn status=done sort=val/accuracy limit=5
+  trainer runs best val/loss
+  trainer runs compare last lenet5
+  trainer runs tag last good -draft
+  trainer runs note last 'the lr of the paper'
+"""
+
 GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
 _FIT_KEYS = (
     ("data", "root"),
@@ -159,6 +206,8 @@ def verb(name: str, *, config_dir: str | None = None) -> str:
         return _CHECK_RUN
     if name == "tb":
         return _TB.format(port=PORT)
+    if name == "runs":
+        return _RUNS
     if name == "eval":
         return _EVAL.format(keys=_key_lines(_EVAL_KEYS))
     folders = [configs_folder(), *([Path(config_dir)] if config_dir else [])]

@@ -20,6 +20,7 @@ from trainer.errors import EnvironmentFault, InputError, UsageError, nearest
 
 CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
+NOTES_FILE = "notes.json"  # a person's own words about a run
 MODEL_FILE, STATE_FILE = "model.safetensors", "state.safetensors"
 _STEP_FOLDER = re.compile(r"step-([0-9]{6,})")
 _DATED = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{2})-([0-9]{2})-([0-9]{2})-[^/]*(/[^/]*)?$")
@@ -44,6 +45,11 @@ def aside_of(path: Path) -> Path:
 def retired_of(folder: Path) -> Path:
     """What a step folder is called while it is removed or replaced."""
     return folder.with_name(f".{folder.name}.old")
+
+
+def is_retired(name: str) -> bool:
+    """Whether a folder of this name is being removed, or was when that was killed."""
+    return name.startswith(".") and name.endswith(".old")
 
 
 def tidy(run: Path) -> None:
@@ -128,8 +134,8 @@ def create_exactly(folder: Path) -> Path:
         try:
             folder.mkdir()
         except FileExistsError:
-            # The first things a run writes are no run yet.
-            begun = (LOCK_FILE, aside_of(folder / "run.json").name)
+            # The first things a run writes are no run yet, nor is what a person said of one that left nothing else.
+            begun = (LOCK_FILE, NOTES_FILE, aside_of(folder / "run.json").name)
             if not folder.is_dir() or any(path.name not in begun for path in folder.iterdir()):
                 raise UsageError(
                     f"run.dir={folder} exists and is not empty.",
@@ -193,13 +199,14 @@ def all_runs(root: Path) -> list[Path]:
     found: set[Path] = set()
     for pattern in ("*/run.json", "*/*/run.json", "*/*/*/run.json"):
         found.update(path.parent for path in root.glob(pattern))
-    return sorted(found, key=lambda run: (_started(run), str(run)))
+    whole = (run for run in found if not is_retired(run.name))
+    return sorted(whole, key=lambda run: (started_at(run, read_json(run / "run.json")), str(run)))
 
 
-def _started(run: Path) -> float:
+def started_at(run: Path, record: dict[str, Any]) -> float:
     """When a run was started, in seconds, whatever the time zone: by its record, else by its folder's name, or 0."""
     named = _DATED.search(str(run))
-    for said in (read_json(run / "run.json").get("started"), named and f"{named[1]} {named[2]}:{named[3]}:{named[4]}"):
+    for said in (record.get("started"), named and f"{named[1]} {named[2]}:{named[3]}:{named[4]}"):
         with contextlib.suppress(ValueError, OverflowError):
             return datetime.fromisoformat(str(said)).timestamp()
     return 0.0
