@@ -55,7 +55,7 @@ SHOTS = (
     Shot("hparams", "hparams", ("optimizer.lr", "Accuracy/test"), of="sweep"),
     Shot("hparams_parallel", "hparams", ("optimizer.lr",), of="sweep", click="parallel coordinates view"),
 )
-# The page is made of elements with shadow trees of their own, and the projector is a page in it: not in the page's text.
+# The page is made of elements with shadow trees of their own, and the projector is a page in it: not in a page's text.
 _DEEP = """
 const found = [];
 (function walk(node) {

@@ -24,6 +24,8 @@ _CONTEXT.set_forkserver_preload(
         "trainer.commands.fit",
         "trainer.commands.eval",
         "trainer.tracking.tensorboard.tracker",
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
     ]
 )
 

@@ -70,7 +70,8 @@ def assert_failed(outcome: Outcome, said: str, *, last: str, cwd: Path) -> None:
     """It said so, its last checkpoint is a good one, and from there it goes on with a smaller learning rate."""
     run = Run(cwd / "run")
     assert outcome.code == 1
-    what, where, hint = outcome.err.splitlines()
+    *warnings, what, where, hint = outcome.err.splitlines()
+    assert all(line.startswith("Warning: ") for line in warnings)
     assert what == f"Error: {said}"
     assert where.startswith("Last good checkpoint: ") and where.endswith(f"run/checkpoints/{last}.")
     assert hint == "Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100."
