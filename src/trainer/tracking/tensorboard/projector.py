@@ -66,7 +66,7 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
 
 
 def features(
-    model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size: int = 512
+    model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size: int = 100
 ) -> tuple[str, Tensor, Tensor]:
     """What a layer has for `inputs` (N, …): what to call it, the features (N, F), and the model's outputs (N, C).
 
