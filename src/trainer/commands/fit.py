@@ -35,7 +35,6 @@ from trainer.runlock import locked
 from trainer.runrecord import RunRecord
 from trainer.tracking.console import Terminal
 from trainer.tracking.observer import Watch
-from trainer.tracking.records import EvalRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,18 +221,7 @@ def _test(parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Sig
     watch = None if watchers.observer is None else watchers.observer.watch("test")
     result = parts.evaluate("test", should_stop=signals.should_stop, watch=watch)
     at = Progress(**description.progress)
-    watchers.tracker.evaluation(
-        EvalRecord(
-            split="test",
-            epoch=at.epoch,
-            step=at.step,
-            samples=at.samples,
-            seconds=parts.progress.seconds,
-            loss=result.loss,
-            accuracy=result.accuracy,
-            count=result.count,
-        )
-    )
+    watchers.tracker.evaluation(result.as_record("test", at=at, seconds=parts.progress.seconds))
     return (
         metrics | {"test/loss": result.loss} | ({} if result.accuracy is None else {"test/accuracy": result.accuracy})
     )

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from trainer import rundir
 from trainer.commands.parts import Parts
 from trainer.config import to_plain
@@ -106,7 +104,6 @@ def _make_tensorboard(
 
     data = parts.data
     shown = data.train_unshuffled if data.val is None else data.val
-    config = to_plain(parts.config)
     return TensorBoard(
         folder,
         kinds=parts.config.logger,
@@ -117,7 +114,7 @@ def _make_tensorboard(
             samples=lambda: shown.epoch(0),
             first=shown.first,
         ),
-        config=config,
+        config=to_plain(parts.config),
         varied=varied,
         texts=_texts(parts, folder),
         warn=terminal.warn,
@@ -137,9 +134,8 @@ def _texts(parts: Parts, folder: Path) -> dict[str, str]:
         **(versions if isinstance(versions, dict) else {}),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    resolved = yaml.safe_dump(to_plain(parts.config), sort_keys=False, allow_unicode=True)
     return {
-        "config": _as_code(resolved),
+        "config": _as_code((folder / "config.yaml").read_text(encoding="utf-8")),
         "command": _as_code(str(record.get("command", ""))),
         "environment": f"| | |\n|---|---|\n{table}",
     }

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.batches import Batches
+from trainer.engine.progress import Progress
 from trainer.losses import Loss
 from trainer.metrics import confusion_matrix
 from trainer.tracking.observer import Watch
+from trainer.tracking.records import EvalRecord
 
 
 class EvaluationStopped(Exception):
@@ -27,6 +29,19 @@ class Evaluation:
     accuracy: float | None
     count: int
     confusion: Tensor | None
+
+    def as_record(self, split: str, *, at: Progress, seconds: float) -> EvalRecord:
+        """What a tracker is told of it: of which split it is, of the weights `at` which place of the training."""
+        return EvalRecord(
+            split=split,
+            epoch=at.epoch,
+            step=at.step,
+            samples=at.samples,
+            seconds=seconds,
+            loss=self.loss,
+            accuracy=self.accuracy,
+            count=self.count,
+        )
 
 
 def evaluate(

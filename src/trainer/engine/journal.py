@@ -15,7 +15,7 @@ from trainer.engine.step import NonFiniteError, Step
 from trainer.schedule import Schedule
 from trainer.tracking import Tracker
 from trainer.tracking.observer import Observer, Watch
-from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+from trainer.tracking.records import EpochRecord, TrainRecord
 
 
 class Store(Protocol):
@@ -183,18 +183,7 @@ class Journal:
             with self._pause():
                 result = self._validate(watch)
                 self._metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
-                self._tracker.evaluation(
-                    EvalRecord(
-                        split="val",
-                        epoch=progress.epoch,
-                        step=progress.step,
-                        samples=progress.samples,
-                        seconds=progress.seconds,
-                        loss=result.loss,
-                        accuracy=result.accuracy,
-                        count=result.count,
-                    )
-                )
+                self._tracker.evaluation(result.as_record("val", at=progress, seconds=progress.seconds))
         self._standing.evaluated_at = progress.step
         monitored = self._metrics[self._monitor.metric]
         assert monitored is not None, "the config offers accuracy only where there are classes"

@@ -148,16 +148,16 @@ class Dispensable:
             if tracker is not None:
                 with contextlib.suppress(Exception):
                     tracker.close("interrupted")  # it is not the run that failed
-            if os.environ.get("TRAINER_DEBUG") == "1":
-                traceback.print_exception(error)
             self._warn(
-                f"{self._name} gets no more records ({reason_of(error)}). Training goes on; metrics.jsonl is complete."
+                f"{self._name} gets no more records ({account_of(error)}). Training goes on; metrics.jsonl is complete."
             )
             return None
 
 
-def reason_of(error: Exception) -> str:
-    """Why, in a phrase for a warning."""
+def account_of(error: Exception) -> str:
+    """Why something failed, in a phrase for a warning; under TRAINER_DEBUG=1 its traceback is shown at once."""
+    if os.environ.get("TRAINER_DEBUG") == "1":
+        traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = error.what if isinstance(error, TrainerError) else f"{type(error).__name__}: {error}"

@@ -13,7 +13,6 @@ from torch import Tensor
 from trainer.config.run import TensorBoardConfig
 from trainer.rundir import step_folder_name
 from trainer.tracking.observer import Watch
-from trainer.tracking.quiet import untouched
 from trainer.tracking.tensorboard import figures, projector
 from trainer.tracking.tensorboard.pictures import grid, is_image
 from trainer.tracking.tensorboard.predictions import Predictions
@@ -115,8 +114,7 @@ class ProjectorRecords:
             self._sample = inputs, targets
         inputs, targets = self._sample
         model, layer = self._subject.evaluated, self._kinds.projector_layer
-        with untouched(model):
-            called, features, outputs = projector.features(model, inputs, layer=layer)
+        called, features, outputs = projector.features(model, inputs, layer=layer)
         projector.write(
             self._run,
             tag=step_folder_name(step),

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from trainer.errors import ConfigError, suggestion
 from trainer.rundir import aside_of, remove, retired_of, step_of, write_text
+from trainer.tracking.quiet import untouched
 
 FOLDER, CONFIG_FILE = "projector", "projector_config.pbtxt"
 _TENSORS, _METADATA, _SPRITE, _ENTRY = "tensors.tsv", "metadata.tsv", "sprite.png", "entry.pbtxt"
@@ -56,8 +57,9 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
         return enter
 
     with contextlib.ExitStack() as hooks:
-        hooks.enter_context(_in_evaluation_mode(model))
+        hooks.enter_context(untouched(model))
         hooks.enter_context(torch.no_grad())
+        model.eval()
         for name, module in model.named_modules():
             if any(True for _ in module.parameters(recurse=False)):
                 hooks.callback(module.register_forward_pre_hook(entering(name), with_kwargs=True).remove)
@@ -72,19 +74,20 @@ def features(
 
     With the name of a layer, it is what comes OUT of it; with None, what goes INTO the last one (see `last_layer`).
     Values of places, such as feature maps (N, C, H, W), are averaged over the places where they are more than 1024.
-    Both results are float32 on the host. The model is in evaluation mode meanwhile and keeps no gradient; of a layer
-    that is called several times the last call counts. It may draw random numbers: the caller guards their state.
+    Both results are float32 on the host. The model runs in evaluation mode and is left as it was, like the random
+    generators; of a layer that is called several times the last call counts.
     Raises ConfigError where the layer is unknown, not used, or has no value for each sample.
     """
+    device = next((parameter.device for parameter in model.parameters()), inputs.device)
     if layer is None:
         # Seventeen: no other size of a tensor is likely to be that.
-        name = last_layer(model, inputs[:17].to(next((p.device for p in model.parameters()), inputs.device)))
+        name = last_layer(model, inputs[:17].to(device))
         called, module = (f"into {name}", model.get_submodule(name)) if name else ("input", model)
     else:
         called, module = layer, find_layer(model, layer)
-    device = next((parameter.device for parameter in model.parameters()), inputs.device)
     found, outputs = [], []
-    with _in_evaluation_mode(model), _caught(module, is_input=layer is None) as caught, torch.no_grad():
+    with untouched(model), _caught(module, is_input=layer is None) as caught, torch.no_grad():
+        model.eval()
         for batch in torch.split(inputs, batch_size):
             caught.clear()
             outputs.append(model(batch.to(device)).float().cpu())
@@ -100,18 +103,6 @@ def _flat(values: Tensor) -> Tensor:
     if values.ndim > 2 and values[0].numel() > _MAX_VALUES:
         values = values.flatten(2).mean(2)
     return values.reshape(len(values), -1)
-
-
-@contextlib.contextmanager
-def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    # Module by module: a part that was put into evaluation mode for good stays there.
-    were = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was in were:
-            module.training = was
 
 
 @contextlib.contextmanager

@@ -6,15 +6,13 @@ It looks, and never changes what it looks at: not the weights, not a mode, not a
 from __future__ import annotations
 
 import functools
-import os
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.config.run import TensorBoardConfig
-from trainer.tracking import reason_of
+from trainer.tracking import account_of
 from trainer.tracking.events import event_files, rewind
 from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.observer import Update, Watch
@@ -65,7 +63,7 @@ class TensorBoard:
         rows = [] if resumed is None else read_rows(run)
         self._scalars = Scalars(self._writer, axes=kinds.axes, rows=rows, replays=replays) if kinds.scalars else None
         self._has_hparams = kinds.hparams
-        self._looks = self._make_looks(kinds, subject, warn)
+        self._looks = self._make_looks(kinds, subject)
         self._predictions, self._projector = self._make_predicted(run, kinds, subject, rows)
         self._step = 0 if resumed is None else resumed.step
         self._begin(kinds, subject, texts)
@@ -142,20 +140,16 @@ class TensorBoard:
             raise
         except Exception as error:
             self._lost.add(kind)
-            if os.environ.get("TRAINER_DEBUG") == "1":
-                traceback.print_exception(error)
-            self._warn(f"TensorBoard gets no more of this kind: {kind} ({reason_of(error)}). All else goes on.")
+            self._warn(f"TensorBoard gets no more of this kind: {kind} ({account_of(error)}). All else goes on.")
             return None
 
-    def _make_looks(
-        self, kinds: TensorBoardConfig, subject: Subject, warn: Callable[[str], None]
-    ) -> dict[str, tuple[int, Look]]:
+    def _make_looks(self, kinds: TensorBoardConfig, subject: Subject) -> dict[str, tuple[int, Look]]:
         """What looks at updates, by kind, and every how many."""
         looks: dict[str, tuple[int, Look]] = {}
         if kinds.layers:
             looks["layers"] = kinds.layers_every, LayerRecords(self._writer, subject)
         if kinds.histograms:
-            looks["histograms"] = kinds.histograms_every, HistogramRecords(self._writer, subject, warn=warn)
+            looks["histograms"] = kinds.histograms_every, HistogramRecords(self._writer, subject, warn=self._warn)
         if kinds.images:
             looks["images"] = kinds.images_every, PictureRecords(self._writer, subject)
         return looks
