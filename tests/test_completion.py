@@ -19,7 +19,7 @@ from commandline import run_python, trainer_main
 from composing import choices_of, config_of
 
 from trainer import completion
-from trainer.arguments import VERBS
+from trainer.arguments import RUN_KEYS, VERBS
 from trainer.completion import candidates
 from trainer.runindex import read_index
 from trainer.runwords import RUNS_VERBS
@@ -30,7 +30,7 @@ MODELS = {f"model={name}" for name in choices_of("model")}
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("trainer ", {"fit", "eval", "check-run", "tb", "runs", "--help", "--version", "--shell-completion"}),
+        ("trainer ", {*VERBS, "--help", "--version", "--shell-completion"}),
         ("trainer c", {"check-run"}),
         ("trainer f", {"fit"}),
         ("trainer --v", {"--version"}),
@@ -54,7 +54,7 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer fit trainer.pre", {"trainer.precision="}),
         ("trainer fit trainer=", {"trainer=debug", "trainer=default"}),
         ("trainer fit run.", {"run.root=", "run.name=", "run.dir="}),
-        ("trainer fit experiment=l", {"experiment=line"}),
+        ("trainer fit experiment=l", {"experiment=line", "experiment=lr_sweep"}),
         ("trainer fit se", {"seed="}),
         ("trainer fit ck", set()),
         ("trainer fit --cfg ", {"job", "hydra", "all"}),
@@ -94,7 +94,12 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer runs tag last ", set()),
         ("trainer runs --", {"--json", "--quiet", "--help"}),
         ("trainer runs rm --", {"--yes", "--help"}),
-        ("", {"fit", "eval", "check-run", "tb", "runs", "--help", "--version", "--shell-completion"}),
+        ("trainer rep", {"reproduce"}),
+        ("trainer reproduce ", {"last", *(f"{key}=" for key in RUN_KEYS["reproduce"])}),
+        ("trainer reproduce last run.", {"run.root=", "run.name=", "run.dir="}),
+        ("trainer reproduce last trainer.device=c", {"trainer.device=cpu", "trainer.device=cuda"}),
+        ("trainer reproduce --", {"--config-dir", "--help"}),
+        ("", {*VERBS, "--help", "--version", "--shell-completion"}),
     ],
 )
 def test_what_may_follow(line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

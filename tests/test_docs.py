@@ -15,7 +15,9 @@ import yaml
 
 from trainer.cli import main
 from trainer.commands.fit import FitResult
+from trainer.commands.sweep.plan import check
 from trainer.config import EvalConfig, FitConfig
+from trainer.config.sweep import SweepRequest
 from trainer.config.transforms import TRANSFORMS
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +26,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 CHOICES = sorted(CONFIGS.glob("*/*.yaml"))
 # `trainer eval` and the top-level keys share the page about runs.
-PAGE_OF = {"eval": "run"}
+PAGE_OF = {"eval": "run", "launcher": "cluster"}
 
 
 def page_of(group: str) -> str:
@@ -143,7 +145,11 @@ class Recorded:
 
     def fit(self, config: FitConfig, **how: Any) -> FitResult:
         self.configs.append(config)
-        return FitResult(Path("run"), {}, "train/loss", 1.0, False)
+        return FitResult(Path("run"), {}, is_pruned=False)
+
+    def sweep(self, request: SweepRequest, **how: Any) -> int:
+        self.configs += check(request, [])
+        return 0
 
     def eval(self, config: EvalConfig, **how: Any) -> None:
         self.configs.append(config)
@@ -162,6 +168,7 @@ def test_documented_commands_compose(
     recorded = Recorded()
     monkeypatch.setattr("trainer.commands.fit.run", recorded.fit)
     monkeypatch.setattr("trainer.commands.eval.run", recorded.eval)
+    monkeypatch.setattr("trainer.commands.sweep.verb.run", recorded.sweep)
     argv = shlex.split(command, comments=True)[1:]
     with pytest.raises(SystemExit) as ended:
         main(argv)

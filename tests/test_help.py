@@ -15,10 +15,10 @@ from composing import CONFIGS, choices_of, config_of, read_yaml
 
 import trainer
 from trainer.arguments import PORT, RUN_KEYS, VERBS, Arguments, read_run_words, read_tb_words
-from trainer.config import SCHEMAS, from_saved, to_plain
+from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, from_saved, to_plain
 from trainer.helppage import comments
 from trainer.runindex import STATUSES
-from trainer.runwords import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, read_runs_words
+from trainer.runwords import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, read_reproduce_words, read_runs_words
 
 
 def shown(*words: str, cwd: Path) -> str:
@@ -39,7 +39,7 @@ def test_the_overview_names_every_command(words: tuple[str, ...], tmp_path: Path
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("model=cn", "--help"), ("-m", "--help")])
 def test_the_page_of_fit_names_every_group_with_its_choices(words: tuple[str, ...], tmp_path: Path) -> None:
     page = shown("fit", *words, cwd=tmp_path).split("Groups")[1].split("Keys")[0]
-    for group in (*SCHEMAS, "trainer", "experiment"):
+    for group in (*CHOICES, "trainer", "experiment"):
         [line] = re.findall(rf"^  {group} +(.*)$", page, flags=re.MULTILINE)
         assert sorted(line.split()) == choices_of(group)
     defaults = re.findall(r"^  (\w+) +(\w+)", page, flags=re.MULTILINE)
@@ -111,6 +111,15 @@ def test_the_page_of_runs(words: tuple[str, ...], tmp_path: Path) -> None:
     assert verbs == ["ls", "ls", "best", "compare", "tag", "note"]
 
 
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
+def test_the_page_of_reproduce(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("reproduce", *words, cwd=tmp_path)
+    assert page.startswith("trainer reproduce: ")
+    assert [key for key in RUN_KEYS["reproduce"] if key not in page] == []
+    examples = re.findall(r"^  trainer reproduce ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
+    assert [read_reproduce_words(words.split())[0] for words in examples] == ["last", "3fa9c1"]
+
+
 def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     mine = tmp_path_factory.mktemp("mine") / "model"
     mine.mkdir()
@@ -126,6 +135,8 @@ def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: p
 def test_cfg_job_prints_the_whole_config(words: tuple[str, ...], tmp_path: Path) -> None:
     content = yaml.safe_load(shown("fit", *words, cwd=tmp_path))
     overrides = [word for word in words if word.startswith("model=")]
+    of_the_command = {group: content.pop(group) for group in COMMAND_SCHEMAS}
+    assert {group["name"] for group in of_the_command.values()} == {"grid", "local"}
     assert from_saved(content, source="--cfg job") == config_of(*overrides)
     assert set(content) == set(to_plain(config_of()))
 

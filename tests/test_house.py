@@ -18,7 +18,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # The ladder of DESIGN.md: a room may import rooms of a higher row number, and no other room of its own row.
 ROWS = {
     # The command line is one room of several files, cut by what they answer.
-    **dict.fromkeys(("cli", "__main__", "arguments", "explain", "helppage", "completion", "saved", "runwords"), 1),
+    **dict.fromkeys(
+        ("cli", "__main__", "arguments", "composing", "explain", "helppage", "completion", "saved", "runwords"), 1
+    ),
     "commands": 2,
     "engine": 3,
     **dict.fromkeys(
@@ -151,8 +153,7 @@ def test_the_engine_knows_neither_yaml_nor_hydra() -> None:
 
 def test_hydra_is_known_to_the_command_line_only() -> None:
     users = {module_of(found.file) for found in THEIRS if found.module.split(".")[0] == "hydra"}
-    # A sweep asks Hydra for the number and the overrides of its job.
-    assert users <= {"trainer.cli", "trainer.commands.sweep"}
+    assert users == {"trainer.composing"}
 
 
 def test_torch_is_not_imported_above_the_commands_or_in_the_lowest_row() -> None:
@@ -259,6 +260,8 @@ QUICK = {
     "runs": ("runs",),
     "no such run to compare": ("runs", "compare", "one", "other"),
     "no such run to remove": ("runs", "rm", "nowhere"),
+    "help of reproduce": ("reproduce", "--help"),
+    "no such run to reproduce": ("reproduce", "nowhere"),
     "completion": ("--shell-completion", "query=bash"),
     "a wrong choice": ("fit", "model=cn"),
     "a wrong value": ("fit", "trainer.epochs=many"),

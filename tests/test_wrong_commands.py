@@ -158,6 +158,16 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "check-run notes.txt": (2, ("notes.txt is no folder",)),
     "check-run mine": (2, ("mine is not a run folder",)),
     "check-run --cfg job": (2, ("no flag --cfg",)),
+    # Training a run again. The rest is in commands/test_reproduce.py.
+    "reproduse last": (2, ("no command reproduse", "Did you mean reproduce?")),
+    "reproduce": (2, ("The run is missing", "reproduce last")),
+    "reproduce ''": (2, ("The run is missing",)),
+    "reproduce last": (3, ("no run with a checkpoint in runs",)),
+    "reproduce notes": (2, ("no run notes in runs",)),
+    "reproduce mine": (2, ("mine is not a run folder",)),
+    "reproduce last other": (2, ("takes one run; other is one too many", "trainer reproduce last")),
+    "reproduce ckpt=last": (2, ("reproduce has no key ckpt", "trainer reproduce last")),
+    "reproduce last --multirun": (2, ("no flag --multirun", "--config-dir")),
     # TensorBoard. The rest is in commands/test_tb.py.
     "tb": (3, ("no run in runs", "trainer fit")),
     "tb last": (3, ("no run in runs",)),

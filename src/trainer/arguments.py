@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.config import SCHEMAS, SECTIONS, FitConfig
+from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, SECTIONS, FitConfig
 from trainer.errors import UsageError, suggestion
 
 # The commands, each in a phrase.
@@ -20,9 +20,14 @@ VERBS = {
     "check-run": "verify a run folder",
     "tb": "look at runs in TensorBoard",
     "runs": "list, compare and tidy up runs",
+    "reproduce": "train a run again and compare, bit for bit",
 }
-# The keys of the commands that Hydra is not asked about.
-RUN_KEYS = {"check-run": ("run.root",), "tb": ("port", "run.root")}
+# The keys of the commands that take a run. Of reproduce: where things are and what it runs on; the rest is the run's.
+RUN_KEYS = {
+    "check-run": ("run.root",),
+    "tb": ("port", "run.root"),
+    "reproduce": ("run.root", "run.name", "run.dir", "data.root", "data.num_workers", "trainer.device"),
+}
 PORT = 6006
 # Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun` reads a pickle.
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
@@ -53,13 +58,14 @@ def configs_folder() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The words after a verb. `values` are the overrides by key, as text; `given` is everything, for Hydra.
+    """The words after a verb: flags and overrides as typed, and `values`, the overrides by key, as text.
 
     `flags` has the flags by their long names, each with its value or None.
     """
 
     verb: str
-    given: list[str]
+    flag_words: list[str]
+    overrides: list[str]
     flags: dict[str, str | None] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
 
@@ -80,14 +86,17 @@ class Arguments:
                 flag_words += [flag] if value is None else [flag, value]
             else:
                 key, value = _read_override(word, verb)
-                if key in values and key in (*SCHEMAS, "trainer", "experiment"):
+                if key in values and key in (*CHOICES, "trainer", "experiment"):
                     raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
                 values[key] = value
                 overrides.append(word)
         _check_together(flags, verb)
-        # The flags first: Hydra does not take overrides on both sides of a flag.
-        given = [*flag_words, *overrides]
-        return cls(verb=verb, given=given, flags=flags, values=values)
+        return cls(verb=verb, flag_words=flag_words, overrides=overrides, flags=flags, values=values)
+
+    @property
+    def given(self) -> list[str]:
+        """All words, the flags first: Hydra does not take overrides on both sides of a flag."""
+        return [*self.flag_words, *self.overrides]
 
     @property
     def asks_for_help(self) -> bool:
@@ -108,6 +117,12 @@ class Arguments:
     def config_dir(self) -> str | None:
         """The person's own folder of YAML."""
         return self.flags.get("--config-dir")
+
+    def about_a_sweep(self) -> str | None:
+        """The first word that only a sweep knows, if any."""
+        return next(
+            (word for word in self.overrides if word.lstrip("+").split("=")[0].split(".")[0] in COMMAND_SCHEMAS), None
+        )
 
     def choices_of(self, saved: FitConfig) -> list[str]:
         """The group choices of a saved config that the words leave as they were, as overrides."""
@@ -210,9 +225,9 @@ def _check_together(flags: dict[str, str | None], verb: str) -> None:
 
 def _unknown_flag(flag: str, verb: str) -> UsageError:
     name = flag.lstrip("-").replace("-", "_")
-    if name in SCHEMAS or name in SECTIONS:
+    if name in CHOICES or name in SECTIONS:
         return UsageError(f"There is no flag {flag}.", hint=f"Groups are written without dashes: {name}=…")
-    schemas = [*SECTIONS.items(), *((group, kind) for group, kinds in SCHEMAS.items() for kind in kinds.values())]
+    schemas = [*SECTIONS.items(), *((group, kind) for group, kinds in CHOICES.items() for kind in kinds.values())]
     for group, schema in schemas:
         if name in {known.name for known in dataclasses.fields(schema)} - {"name"}:
             return UsageError(f"There is no flag {flag}.", hint=f"Keys are written without dashes: {group}.{name}=…")
@@ -236,7 +251,7 @@ def _read_override(word: str, verb: str) -> tuple[str, str]:
     if not key or (not equals and not word.startswith("~")):
         raise _not_an_override(word, verb)
     group, _, rest = key.partition(".")
-    if rest == "name" and group in SCHEMAS:
+    if rest == "name" and group in CHOICES:
         raise UsageError(
             f"{key} cannot be set: it follows the choice.", hint=f"Choose another {group} with {group}={value}"
         )

@@ -5,13 +5,12 @@ Nothing here imports torch; a command is imported inside the function that runs 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from trainer import __version__
 from trainer.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words, read_tb_words
@@ -21,11 +20,7 @@ from trainer.leaving import pass_signals_over, set_signals
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from trainer.commands.sweep import Sweep
-
 FLAGS = ("--help", "--version", "--shell-completion")
-# Tables whose keys are a person's own.
-_FREE_TABLES = ("model.kwargs", "data.kwargs", "data.test_kwargs")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -84,6 +79,8 @@ def _run(argv: list[str]) -> int:
         return _run_tb(rest)
     if verb == "runs":
         return _run_runs(rest)
+    if verb == "reproduce":
+        return _run_reproduce(rest)
     arguments = Arguments.parse(verb, rest)
     if arguments.asks_for_help:
         from trainer import helppage
@@ -109,6 +106,11 @@ def _run_fit(arguments: Arguments) -> int:
     composed = _compose_over_saved(arguments, key="resume")
     if composed is None:
         return 0
+    # With every key of it typed, nothing is left to vary: that is how a job of it is repeated alone.
+    if "experiment" in arguments.values and set(composed.sweep.get("params") or ()) - set(arguments.values):
+        return _run_sweep(arguments)
+    if word := arguments.about_a_sweep():
+        raise UsageError(f"{word} is about sweeps, and this is a single run.", hint="Add -m: trainer fit -m …")
     from trainer.config import load_fit
 
     try:
@@ -188,91 +190,68 @@ def _run_runs(words: list[str]) -> int:
     return verbs.run(asked.verb, asked.words, asked.options, root=asked.root, terminal=Terminal())
 
 
+def _run_reproduce(words: list[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        from trainer import helppage
+
+        sys.stdout.write(helppage.verb("reproduce"))
+        return 0
+    from trainer.runwords import read_reproduce_words
+
+    reference, arguments = read_reproduce_words(words)
+    from trainer.commands import reproduce
+    from trainer.composing import compose
+    from trainer.config import load_fit
+    from trainer.saved import check_named, check_reproduce_keys, check_same, over_saved
+    from trainer.tracking.console import Terminal
+
+    original = reproduce.read_original(reference, root=Path(arguments.values.get("run.root") or "runs"))
+    step, saved = original.step, original.config
+    check_reproduce_keys(arguments, saved, command=original.entry.record.get("command"))
+    check_named(step, saved, arguments)
+    composed = compose("fit", [*arguments.given, *arguments.choices_of(saved)])
+    assert composed is not None, "it shows nothing"
+    config = load_fit(over_saved(composed, step, saved, arguments))
+    check_same(config, saved)
+    return reproduce.run(config, original, command=["trainer", "reproduce", *words], terminal=Terminal())
+
+
 def _run_sweep(arguments: Arguments) -> int:
     if "resume" in arguments.values:
         raise UsageError("resume and -m do not go together.", hint="Resume one run at a time: trainer fit resume=…")
-    from trainer.commands.sweep import Sweep
+    from trainer.composing import asked_sweep
 
-    sweep = Sweep(command=["trainer", "fit", *arguments.given])
-    try:
-        _compose(arguments.verb, arguments.given, task=sweep.run_job, sweep=sweep)
-    except UsageError:
-        sweep.discard()
-        raise
-    return sweep.report()
+    with asked_sweep(arguments) as request:
+        from trainer.commands.sweep import verb
+        from trainer.tracking.console import Terminal
+
+        return verb.run(request, terminal=Terminal())
 
 
 def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
     """What Hydra composes, over the config of the checkpoint that `key` names, if any; None when it only shows."""
-    composed: list[DictConfig] = []
+    from trainer.composing import compose
+
     reference = arguments.values.get(key)
     if reference == "" and not arguments.only_shows:
         raise UsageError(f"{key}= is empty.", hint=f"Name a run or a checkpoint: trainer {arguments.verb} {key}=last")
     if not reference or reference == "null" or arguments.only_shows:
-        _compose(arguments.verb, arguments.given, task=composed.append)
-        return composed[0] if composed else None
+        return compose(arguments.verb, arguments.given)
     from trainer.runindex import named
     from trainer.saved import interrupted_run, over_saved, saved_config
 
     if key == "resume" and reference == "auto":
-        _compose(arguments.verb, arguments.given, task=composed.append)
-        found = interrupted_run(composed[0], root=Path(composed[0].run.root))
-        composed[0].resume = None if found is None else str(found)
-        composed[0].run.dir = None if found is not None else composed[0].run.dir
-        return composed[0]
+        composed = compose(arguments.verb, arguments.given)
+        assert composed is not None, "it shows nothing"
+        step = interrupted_run(composed, root=Path(composed.run.root))
+        composed.resume = None if step is None else str(step)
+        composed.run.dir = None if step is not None else composed.run.dir
+        return composed
     reference = named(reference, root=Path(arguments.values.get("run.root", "runs")))
     found, saved = saved_config(reference, arguments)
-    _compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)], task=composed.append)
-    return over_saved(composed[0], found, saved, arguments)
-
-
-def _compose(verb: str, argv: list[str], *, task: Callable[[Any], Any], sweep: Sweep | None = None) -> None:
-    """Let Hydra compose the config of `verb` and hand it to `task` (once a job in a sweep); raises UsageError."""
-    import hydra
-    from omegaconf import OmegaConf
-
-    from trainer.arguments import configs_folder
-    from trainer.explain import explain
-
-    def sweep_folder(root: str, name: str | None, exactly: str | None) -> str:
-        return "." if sweep is None else str(sweep.folder(Path(root), name, exactly))
-
-    OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
-
-    def task_function(config: Any) -> Any:
-        return task(config)
-
-    with _as_argv(["trainer", *map(_as_addition, argv)]):
-        try:
-            hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb)(task_function)()
-        except TrainerError:
-            raise
-        except SystemExit as ended:
-            # Hydra has said why it cannot show what it was asked for; our code for a wrong command is 2.
-            raise SystemExit(2 if ended.code == 1 else ended.code) from None
-        except Exception as error:
-            raise explain(error, verb=verb, argv=argv) from error
-
-
-def _as_addition(word: str) -> str:
-    """`word`, with `++` where its keys are a person's own: Hydra refuses keys that the YAML does not have."""
-    key = word.partition("=")[0]
-    return f"++{word}" if ".".join(key.split(".")[:2]) in _FREE_TABLES else word
-
-
-@contextlib.contextmanager
-def _as_argv(argv: list[str]) -> Iterator[None]:
-    """Hydra reads sys.argv, and raises instead of printing and exiting only under this variable."""
-    before, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
-    try:
-        yield
-    finally:
-        sys.argv = before
-        if variable is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = variable
+    composed = compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)])
+    assert composed is not None, "it shows nothing"
+    return over_saved(composed, found, saved, arguments)
 
 
 def _tell(error: TrainerError) -> int:

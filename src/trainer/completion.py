@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from trainer.arguments import PORT, RUN_KEYS, SWITCHES, VERBS, WITH_VALUE, configs_folder
-from trainer.config import SCHEMAS, SECTIONS
+from trainer.config import CHOICES, SECTIONS
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError
 from trainer.helppage import GROUPS, choices, comments, default_choice
@@ -142,15 +142,20 @@ def _after_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
 
 def _after_run_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
     """A run folder is a word of its own; a folder on the way to one ends in a slash."""
+    if verb == "reproduce" and words[-1:] in (["-cd"], ["--config-dir"]):
+        return _paths(started)
     if started.startswith("-"):
-        return {"--help": ""}
+        return {"--config-dir": "", "--help": ""} if verb == "reproduce" else {"--help": ""}
     if started.startswith("run.root="):
         return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
     if started.startswith("port="):
         return {f"port={PORT}": ""} if verb == "tb" else {}
+    if verb == "reproduce" and "=" in started:
+        key, _, value = started.partition("=")
+        return {f"{key}={name}": text for name, text in _values(key, value, words, [configs_folder()]).items()}
     given = [word.partition("=")[0] for word in words]
     found = {f"{key}=": "" for key in RUN_KEYS[verb] if key not in given}
-    # check-run takes one run, tb any number.
+    # check-run and reproduce take one run, tb any number.
     if verb == "tb" or all(key in RUN_KEYS[verb] for key in given):
         found = {**_runs(words, started), **found}
     return found
@@ -211,7 +216,7 @@ def _schema(group: str, words: list[str], folders: list[Path]) -> tuple[type | N
     path = choices(group, folders).get(chosen[-1] if chosen else default_choice(group) or "default")
     if path is None:
         return None, configs_folder()
-    return _SECTIONS.get(group) or SCHEMAS.get(group, {}).get(_name_in(path)), path
+    return _SECTIONS.get(group) or CHOICES.get(group, {}).get(_name_in(path)), path
 
 
 def _keys(group: str, words: list[str], folders: list[Path]) -> dict[str, str]:
@@ -220,7 +225,7 @@ def _keys(group: str, words: list[str], folders: list[Path]) -> dict[str, str]:
     if schema is None:
         return {}
     texts = comments(path)
-    fields = [field.name for field in dataclasses.fields(schema) if field.name != "name" or group not in SCHEMAS]
+    fields = [field.name for field in dataclasses.fields(schema) if field.name != "name" or group not in CHOICES]
     return {f"{group}.{field}=": texts.get(field, ("", ""))[1] for field in fields}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from trainer.arguments import configs_folder
-from trainer.config import SCHEMAS, SECTIONS
+from trainer.config import CHOICES, SECTIONS
 from trainer.config.run import EvalOptions
 from trainer.errors import ConfigError, TrainerError, UsageError, suggestion
 
@@ -34,7 +34,7 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
             f"{match[1]} has several values.", hint="Sweep over them with -m, or quote them: 'key=\"a,b\"'."
         )
     if match := re.search(r"You must specify '([\w/]+)'", text):
-        return ConfigError(f"{match[1]} is not chosen.", hint=suggestion("", SCHEMAS.get(match[1], ())))
+        return ConfigError(f"{match[1]} is not chosen.", hint=suggestion("", CHOICES.get(match[1], ())))
     if match := re.search(r"Multiple values for ([\w/]+)", text):
         group = match[1]
         in_yaml = f"In your YAML write `override /{group}: …` in the defaults list."
@@ -77,7 +77,7 @@ def _missing_choice(error: Exception, text: str) -> UsageError:
 def _unknown_key(key: str, verb: str, argv: Sequence[str]) -> UsageError:
     head, _, rest = key.partition(".")
     of_eval = ("eval", "ckpt")
-    known_heads = (*SCHEMAS, *SECTIONS, *_TOP_LEVEL, *(of_eval if verb == "eval" else ()))
+    known_heads = (*CHOICES, *SECTIONS, *_TOP_LEVEL, *(of_eval if verb == "eval" else ()))
     if head in of_eval and verb != "eval":
         return UsageError(f"{key} belongs to trainer eval.", hint="To go on with a run: trainer fit resume=runs/<run>")
     if head not in known_heads:
@@ -93,15 +93,15 @@ def _unknown_key(key: str, verb: str, argv: Sequence[str]) -> UsageError:
 
 def _fields(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     """How the chosen member of a group is called, and the keys it has."""
-    if group in SCHEMAS:
+    if group in CHOICES:
         chosen = [word.partition("=")[2] for word in argv if word.startswith(f"{group}=")]
         choice = chosen[-1] if chosen else _default(group)
-        schema = SCHEMAS[group].get(choice)
+        schema = CHOICES[group].get(choice)
         label = f"{group}={choice}"
     else:
         schema, label = (EvalOptions if group == "eval" else SECTIONS.get(group)), group
     names = [field.name for field in dataclasses.fields(schema)] if schema else []
-    return label, [name for name in names if name != "name" or group not in SCHEMAS]
+    return label, [name for name in names if name != "name" or group not in CHOICES]
 
 
 def _default(group: str) -> str:

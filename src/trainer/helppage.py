@@ -15,6 +15,7 @@ Usage
   trainer check-run <run>                          verify a run folder: its checkpoints, its metrics, TensorBoard
   trainer tb [run …]                               look at all runs, or at some, in TensorBoard
   trainer runs [verb] [run …]                      list, compare and tidy up runs
+  trainer reproduce <run>                          train a run again and compare, bit for bit
   trainer fit --help                               the groups, the keys and examples
   trainer --version
 
@@ -38,7 +39,7 @@ Keys people use most
 {keys}
 
 Flags
-  -m, --multirun          sweep over every combination of key=a,b,c
+  -m, --multirun          a sweep: many runs side by side, every combination of key=a,b,c
   --cfg job               show the whole config instead of training
   --config-dir DIR        add your own folder of YAML (DIR/model/mine.yaml becomes model=mine)
   --shell-completion install=bash    print the completion script for bash (or zsh, fish)
@@ -47,7 +48,8 @@ Examples
   trainer fit model=lenet5 data=mnist
   trainer fit optimizer=adamw optimizer.lr=0.001 trainer.epochs=10
   trainer fit 'data.transforms=[random_horizontal_flip,{{name: random_crop, padding: 2}}]'
-  trainer fit -m optimizer.lr=0.1,0.01 model=mlp,lenet5
+  trainer fit -m optimizer.lr=0.1,0.01 model=mlp,lenet5 'seed=range(0,5)'
+  trainer fit -m sweep=optuna 'optimizer.lr=tag(log,interval(1e-4,1))' sweep.trials=30
   trainer fit experiment=line
   trainer fit resume=last trainer.epochs=10
 """
@@ -145,7 +147,7 @@ Verbs
 So also in trainer eval ckpt=3fa9c1, trainer fit resume=3fa9c1, trainer tb 3fa9c1 and trainer check-run 3fa9c1.
 
 Filters
-  status=done              running, done, failed, interrupted, cut (killed) or damaged; several: status=failed,cut
+  status=done              running, done, failed, pruned, interrupted, cut (killed), damaged; several: status=failed,cut
   tag=good                 runs with the tag
   model=cnn                a choice or a key of the config: optimizer.lr=0.1, seed=0,1
   lenet5                   a part of the name
@@ -166,7 +168,28 @@ Examples
   trainer runs note last 'the lr of the paper'
 """
 
-GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment")
+_REPRODUCE = """\
+trainer reproduce: train a run again, with its config, its seed and its data, and say whether the same comes out.
+
+Usage
+  trainer reproduce <run> [key=value …] [--config-dir DIR]
+
+<run> is named as in trainer runs. It must be done, and no resume may have changed its config.
+Your own classes must be named again: model=custom model.target=…, or --config-dir DIR model=mine.
+
+Keys: all else comes from the last checkpoint
+  run.root, run.name, run.dir    where the new run folder is made; run.root also where runs are looked for
+  data.root, data.num_workers    where the data is now, and how many processes read your own
+  trainer.device                 the device, if there is another now
+
+Exit code 0: every bit of the last weights and all metrics are the same. 1: they are not; what differs is said.
+
+Examples
+  trainer reproduce last
+  trainer reproduce 3fa9c1 run.name=again
+"""
+
+GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment", "sweep", "launcher")
 _FIT_KEYS = (
     ("data", "root"),
     ("data", "batch_size"),
@@ -191,6 +214,7 @@ _FIT_KEYS = (
     ("", "resume"),
     ("run", "root"),
     ("run", "name"),
+    ("sweep", "jobs"),
 )
 _EVAL_KEYS = (("eval", "split"), ("eval", "json"), ("data", "root"), ("trainer", "device"))
 
@@ -202,12 +226,9 @@ def overview() -> str:
 
 def verb(name: str, *, config_dir: str | None = None) -> str:
     """The page of `trainer fit --help` and the like; choices in `config_dir` are listed too."""
-    if name == "check-run":
-        return _CHECK_RUN
-    if name == "tb":
-        return _TB.format(port=PORT)
-    if name == "runs":
-        return _RUNS
+    pages = {"check-run": _CHECK_RUN, "tb": _TB.format(port=PORT), "runs": _RUNS, "reproduce": _REPRODUCE}
+    if name in pages:
+        return pages[name]
     if name == "eval":
         return _EVAL.format(keys=_key_lines(_EVAL_KEYS))
     folders = [configs_folder(), *([Path(config_dir)] if config_dir else [])]

@@ -84,7 +84,7 @@ def clear(run: Path) -> None:
 def has_saved_nothing(run: Path) -> bool:
     """Whether `run` is a run of trainer that was cut before its first checkpoint."""
     record = read_json(run / "run.json")
-    is_cut = record.get("status") in ("running", "interrupted", "failed") and "data_sha256" in record
+    is_cut = record.get("status") in ("running", "interrupted", "failed", "pruned") and "data_sha256" in record
     return is_cut and not any((run / CHECKPOINTS).glob("*step-*"))
 
 

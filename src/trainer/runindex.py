@@ -35,7 +35,7 @@ _DEPTH = 3
 _HEX = re.compile(f"[0-9a-f]{{{LEAST_DIGITS},64}}")
 _MAX_NAMED = 5
 # What run.json may say; everything else is damage.
-_RECORDED = ("running", "done", "failed", "interrupted")
+_RECORDED = ("running", "done", "failed", "interrupted", "pruned")
 # How a run stands: what run.json says, that nobody trains in it though it says so, that it cannot be read.
 STATUSES = (*_RECORDED, "cut", "damaged")
 METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss", "train/accuracy", "train/loss")

@@ -30,6 +30,7 @@ class RunRecord:
         seed: int,
         checksums: Mapping[str, str],
         compiling: Mapping[str, Any],
+        steps: int,
         resumed: Mapping[str, Any] | None = None,
     ) -> None:
         self._path, self._is_done = run / "run.json", False
@@ -42,6 +43,7 @@ class RunRecord:
             "seed": seed,
             "data_sha256": dict(checksums),
             "compile": dict(compiling),
+            "steps": steps,
             "git_commit": git_commit(),
             "versions": {"python": platform.python_version(), **_versions()},
             "host": socket.gethostname(),

@@ -1,11 +1,13 @@
-"""Reading the words after `trainer runs`: which verb, the runs, filters and keys, and what is wrong with them."""
+"""Reading the words after `trainer runs` (which verb, the runs, filters and keys) and after `trainer reproduce`."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.arguments import Arguments
 from trainer.errors import UsageError, suggestion
 from trainer.runindex import METRICS
 
@@ -68,6 +70,34 @@ def read_runs_words(words: list[str]) -> RunsArguments:
             given.append(word)
     _check(verb, given, options)
     return RunsArguments(verb=verb, words=given, options=options, root=Path(root))
+
+
+def read_reproduce_words(words: list[str]) -> tuple[str, Arguments]:
+    """The run that `trainer reproduce` is to train again, and the other words; raises UsageError."""
+    runs: list[str] = []
+    rest: list[str] = []
+    for word in words:
+        is_value = bool(rest) and rest[-1] in ("-cd", "--config-dir")
+        is_run = not is_value and not word.startswith("-") and ("=" not in word or os.path.lexists(word))
+        (runs if is_run else rest).append(word)
+    for word in rest:
+        flag = word.partition("=")[0]
+        if flag.startswith("-") and flag not in ("-cd", "--config-dir"):
+            hint = suggestion(flag, ("--config-dir", "--help"), label="Flags of trainer reproduce")
+            raise UsageError(f"reproduce has no flag {flag}.", hint=hint)
+    arguments = Arguments.parse("reproduce", rest)
+    for key in ("ckpt", "resume", "run"):
+        if value := arguments.values.get(key):
+            hint = f"Name the run alone: {shlex.join(['trainer', 'reproduce', value])}"
+            raise UsageError(f"reproduce has no key {key}.", hint=hint)
+    if not any(runs):
+        raise UsageError("The run is missing.", hint="Say what to train again: trainer reproduce last, or an id")
+    if len(runs) > 1:
+        raise UsageError(
+            f"reproduce takes one run; {runs[1]} is one too many.",
+            hint=f"One at a time: {shlex.join(['trainer', 'reproduce', runs[0]])}",
+        )
+    return runs[0], arguments
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from trainer import rundir
-from trainer.arguments import Arguments
+from trainer.arguments import RUN_KEYS, Arguments
 from trainer.checkpoint.file import is_intact, read_file, read_header
 from trainer.checkpoint.header import is_usable, read_description
 from trainer.config import FitConfig, load_fit, overlay, to_plain
@@ -22,14 +22,18 @@ _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
 
 def over_saved(composed: DictConfig, found: Path, saved: FitConfig, arguments: Arguments) -> DictConfig:
     """The config `saved` in the checkpoint `found`, with what the command line changes."""
-    over = overlay(composed, saved, list(arguments.values))
+    if arguments.verb == "reproduce":  # an experiment may name a class there, and say nothing else
+        over = overlay(composed, saved, [key for key in arguments.values if key != "experiment"])
+    else:
+        over = overlay(composed, saved, list(arguments.values))
     root = getattr(saved.data, "root", None)
-    is_free = arguments.verb == "eval" and "data.root" not in arguments.values
+    is_free = arguments.verb in ("eval", "reproduce") and "data.root" not in arguments.values
     # Read where it was read before; but a stranger's checkpoint must not have folders made.
     if is_free and root is not None and not Path(root).is_dir():
         OmegaConf.update(over, "data.root", composed.data.root)
     # Looked up once: a run that is still training moves its links while torch is loaded.
-    over["ckpt" if arguments.verb == "eval" else "resume"] = str(found)
+    if arguments.verb != "reproduce":
+        over["ckpt" if arguments.verb == "eval" else "resume"] = str(found)
     return over
 
 
@@ -44,6 +48,14 @@ def saved_config(reference: str, arguments: Arguments) -> tuple[Path, FitConfig]
     else:
         found = _newest_intact(reference, root=root, in_place="run.dir" not in arguments.values)
     saved = read_description(found / rundir.MODEL_FILE if found.is_dir() else found).config
+    check_named(found, saved, arguments)
+    if arguments.verb == "eval":
+        _check_eval_keys(arguments, saved)
+    return found, saved
+
+
+def check_named(found: Path, saved: FitConfig, arguments: Arguments) -> None:
+    """Raises CheckpointError where the checkpoint `found` needs a person's own class that the words do not name."""
     for group in ("model", "data"):
         section = getattr(saved, group)
         if section.name == "custom" and not {group, "experiment"} & set(arguments.values):
@@ -51,9 +63,31 @@ def saved_config(reference: str, arguments: Arguments) -> tuple[Path, FitConfig]
                 f"{found} needs your own class {section.target}; trainer never imports what a checkpoint names.",
                 hint=f"Name it yourself: {group}=custom {group}.target={section.target}",
             )
-    if arguments.verb == "eval":
-        _check_eval_keys(arguments, saved)
-    return found, saved
+
+
+def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: object) -> None:
+    """Raises UsageError for a key with which it would be another run than the one of `command`."""
+    own = [group for group in ("model", "data") if getattr(saved, group).name == "custom"]
+    may_set = RUN_KEYS["reproduce"]
+    for key in arguments.values:
+        if key in may_set or key.partition(".")[0] in own or (key == "experiment" and own):
+            continue
+        raise UsageError(
+            f"{key} cannot be set here: reproduce trains with the config of the run. It may set {', '.join(may_set)}.",
+            hint=f"To change it, start from what was run: {command[:500]}" if isinstance(command, str) else None,
+        )
+
+
+def check_same(config: FitConfig, saved: FitConfig) -> None:
+    """Raises UsageError when the words that name a person's own classes say something else than was saved."""
+    for group in ("data", "model"):
+        now, then = to_plain(config)[group], to_plain(saved)[group]
+        for key in {**then, **now}:
+            if now.get(key) != then.get(key) and f"{group}.{key}" not in RUN_KEYS["reproduce"]:
+                raise UsageError(
+                    f"{group}.{key} is {str(now.get(key))[:200]} here, and was {str(then.get(key))[:200]} in the run.",
+                    hint="Name your own classes as they were; all else comes from the checkpoint.",
+                )
 
 
 def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:

@@ -520,4 +520,4 @@ def test_times_sizes_and_columns() -> None:
     assert [size_text(size) for size in (0, 999, 1500, 2.5e6, 3e9, 4e12)] == [
         *("0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 GB", "4.0 TB")
     ]
-    assert len(STATUSES) == len(set(STATUSES)) == 6
+    assert len(STATUSES) == len(set(STATUSES)) == 7

@@ -20,17 +20,15 @@ from pathlib import Path
 import processes
 import pytest
 from commandline import run_python
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from processes import Prepare, Started
 from running import SMALL, Run
 from signalling import as_from_a_shell, at_call, hang, hang_in_phase, in_phase, reached, stopped, to_all, wait_until
 from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
 
 from trainer import runrecord
-from trainer.commands import parts
-from trainer.commands.sweep import Sweep
+from trainer.commands.stopping import Signals
+from trainer.commands.sweep import plan
 from trainer.data import catalog, sources
-from trainer.engine.progress import Progress
 from trainer.runrecord import RunRecord
 
 # 9 updates an epoch, a save every 2, and 4 batches in each validation.
@@ -256,62 +254,72 @@ def test_a_closed_terminal_stops_and_saves(tmp_path: Path, whole: Path) -> None:
     assert_equal(tmp_path / "run", whole)
 
 
-LEARNING_RATES = ("0.1", "0.03", "0.01", "0.003")
-
-
-def in_second_job(number: int) -> None:
-    as_from_a_shell()
-    at_call(Progress, "count_batch", call=27 + 13, act=to_all, number=number)
-
-
 @pytest.mark.fault("G")
 @BOTH
 def test_a_sweep_stops_with_its_job(tmp_path: Path, number: int) -> None:
-    words = ("-m", *WORDS, f"optimizer.lr={','.join(LEARNING_RATES)}", "run.dir=swept")
-    started = start(*words, cwd=tmp_path, prepare=functools.partial(in_second_job, number))
+    """One job is done, one trains without end, two are not started."""
+    words = ("-m", *SMALL, "trainer.epochs=2,1000000,1,3", "trainer.save_every=2epochs", "run.dir=swept")
+    started = Started("fit", *words, cwd=tmp_path, prepare=as_from_a_shell)
+    runs = [Run(tmp_path / f"swept/00{number}-dirichlet-mlp") for number in range(2)]
+    wait_until(lambda: runs[1].steps)
+    os.killpg(started.pid, number)
     err = stopped(started, number)
-    assert "Stopped at step 13. Saved." in err
-    not_started = "optimizer.lr=0.01; optimizer.lr=0.003"
-    assert err.endswith(f"Stopped in job 1 of 4: 1 done, 1 stopped, 2 not started ({not_started}).\n")
-    assert re.search(r"^ 0 +0\.1 ", started.wait().out, re.M), "the table of what is done"
-    runs = [Run(path) for path in sorted((tmp_path / "swept").glob("0*"))]
+    assert re.search(r"^Stopped at step \d+\. Saved\.$", err, re.M)
+    not_started = "trainer.epochs=1; trainer.epochs=3"
+    assert f"\nStopped: 1 done, 1 stopped, 2 not started ({not_started}).\n" in err
+    assert err.endswith("Continue with the same command.\n")
+    assert re.search(r"^ 0 +2 ", started.wait().out, re.M), "the table of what is done"
     assert [run.record["status"] for run in runs] == ["done", "interrupted"]
-    follow(err, cwd=tmp_path)
-    run(*WORDS, "optimizer.lr=0.03", "run.dir=alone", cwd=tmp_path)
-    assert_equal(runs[1].folder, tmp_path / "alone")
+    run(f"resume={runs[1].folder}", "trainer.epochs=1", cwd=tmp_path)
 
 
-def at_sweep(name: str, call: int, number: int) -> None:
+DOZING = """
+import pathlib, time, torch
+class Dozing(torch.utils.data.Dataset):
+    def __len__(self):
+        return 90
+    def __getitem__(self, index):
+        if any(pathlib.Path("swept").glob("*/config.yaml")):
+            pathlib.Path("dozes").touch()
+            time.sleep(60)
+        return torch.eye(3)[index % 3], index % 3
+"""
+
+
+def telling_of_a_stop() -> None:
     as_from_a_shell()
-    owners = {"build_model": parts, "load_sweep_config": ConfigLoaderImpl}
-    at_call(owners.get(name, Sweep), name, call=call, act=to_all, number=number)
+    at_call(Signals, "_note_stop", call=1, act=lambda number: None, number=0)
 
 
-@BOTH
-@pytest.mark.parametrize(
-    ("name", "call", "said"),
-    [
-        ("run_job", 2, "Stopped before job 1 of 3: 1 done, 2 not started (seed=1; seed=2)."),
-        ("build_model", 2, "Stopped in job 1 of 3: 1 done, 1 stopped, 1 not started (seed=2)."),
-        ("report", 1, ""),
-    ],
-)
-def test_a_sweep_stops_between_jobs_and_in_startup(
-    tmp_path: Path, name: str, call: int, said: str, number: int
-) -> None:
-    prepare = functools.partial(at_sweep, name, call, number)
-    started = start("-m", *SMALL, "trainer.epochs=1", "seed=0,1,2", "run.dir=swept", cwd=tmp_path, prepare=prepare)
-    assert stopped(started, number).rstrip() == said
-    assert re.search(r"^ 0 +0 ", started.wait().out, re.M), "the table of what is done"
+@pytest.mark.fault("G")
+def test_a_second_ctrl_c_ends_a_sweep_at_once(tmp_path: Path) -> None:
+    """Its job waits for its data, and would for an hour."""
+    (tmp_path / "own_data.py").write_text(DOZING)
+    others = (word for word in STREAMED if "Noisy" not in word and "kwargs" not in word)
+    words = (*others, "data.target=own_data.Dozing")
+    started = Started("fit", "-m", *words, "seed=0,1", "run.dir=swept", cwd=tmp_path, prepare=telling_of_a_stop)
+    wait_until((tmp_path / "dozes").exists)
+    os.killpg(started.pid, signal.SIGINT)
+    wait_until((tmp_path / reached("_note_stop")).exists)
+    os.killpg(started.pid, signal.SIGINT)
+    assert stopped(started, signal.SIGINT) == ""
 
 
 @BOTH
 @pytest.mark.parametrize("where", ["run.dir=swept", "run.root=swept"])
-def test_a_sweep_that_is_stopped_before_its_first_job_leaves_nothing(tmp_path: Path, where: str, number: int) -> None:
-    prepare = functools.partial(at_sweep, "load_sweep_config", 2, number)
+@pytest.mark.parametrize("name", ["check", "identity"])
+def test_a_sweep_that_is_stopped_before_its_first_job_leaves_nothing(
+    tmp_path: Path, where: str, name: str, number: int
+) -> None:
+    prepare = functools.partial(before_a_sweep, name, number)
     started = start("-m", *SMALL, "seed=0,1,2", where, cwd=tmp_path, prepare=prepare)
-    assert stopped(started, number) == "Stopped before the first job.\n"
+    assert stopped(started, number) in ("Stopped.\n", "")
     assert list(tmp_path.glob("swept/*")) == []
+
+
+def before_a_sweep(name: str, number: int) -> None:
+    as_from_a_shell()
+    at_call(plan, name, call=1, act=to_all, number=number)
 
 
 def child_of_rank(rank: int, root: Path) -> Run | None:

@@ -14,15 +14,15 @@ from composing import COMPANIONS, CONFIGS, all_choices, choices_of, composed, co
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import SCHEMAS, SECTIONS, EvalConfig, from_saved, load_eval, to_plain
+from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, SECTIONS, EvalConfig, from_saved, load_eval, to_plain
 from trainer.config.run import EvalOptions, FitConfig
 from trainer.errors import CheckpointError, ConfigError
 
-GROUP_FILES = [(group, choice) for group in (*SCHEMAS, "trainer") for choice in choices_of(group)]
+GROUP_FILES = [(group, choice) for group in (*CHOICES, "trainer") for choice in choices_of(group)]
 
 
 def schema_of(group: str, choice: str) -> type:
-    return SECTIONS[group] if group in SECTIONS else SCHEMAS[group][choice]
+    return SECTIONS[group] if group in SECTIONS else CHOICES[group][choice]
 
 
 def field_names(schema: type) -> set[str]:
@@ -33,7 +33,7 @@ def field_names(schema: type) -> set[str]:
 def test_a_yaml_file_has_exactly_the_keys_of_its_dataclass(group: str, choice: str) -> None:
     content = read_yaml(CONFIGS / group / f"{choice}.yaml")
     assert set(content) == field_names(schema_of(group, choice))
-    if group in SCHEMAS:
+    if group in CHOICES:
         assert content["name"] == choice
 
 
@@ -42,18 +42,18 @@ def test_the_keys_outside_groups_are_those_of_the_dataclasses() -> None:
     assert set(fit["run"]) == field_names(SECTIONS["run"])
     in_defaults = {name for entry in fit["defaults"] if isinstance(entry, dict) for name in entry if " " not in name}
     top_level = set(fit) - {"defaults", "hydra"}
-    assert top_level | in_defaults - {"experiment"} == field_names(FitConfig)
+    assert top_level | in_defaults - {"experiment", *COMMAND_SCHEMAS} == field_names(FitConfig)
     assert set(read_yaml(CONFIGS / "eval" / "default.yaml")) == field_names(EvalOptions)
     assert {"ckpt", "eval", "fit"} == field_names(EvalConfig)
 
 
-@pytest.mark.parametrize("group", SCHEMAS)
+@pytest.mark.parametrize("group", CHOICES)
 def test_the_choices_on_disk_are_those_of_the_table(group: str) -> None:
-    assert set(choices_of(group)) == set(SCHEMAS[group])
+    assert set(choices_of(group)) == set(CHOICES[group])
 
 
 def test_every_group_on_disk_is_known() -> None:
-    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {*SCHEMAS, "trainer", "eval", "experiment"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {*CHOICES, "trainer", "eval", "experiment"}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))

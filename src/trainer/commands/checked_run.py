@@ -16,7 +16,7 @@ from trainer.rundir import MODEL_FILE, STATE_FILE
 from trainer.tracking.records import ResumePoint
 
 OK, DAMAGED, UNREADABLE = "ok", "damaged", "unreadable"
-STATUSES = ("running", "done", "failed", "interrupted")
+STATUSES = ("running", "done", "failed", "interrupted", "pruned")
 # Ours has some kilobytes.
 _MAX_RECORD_BYTES = 10_000_000
 

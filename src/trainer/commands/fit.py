@@ -26,6 +26,7 @@ from trainer.commands.watching import Watchers, check_logger, watching
 from trainer.config import FitConfig, to_plain
 from trainer.config.checks import Cadence
 from trainer.config.run import TensorBoardConfig
+from trainer.data.load import Data
 from trainer.engine.evaluate import Evaluation, EvaluationStopped
 from trainer.engine.fit import fit
 from trainer.engine.journal import Journal
@@ -39,13 +40,11 @@ from trainer.tracking.observer import Watch
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """Where a run is, its final metrics, and the best value of the monitored one: what a sweep compares."""
+    """Where a run is, its final metrics, and whether a search ended it early."""
 
     run: Path
     metrics: dict[str, float | None]
-    monitor: str
-    best: float | None
-    maximize: bool
+    is_pruned: bool
 
 
 def run(
@@ -53,13 +52,15 @@ def run(
     *,
     command: Sequence[str],
     terminal: Terminal,
-    sweep: Path | None = None,
-    job: int = 0,
     varied: Sequence[str] = (),
+    check: Callable[[FitConfig, Data], None] = lambda *_: None,
+    judge: Callable[[float], bool] = lambda value: False,
 ) -> FitResult:
-    """Train as `config` says, in the folder of a `sweep` as its job `job`; raises the errors of trainer.errors.
+    """Train as `config` says; raises the errors of trainer.errors.
 
-    `varied` are the keys that the sweep varies: TensorBoard shows them first among the hparams.
+    `varied` are the keys that a sweep varies: TensorBoard shows them first among the hparams. `check` is shown the data
+    before anything is written, and raises what is wrong with it. `judge` is shown the monitored metric after each
+    evaluation, and says whether the run is worth no more time: a search prunes it.
     """
     _check_installed(config)
     with contextlib.ExitStack() as held:
@@ -72,9 +73,9 @@ def run(
             found = rundir.find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
             origin = read_origin(config, found)
         if origin is None:
-            parts = build_parts(config, terminal)
+            parts = build_parts(config, terminal, check=check, judge=judge)
         else:
-            parts = build_parts(config, terminal, check_model=origin.check_model)
+            parts = build_parts(config, terminal, check=origin.check_model, judge=judge)
             origin.load(parts, terminal)
         check_logger(parts)
         keeps = origin is not None and "trainer.compile" not in origin.changes
@@ -82,7 +83,7 @@ def run(
         if origin is not None and origin.in_place:
             folder = origin.run
         else:
-            folder = new_folder(config, sweep=sweep, job=job)
+            folder = new_folder(config)
             held.enter_context(locked(folder))
         record = begin(parts, folder, command=command, origin=origin, choice=choice)
         commands = report.NextCommands(folder, config, given=command)
@@ -141,6 +142,8 @@ def _train_and_test(
         record.checkpoints(best=_name(store.best), last=_name(store.last))
         if reason == "stopped":
             raise _stopped(parts, store, signals, next_commands)
+        if reason == "pruned":
+            return _pruned(parts, folder, store, record=record, terminal=terminal)
         try:
             metrics = _test(parts, store, watchers, signals)
         except EvaluationStopped:
@@ -148,7 +151,16 @@ def _train_and_test(
         watchers.tracker.finish(metrics)
     record.end("done", metrics=metrics)
     report.end(parts, folder, metrics=metrics, reason=reason, next_commands=next_commands, terminal=terminal)
-    return FitResult(folder, metrics, monitor.metric, monitor.best, monitor.maximize)
+    return FitResult(folder, metrics, is_pruned=False)
+
+
+def _pruned(parts: Parts, folder: Path, store: CheckpointStore, *, record: RunRecord, terminal: Terminal) -> FitResult:
+    """The end of a run that a search gave up: it is saved, and the test is spared."""
+    metrics = _best_metrics(store)
+    record.end("pruned", metrics=metrics)
+    at = parts.progress
+    terminal.line(f"Pruned at step {at.step} (epoch {at.epoch}): other trials were better there.")
+    return FitResult(folder, metrics, is_pruned=True)
 
 
 def _stopped(parts: Parts, store: CheckpointStore, signals: Signals, next_commands: report.NextCommands) -> Stopped:
@@ -211,12 +223,11 @@ def _train(
 
 def _test(parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Signals) -> dict[str, float | None]:
     """The final metrics: what the best checkpoint had on the validation set, and what it has on the test set now."""
-    best = store.best or store.last
-    assert best is not None, "fit saves before it ends"
-    description = read_description(best / rundir.MODEL_FILE)
-    metrics = {name: value for name, value in description.metrics.items() if value is not None or name.endswith("loss")}
+    metrics = _best_metrics(store)
     if parts.data.test is None:
         return metrics
+    best = _best_step(store)
+    description = read_description(best / rundir.MODEL_FILE)
     load_into(parts.evaluated, load_weights(best, description.aliases), source=best)
     watch = None if watchers.observer is None else watchers.observer.watch("test")
     result = parts.evaluate("test", should_stop=signals.should_stop, watch=watch)
@@ -225,6 +236,18 @@ def _test(parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Sig
     return (
         metrics | {"test/loss": result.loss} | ({} if result.accuracy is None else {"test/accuracy": result.accuracy})
     )
+
+
+def _best_metrics(store: CheckpointStore) -> dict[str, float | None]:
+    """What the best checkpoint had in training and on the validation set."""
+    found = read_description(_best_step(store) / rundir.MODEL_FILE).metrics
+    return {name: value for name, value in found.items() if value is not None or name.endswith("loss")}
+
+
+def _best_step(store: CheckpointStore) -> Path:
+    best = store.best or store.last
+    assert best is not None, "fit saves before it ends"
+    return best
 
 
 def _description(parts: Parts) -> dict[str, Any]:

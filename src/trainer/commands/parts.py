@@ -56,11 +56,16 @@ class Parts:
 
 
 def build_parts(
-    config: FitConfig, report: Report, *, check_model: Callable[[FitConfig, Data], None] = lambda *_: None
+    config: FitConfig,
+    report: Report,
+    *,
+    check: Callable[[FitConfig, Data], None] = lambda *_: None,
+    judge: Callable[[float], bool] = lambda value: False,
 ) -> Parts:
     """Build all of it; raises what is wrong with the config, the data or the machine.
 
-    `check_model` is asked before memory is taken for the model: the sizes in it may be a stranger's.
+    `check` is asked before memory is taken for the model: the sizes in it may be a stranger's. `judge` is for the
+    monitor.
     """
     trainer = config.trainer
     device = prepare_device(config)
@@ -69,7 +74,7 @@ def build_parts(
             "trainer.precision=fp16 needs a GPU, and there is none.", hint="Use trainer.precision=bf16 or fp32."
         )
     data = build_data(config, device=device, report=report)
-    check_model(config, data)
+    check(config, data)
     seed_everything(config.seed)
     model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs).to(device)
     average = None
@@ -78,7 +83,7 @@ def build_parts(
     scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
     optimizer = make_optimizer(model, **options(config.optimizer))
     limits = Limits(epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate)
-    monitor = Monitor(monitored_metric(config), patience=trainer.patience)
+    monitor = Monitor(monitored_metric(config), patience=trainer.patience, judge=judge)
     progress, standing, machine = Progress(), Standing(), Machine(device, threads=trainer.threads)
     num_steps = limits.num_updates(data.train.num_batches)
     schedule = Schedule(optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize)

@@ -18,15 +18,12 @@ from trainer.runlock import check_free
 from trainer.runrecord import RunRecord
 
 
-def new_folder(config: FitConfig, *, sweep: Path | None, job: int) -> Path:
+def new_folder(config: FitConfig) -> Path:
     """Make the folder of a run; raises UsageError when another is in it, EnvironmentFault where none can be made."""
-    name = config.run.name or f"{config.data.name}-{config.model.name}"
-    if sweep is not None:
-        return rundir.create_numbered(sweep, f"{job:03d}-{name}")
     if config.run.dir is not None:
         check_free(Path(config.run.dir))
         return rundir.create_exactly(Path(config.run.dir))
-    return rundir.create(Path(config.run.root), name)
+    return rundir.create(Path(config.run.root), config.run_name)
 
 
 def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None, choice: Choice) -> RunRecord:
@@ -42,6 +39,7 @@ def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin 
             seed=config.seed,
             checksums=parts.data.checksums,
             compiling=choice.as_record(),
+            steps=parts.limits.num_updates(parts.data.train.num_batches),
             resumed=resumed,
         )
         rundir.write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))

@@ -19,10 +19,14 @@ from trainer.config.model import LOSS, MODEL
 from trainer.config.optim import OPTIMIZER
 from trainer.config.run import LOGGER, EvalConfig, EvalOptions, FitConfig, RunConfig, TrainerConfig
 from trainer.config.scheduler import SCHEDULER
+from trainer.config.sweep import LAUNCHER, SWEEP
 from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
 from trainer.registry import look_up
 
-__all__ = ["SCHEMAS", "EvalConfig", "FitConfig", "from_saved", "load_eval", "load_fit", "overlay", "to_plain"]
+__all__ = [
+    "CHOICES", "COMMAND_SCHEMAS", "SCHEMAS", "EvalConfig", "FitConfig", "from_saved", "load_eval", "load_fit",
+    "load_sweep", "overlay", "to_plain",
+]  # fmt: skip
 
 # Groups whose schema depends on the choice, found by the `name` in the group.
 SCHEMAS: dict[str, Mapping[str, type]] = {
@@ -33,6 +37,10 @@ SCHEMAS: dict[str, Mapping[str, type]] = {
     "scheduler": SCHEDULER,
     "logger": LOGGER,
 }
+# Groups of the command and not of a run: no run's config holds them.
+COMMAND_SCHEMAS: dict[str, Mapping[str, type]] = {"sweep": SWEEP, "launcher": LAUNCHER}
+# Every group of which one is chosen by name.
+CHOICES = {**SCHEMAS, **COMMAND_SCHEMAS}
 # Groups with one schema.
 SECTIONS: dict[str, type] = {"trainer": TrainerConfig, "run": RunConfig}
 # Top-level keys that are no group, with what may stand there.
@@ -43,7 +51,7 @@ _MAX_VALUES = 20_000
 
 def load_fit(composed: DictConfig) -> FitConfig:
     """What Hydra composed for `fit`, as checked dataclasses; raises ConfigError naming the key."""
-    config = _build(_resolved(_without(composed, "experiment")))
+    config = _build(_resolved(_without(composed, "experiment", *COMMAND_SCHEMAS)))
     check_fit(config)
     try:
         _refuse_code(to_plain(config), source="this config")
@@ -52,9 +60,16 @@ def load_fit(composed: DictConfig) -> FitConfig:
     return config
 
 
+def load_sweep(composed: DictConfig) -> tuple[Any, Any, RunConfig]:
+    """The groups `sweep`, `launcher` and `run` of what Hydra composed; raises ConfigError naming the key."""
+    whole = _resolved(_without(composed, "experiment"))
+    sweep, launcher = (_choice(group, whole.get(group), choices) for group, choices in COMMAND_SCHEMAS.items())
+    return sweep, launcher, _section("run", whole.get("run"), RunConfig)
+
+
 def load_eval(composed: DictConfig) -> EvalConfig:
     """What Hydra composed for `eval`, as checked dataclasses; raises ConfigError naming the key."""
-    whole = _resolved(_without(composed, "experiment"))
+    whole = _resolved(_without(composed, "experiment", *COMMAND_SCHEMAS))
     options = _section("eval", whole.get("eval"), EvalOptions)
     if not isinstance(whole.get("ckpt"), str):
         raise ConfigError("ckpt is missing.", hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>.")
@@ -130,12 +145,7 @@ def _build(composed: DictConfig) -> FitConfig:
         raise ConfigError(f"{key} is missing from the config.", hint=f"Every config needs it: {key}=…")
     parts: dict[str, Any] = {}
     for group, choices in SCHEMAS.items():
-        section = composed.get(group)
-        name = section.get("name") if isinstance(section, DictConfig) else None
-        if not isinstance(name, str):
-            hint = suggestion("", choices, label="Its YAML needs a key `name`, one of")
-            raise ConfigError(f"The config of {group} has no name.", hint=hint)
-        parts[group] = _section(group, section, look_up(choices, name, kind=group))
+        parts[group] = _choice(group, composed.get(group), choices)
     for group, schema in SECTIONS.items():
         parts[group] = _section(group, composed.get(group), schema)
     for key, types in _TOP_LEVEL.items():
@@ -145,15 +155,24 @@ def _build(composed: DictConfig) -> FitConfig:
     return FitConfig(**parts)
 
 
+def _choice(group: str, section: Any, choices: Mapping[str, type]) -> Any:
+    """A group as the dataclass of its choice."""
+    name = section.get("name") if isinstance(section, DictConfig) else None
+    if not isinstance(name, str):
+        hint = suggestion("", choices, label="Its YAML needs a key `name`, one of")
+        raise ConfigError(f"The config of {group} has no name.", hint=hint)
+    return _section(group, section, look_up(choices, name, kind=group))
+
+
 def _section(group: str, section: Any, schema: type) -> Any:
     """One group as its dataclass, its types and values checked."""
     if not isinstance(section, DictConfig):
         raise ConfigError(f"{group}={section} is not a group of keys.")
-    label = f"{group}={section['name']}" if group in SCHEMAS else group
+    label = f"{group}={section['name']}" if group in CHOICES else group
     fields = {field.name: field.type for field in dataclasses.fields(schema)}
     for key in section:
         if key not in fields:
-            hint = suggestion(str(key), (f for f in fields if f != "name" or group not in SCHEMAS), label="Keys")
+            hint = suggestion(str(key), (f for f in fields if f != "name" or group not in CHOICES), label="Keys")
             raise ConfigError(f"{group}.{key!s}: {label} has no such key.", hint=hint)
     key = group
     try:

@@ -174,6 +174,11 @@ class FitConfig:
     def __post_init__(self) -> None:
         checks.within("seed", self.seed, 0, 2**63 - 1)
 
+    @property
+    def run_name(self) -> str:
+        """What the folder of its run is called, besides its date or number."""
+        return self.run.name or f"{self.data.name}-{self.model.name}"
+
 
 @dataclass(kw_only=True, slots=True)
 class EvalConfig:

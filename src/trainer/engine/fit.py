@@ -53,13 +53,13 @@ def fit(
     limits: Limits,
     should_stop: Callable[[], bool],
 ) -> str:
-    """Train from where `progress` stands; returns why it ended: `done`, `patience` or `stopped`.
+    """Train from where `progress` stands; returns why it ended: `done`, `patience`, `pruned` or `stopped`.
 
         while epochs and steps are left:
             for inputs, targets in the epoch, from where progress stands:
                 forward, backward, and an update when the accumulation window is full
                 after an update: log, evaluate, save, where due
-                asked to stop, out of patience, out of steps: end
+                asked to stop, pruned, out of patience, out of steps: end
         log, evaluate and save once more, unless that was just done; asked to stop, only save
 
     A window of accumulation never reaches into the next epoch. Raises TrainingError when the loss is not finite.
@@ -68,7 +68,7 @@ def fit(
     reason, learning_rate = "done", schedule.learning_rate
     try:
         journal.catch_up()
-        reason = "patience" if monitor.is_exhausted else "done"
+        reason = monitor.verdict
         while reason == "done" and not limits.are_reached(progress):
             for inputs, targets in batches.epoch(progress.epoch, start=progress.batch):
                 ends_epoch = progress.batch + 1 == batches.num_batches
@@ -84,7 +84,7 @@ def fit(
                 journal.after_update(learning_rate=learning_rate, ends_epoch=ends_epoch)
                 if limits.are_reached(progress):
                     break
-                reason = "stopped" if should_stop() else "patience" if monitor.is_exhausted else "done"
+                reason = "stopped" if should_stop() else monitor.verdict
                 if reason != "done":
                     break
         if reason == "stopped":

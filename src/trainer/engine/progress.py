@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +66,20 @@ class Due:
 
 
 class Monitor:
-    """The best value of one metric, and for how many evaluations it has not been beaten."""
+    """The best value of one metric, and for how many evaluations it has not been beaten.
 
-    def __init__(self, metric: str, *, patience: int | None) -> None:
-        self.metric, self.patience = metric, patience
+    `judge` is shown each value, and says whether the run is worth no more time: see `is_pruned`.
+    """
+
+    def __init__(
+        self, metric: str, *, patience: int | None, judge: Callable[[float], bool] = lambda value: False
+    ) -> None:
+        self.metric, self.patience, self._judge = metric, patience, judge
         self.maximize = metric.endswith("accuracy")
         self.best: float | None = None
         self.best_step = 0
         self.num_stale = 0
+        self.is_pruned = False
 
     def update(self, value: float, step: int) -> bool:
         """Take in a new value; returns whether it is the best so far. A NaN never is."""
@@ -83,6 +90,7 @@ class Monitor:
             self.best, self.best_step, self.num_stale = value, step, 0
         else:
             self.num_stale += 1
+        self.is_pruned = self._judge(value)
         return is_better
 
     def forget(self) -> None:
@@ -93,6 +101,11 @@ class Monitor:
     def is_exhausted(self) -> bool:
         """Whether patience is over."""
         return self.patience is not None and self.num_stale >= self.patience
+
+    @property
+    def verdict(self) -> str:
+        """Why a run should end now: `pruned` or `patience`; `done` when nothing but its limits ends it."""
+        return "pruned" if self.is_pruned else "patience" if self.is_exhausted else "done"
 
     def state_dict(self) -> dict[str, Any]:
         """Best value, its step, and the evaluations since."""

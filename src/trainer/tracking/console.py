@@ -29,7 +29,7 @@ class _Lines(RichConsole):
 
 
 class Terminal:
-    """Lines, tables and bars on standard output; notes and warnings on standard error."""
+    """Lines, tables and bars on standard output; notes and warnings on standard error. `warnings` keeps the latter."""
 
     def __init__(self) -> None:
         # Off a terminal nobody sees a width: rich would cut tables to 80 columns.
@@ -37,6 +37,7 @@ class Terminal:
         width = None if is_terminal or "COLUMNS" in os.environ else 200
         self.out = _Lines(highlight=False, soft_wrap=True, width=width)
         self.err = _Lines(stderr=True, highlight=False, soft_wrap=True)
+        self.warnings: list[str] = []
 
     def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """A compact block of `name  value` lines under a title."""
@@ -60,6 +61,7 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Something a person should know, on standard error."""
+        self.warnings.append(text)
         self.err.print(Text(f"Warning: {text}", style="yellow"))
 
     @contextlib.contextmanager

@@ -1,0 +1,150 @@
+"""One job of a sweep, as it is handed to a process of its own, on this machine or another, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer import rundir
+from trainer.config import FitConfig, from_saved
+from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
+from trainer.leaving import set_signals
+from trainer.runlock import is_locked, locked
+
+if TYPE_CHECKING:
+    from trainer.tracking.console import Terminal
+
+# What a job of a killed sweep still needs to save and leave, before the same command takes its run over; seconds.
+_TIME_TO_LEAVE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A trial of a search: where its study is kept, and which it is."""
+
+    storage: str
+    study: str
+    trial_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a process needs to run a job: plain values only.
+
+    `config` is the whole config, with the run folder in `run.dir`: where that holds a run that was cut, it is gone on
+    with. `folder` is where the command was given. What the job says goes to the file `log`, or else to the terminal.
+    """
+
+    number: int
+    config: dict[str, Any]
+    command: list[str]
+    varied: list[str]
+    folder: str
+    log: str | None = None
+    trial: Trial | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a job ended: `done`, `pruned`, `failed` or `interrupted`; `error` in a sentence, `warnings` as they came."""
+
+    status: str
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    error: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def run_task(task: Task) -> Outcome:
+    """Run a job in this process, which must be its main thread, to its end; raises nothing."""
+    os.chdir(task.folder)
+    set_signals()
+    with _output_to(task.log):
+        from trainer.tracking.console import Terminal
+
+        terminal = Terminal()
+        try:
+            return _fit(task, terminal)
+        except Stopped as stop:
+            sys.stderr.write(f"{stop.what}\n")  # how to go on is the sweep's business
+            return Outcome(status="interrupted", error=stop.what, warnings=terminal.warnings)
+        except (KeyboardInterrupt, SystemExit):
+            return Outcome(status="interrupted", error="Stopped before anything was saved.", warnings=terminal.warnings)
+        except Exception as problem:
+            return Outcome(status="failed", error=_told(problem), warnings=terminal.warnings)
+
+
+def _fit(task: Task, terminal: Terminal) -> Outcome:
+    from trainer.commands import fit
+    from trainer.commands.sweep.pruning import judge_of
+
+    config = from_saved(task.config, source="this job")
+    done = _go_on(config)
+    judge = judge_of(task.trial, warn=terminal.warn, start=done)
+    result = fit.run(config, command=task.command, terminal=terminal, varied=task.varied, judge=judge)
+    status = "pruned" if result.is_pruned else "done"
+    return Outcome(status=status, metrics=result.metrics, warnings=terminal.warnings)
+
+
+def _go_on(config: FitConfig) -> int:
+    """Where the run folder holds a run that was cut, let `config` resume it; one that saved nothing is cleared.
+
+    Gives how many evaluations it goes on after.
+    """
+    from trainer.checkpoint.header import is_usable, read_description
+    from trainer.tracking.metrics_file import read_rows
+
+    assert config.run.dir is not None, "the sweep names the folder of each job"
+    run = Path(config.run.dir)
+    deadline = time.monotonic() + _TIME_TO_LEAVE
+    while is_locked(run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if not (run / "run.json").exists():
+        return 0
+    with locked(run):
+        rundir.tidy(run)
+        if rundir.has_saved_nothing(run):
+            rundir.clear(run)
+            return 0
+    step = next((step for step in reversed(rundir.step_folders(run)) if is_usable(step)), None)
+    if step is None:
+        return 0
+    config.resume, config.run.dir = str(step), None
+    progress = read_description(step / rundir.MODEL_FILE).progress
+    evaluated = [row for row in read_rows(run) if row["split"] == "val" and row["step"] <= progress["step"]]
+    # Without a validation set no rows say it; then it is once an epoch, unless a person chose otherwise.
+    return len(evaluated) or int(progress["epoch"])
+
+
+def _told(problem: Exception) -> str:
+    """Say what went wrong where the job's words go, and give it in a sentence for the report."""
+    if os.environ.get("TRAINER_DEBUG") == "1":
+        traceback.print_exception(problem)
+    elif isinstance(problem, CustomCodeError) and problem.__cause__ is not None:
+        traceback.print_exception(problem.__cause__)
+    if isinstance(problem, TrainerError):
+        sys.stderr.write(f"Error: {problem}\n")
+        return printable(problem.what)
+    said = f"{type(problem).__name__}: {printable(problem)}"
+    sys.stderr.write(f"Error: {said}\n")
+    return said
+
+
+@contextlib.contextmanager
+def _output_to(log: str | None) -> Iterator[None]:
+    if log is None:
+        yield
+        return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with (
+        Path(log).open("a", encoding="utf-8", errors="replace", buffering=1) as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        yield

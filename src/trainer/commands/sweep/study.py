@@ -1,0 +1,132 @@
+"""The database that keeps the study of a search: its address, opening it, and what is told when it fails.
+
+What is suggested and what is pruned is not here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import ConfigError, EnvironmentFault, InputError
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+FILE_NAME = "study.db"
+# Jobs report at the same time, and SQLite lets one of them write.
+_PATIENCE = 60.0
+# What SQLite says of a file that is not, or no longer, what Optuna wrote; anything else is about the machine.
+_DAMAGES = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH)
+_EXAMPLE = "Such as sweep.storage=postgresql://name@host/database, or leave it out: the sweep's folder keeps the study."
+
+
+def address_in(folder: Path) -> str:
+    """The address of the study in the folder of a sweep."""
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(folder.absolute() / FILE_NAME)).render_as_string(hide_password=False)
+
+
+def given_address(text: str) -> str:
+    """`sweep.storage` as an address that jobs can use in whatever folder they are; raises ConfigError."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        url = make_url(text)
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        # The text may hold a password: it is not repeated.
+        raise ConfigError("sweep.storage is not the address of a database.", hint=_EXAMPLE) from None
+    except ImportError as error:
+        raise _no_driver(error) from error
+    if url.get_backend_name() != "sqlite":
+        return text
+    path = url.database or ":memory:"
+    if path == ":memory:":
+        raise ConfigError("sweep.storage is in memory, where other processes cannot read it.", hint=_EXAMPLE)
+    if not path.startswith("file:"):
+        url = url.set(database=str(Path(path).expanduser().absolute()))
+    return url.render_as_string(hide_password=False)
+
+
+def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
+    """The storage at `address`; raises what Optuna and SQLAlchemy raise: see `told`.
+
+    No connection stays open between two calls, so that it survives a fork, and a database that restarts.
+    """
+    import optuna
+    from optuna.storages import RDBStorage
+    from sqlalchemy.pool import NullPool
+
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    options: dict[str, object] = {"poolclass": NullPool}
+    if address.startswith("sqlite"):
+        options["connect_args"] = {"timeout": _PATIENCE}
+    # Optuna fills in what stands in braces, of which a path or a password knows nothing.
+    url = address.replace("{", "{{").replace("}", "}}")
+    return RDBStorage(url, options, skip_compatibility_check=not makes_tables, skip_table_creation=not makes_tables)
+
+
+@contextlib.contextmanager
+def told(address: str) -> Iterator[None]:
+    """What fails with the storage at `address` becomes an EnvironmentFault, or an InputError when it is damaged."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ImportError as error:
+        raise _no_driver(error) from error
+    except (OptunaError, SQLAlchemyError, OSError, ValueError, LookupError, RuntimeError, AssertionError) as error:
+        root = _root(error)
+        is_of_machine = isinstance(error, OptunaError | SQLAlchemyError | OSError)
+        if isinstance(root, sqlite3.Error):
+            # The low byte is the kind, what is above it says more.
+            is_of_machine = (getattr(root, "sqlite_errorcode", 0) & 0xFF) not in _DAMAGES
+        if is_of_machine:
+            raise EnvironmentFault(
+                f"The study of the sweep cannot be kept: {reason(error)}.",
+                where=_shown(address),
+                hint="The same command goes on with the sweep once that is put right.",
+            ) from error
+        raise InputError(
+            f"The study of the sweep is damaged, or not of this version: {reason(error)}.",
+            where=_shown(address),
+            hint="Begin a new sweep: add sweep.fresh=true.",
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Why it failed, in half a sentence: what the database itself said first."""
+    root = _root(error)
+    lines = str(root).strip().splitlines()
+    text = lines[0].strip().rstrip(".") if lines else ""
+    return text if text and not isinstance(root, KeyError) else f"{type(root).__name__} {text}".strip()
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _no_driver(error: ImportError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"The driver for sweep.storage is not installed: {reason(error)}.",
+        hint="Install it, or leave sweep.storage out: the sweep's folder keeps the study.",
+    )
+
+
+def _shown(address: str) -> str:
+    """The address without its password; of a file, its path."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url.database
+    return url.render_as_string(hide_password=True)

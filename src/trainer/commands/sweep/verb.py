@@ -1,0 +1,206 @@
+"""`trainer fit -m`: from what was asked for to the report; the parts are the other files of this folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from trainer import __version__
+from trainer.commands.stopping import Signals
+from trainer.commands.sweep import plan, report
+from trainer.commands.sweep.board import Board
+from trainer.commands.sweep.going_on import Place, placed
+from trainer.commands.sweep.launchers import Launcher
+from trainer.commands.sweep.launchers.local import LocalLauncher
+from trainer.commands.sweep.record import JobRecord, SweepRecord
+from trainer.commands.sweep.running import Loop, Shown, command_of
+from trainer.commands.sweep.sources import make_source
+from trainer.config import FitConfig, to_plain
+from trainer.config.fits import monitored_metric
+from trainer.config.sweep import LocalConfig, RandomConfig, SlurmConfig, SweepRequest
+from trainer.errors import EnvironmentFault, UsageError
+from trainer.runrecord import git_commit
+from trainer.tracking.console import Terminal
+
+# How many of the jobs that were not started are named when a sweep is stopped.
+_MAX_NAMED = 8
+_LENGTH_OF_COMMIT = 9
+
+
+def run(request: SweepRequest, *, terminal: Terminal) -> int:
+    """Run what is asked for, go on where the same command was cut, and report; gives the exit code.
+
+    Raises UsageError, and what is wrong with the data or the machine, before any job has begun.
+    """
+    request = _as_search(request) if isinstance(request.sweep, RandomConfig) else request
+    jobs = [] if isinstance(request.sweep, RandomConfig) else plan.grid(request.axes)
+    configs = plan.check(request, jobs)
+    identity = plan.identity(request)
+    with placed(request, identity) as place:
+        record = _record(request, place, jobs, configs, identity=identity)
+        with contextlib.closing(_launcher(request, place, jobs, configs)) as launcher:
+            stopped_by = _run_all(request, record, place, launcher, terminal)
+        record.ended = _now()
+        record.summary = report.summarize(record)
+        report.show(record, terminal=terminal)
+        _keep(record)
+    if stopped_by is not None:
+        return 128 + stopped_by
+    return 1 if any(job.status == "failed" for job in record.jobs) else 0
+
+
+def _keep(record: SweepRecord) -> None:
+    try:
+        record.write()
+        report.write_files(record)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"The report could not be written to {record.folder}: {error.strerror or error}.",
+            hint="Put that right and give the same command again: what is done is not run again.",
+        ) from error
+
+
+def _as_search(request: SweepRequest) -> SweepRequest:
+    if not request.axes:
+        name = request.sweep.name
+        raise UsageError(
+            f"sweep={name} has nothing to vary.", hint="Give a key several values: 'optimizer.lr=interval(0.01,0.1)'"
+        )
+    axes = [axis if axis.step is None else dataclasses.replace(axis, values=()) for axis in request.axes]
+    return dataclasses.replace(request, axes=axes)
+
+
+def _record(
+    request: SweepRequest, place: Place, jobs: Sequence[plan.Values], configs: Sequence[FitConfig], *, identity: str
+) -> SweepRecord:
+    """The record of the sweep as it begins; what an earlier command left is taken over job by job."""
+    monitor = monitored_metric(configs[0])
+    return SweepRecord(
+        folder=place.folder,
+        kind=request.sweep.name,
+        identity=identity,
+        command=request.command,
+        keys=[axis.key for axis in request.axes],
+        monitor=monitor,
+        maximize=monitor.endswith("accuracy"),
+        started=_now() if place.earlier is None else place.earlier.started,
+        jobs=_planned(request, jobs) if jobs else place.ended(),
+    )
+
+
+def _planned(request: SweepRequest, jobs: Sequence[plan.Values]) -> list[JobRecord]:
+    return [
+        JobRecord(number=number, values=values, command=command_of(request, values))
+        for number, values in enumerate(jobs)
+    ]
+
+
+def _launcher(
+    request: SweepRequest, place: Place, jobs: Sequence[plan.Values], configs: Sequence[FitConfig]
+) -> Launcher:
+    if isinstance(request.launcher, LocalConfig):
+        plain = [to_plain(config) for config in configs]
+        return LocalLauncher(request.sweep, num_jobs=len(jobs) or None, configs=plain)
+    # Imported here: each needs a package of its own.
+    if isinstance(request.launcher, SlurmConfig):
+        from trainer.commands.sweep.launchers.slurm import SlurmLauncher
+
+        return SlurmLauncher(request.launcher, folder=place.folder, jobs=request.sweep.num_jobs)
+    from trainer.commands.sweep.launchers.ray import RayLauncher
+
+    return RayLauncher(request.launcher, folder=place.folder, jobs=request.sweep.num_jobs)
+
+
+def _run_all(
+    request: SweepRequest, record: SweepRecord, place: Place, launcher: Launcher, terminal: Terminal
+) -> int | None:
+    """Run the jobs; gives the signal that stopped them, if one did."""
+    _say_going_on(request, place, terminal)
+    with (
+        contextlib.closing(make_source(request, record)) as source,
+        _shown(request, record, launcher, terminal) as shown,
+        Signals() as signals,
+    ):
+        loop = Loop(request, record, place=place, launcher=launcher, source=source, shown=shown, signals=signals)
+        loop.run()
+    _say_other_code(loop.kept, terminal)
+    if signals.stopped_by is not None:
+        _say_stopped(record)
+    return signals.stopped_by
+
+
+@contextlib.contextmanager
+def _shown(request: SweepRequest, record: SweepRecord, launcher: Launcher, terminal: Terminal) -> Iterator[Shown]:
+    if launcher.is_shown:
+        yield _Headings(terminal)
+        return
+    total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(record.jobs)
+    with Board(terminal, total=total, monitor=record.monitor, maximize=record.maximize) as board:
+        yield board
+
+
+class _Headings:
+    """One job at a time shows itself: this is the line above each."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._started: set[int] = set()
+
+    def keep(self, job: JobRecord) -> None:
+        """Nothing: what is kept is told as a whole."""
+
+    def start(self, job: JobRecord, *, run: Path, epochs: int, max_steps: int | None) -> None:
+        """See `Shown.start`."""
+        self._started.add(job.number)
+        self._terminal.line(f"Job {job.number}: {job.label}".removesuffix(": "), style="bold")
+
+    def end(self, job: JobRecord) -> None:
+        """See `Shown.end`."""
+        if job.status == "failed" and job.number not in self._started:  # else it has said so
+            self._terminal.warn(f"Job {job.number} ({job.label}) failed: {job.error}")
+
+    def refresh(self) -> None:
+        """Nothing: the job shows how it goes."""
+
+    def warn(self, text: str) -> None:
+        """See `Shown.warn`."""
+        self._terminal.warn(text)
+
+
+def _say_going_on(request: SweepRequest, place: Place, terminal: Terminal) -> None:
+    """That this is not a new sweep, and how to have one."""
+    if place.earlier is not None:
+        statuses = [job.status for job in place.ended()]
+        num_done = sum(status in ("done", "pruned") for status in statuses)
+        done = f"{num_done} of its {len(statuses)} jobs are done"
+        anew = "sweep.fresh=true" if request.run.dir is None else "another run.dir"
+        terminal.note(f"Going on with {place.folder}: {done}. To begin anew: {anew}")
+
+
+def _say_other_code(kept: Sequence[JobRecord], terminal: Terminal) -> None:
+    """That what is not run again was made by another version, if so."""
+    now = {"trainer": __version__, "commit": git_commit() or "none"}
+    for was in {tuple(job.code.get(name, "none") for name in now): None for job in kept if job.code}:
+        if was != tuple(now.values()):
+            told = [f"{version}, commit {commit[:_LENGTH_OF_COMMIT]}" for version, commit in (was, tuple(now.values()))]
+            terminal.note(f"Some jobs were done by trainer {told[0]}; this is {told[1]}.")
+
+
+def _say_stopped(record: SweepRecord) -> None:
+    """What is done and what is not."""
+    counts = Counter("done" if job.status == "pruned" else job.status for job in record.jobs)
+    words = {"done": "done", "failed": "failed", "interrupted": "stopped", "waiting": "not started"}
+    said = ", ".join(f"{counts[status]} {word}" for status, word in words.items() if counts[status])
+    left = [job.label for job in record.jobs if job.status == "waiting"]
+    names = "; ".join(left[:_MAX_NAMED]) + (f"; and {len(left) - _MAX_NAMED} more" if left[_MAX_NAMED:] else "")
+    sys.stderr.write(f"Stopped: {said}{f' ({names})' if names else ''}.\n")
+    sys.stderr.write("Continue with the same command.\n")
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
