@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
+import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +49,26 @@ class Watch:
             return None
         others = (busy - self._busy) - (_children_seconds() - self._ours)
         return max(0.0, others / (time.perf_counter() - self._wall) / (os.cpu_count() or 1))
+
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Let processes that outlive their parent become our children: else a Watch takes them for others. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans(patience: float = 10.0) -> None:
+    """Wait for those that a command left behind, such as the process that forked a sweep's jobs."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.01)
+        except ChildProcessError:
+            return
 
 
 def wait_for_quiet(patience: float) -> None:

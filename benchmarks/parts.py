@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import line, logs, memory, report, saving, startup
+from benchmarks import line, logs, manyruns, memory, report, saving, startup, sweeps
 from benchmarks.contenders.setting import NUM_TRAIN
 from benchmarks.runner import EVALUATION, THROUGHPUT, Job, Outcome, Say, compete
 
@@ -74,6 +75,24 @@ def start(findings: Findings, job: Job, models: Sequence[str], data_root: Path, 
     findings.tables.append(report.Table("Start to exit", ("command", "seconds", "spread"), startup.as_rows(found)))
 
 
+def sweep(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
+    """Sixteen short jobs of lenet5 as one command, two hundred small ones, and listing five hundred runs."""
+    with tempfile.TemporaryDirectory(prefix="sweeps-") as folder:
+        found = findings.figures["sweep_seconds"] = sweeps.measure(Path(folder), job=job, say=say)
+        identical = sweeps.count_identical(sweeps.sweep_folder(Path(folder), sweeps.TWO, job.rounds - 1))
+        findings.figures["sweep_identical"] = identical
+    with tempfile.TemporaryDirectory(prefix="many-") as folder:
+        many = findings.figures["many_runs"] = manyruns.sweep(Path(folder))
+        listings = findings.figures["listing_seconds"] = manyruns.listing(Path(folder), rounds=max(3, job.rounds))
+    title = f"A sweep of {sweeps.NUM_JOBS} jobs, lenet5, {job.limit:,} samples each: whole command"
+    header = ("command", "seconds", "spread", "a job", "by sweep.jobs=2", "accuracy", "others")
+    findings.tables.append(report.Table(title, header, sweeps.as_rows(found)))
+    columns = ("sweep of small jobs", "seconds", "done", "listed", "parent early, MB", "late, MB")
+    findings.tables.append(report.Table("Many runs", columns, manyruns.as_rows(many)))
+    title = f"Listing {manyruns.NUM_LISTED} runs, start to exit"
+    findings.tables.append(report.Table(title, ("command", "seconds", "spread"), startup.as_rows(listings)))
+
+
 Measure = Callable[[Findings, Job, Sequence[str], Path, Say], None]
 PARTS: dict[str, Measure] = {
     "throughput": throughput,
@@ -83,4 +102,5 @@ PARTS: dict[str, Measure] = {
     "memory": remember,
     "line": fit_line,
     "startup": start,
+    "sweeps": sweep,
 }

@@ -38,7 +38,11 @@ Every contender is a process of its own with the same number of threads; rounds 
   so its losses mean nothing.
 - **Others** is the share of the machine's CPU time that went to other processes meanwhile: above a few percent,
   distrust the figures. A run that others disturbed (over 10%) was repeated, at most twice, and the least disturbed
-  attempt counts, whatever its figures; the rest are in `results.json` as `disturbed`."""
+  attempt counts, whatever its figures; the rest are in `results.json` as `disturbed`.
+- **Sweeps** train lenet5 for one epoch, validate on 5,000 images and test on 10,000, on all sides; each side takes the
+  threads that it takes by itself. trainer has its default logger, checkpoints and report unless `logger=none` is named;
+  the loop in Hydra's job logs and saves nothing, and Hydra's launcher runs all jobs in one process. The column
+  `by sweep.jobs=2` is how many times as long a side took."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks import line, logs, memory, startup
+from benchmarks import line, logs, manyruns, memory, startup, sweeps
 from benchmarks.parts import Findings
 from benchmarks.report import Table, ratio
 
@@ -19,6 +19,9 @@ EVALUATION = 3.0
 LOGGING = {"cnn": 0.03, "mlp": 0.08}
 HELP_S, CONFIG_ERROR_S, LINE_S = 0.4, 1.0, 1.5
 FIRST_STEP_IMPORTS, FIRST_STEP_S = 1.5, 1.0
+SWEEP_BY_ONE_JOB, SWEEP_BY_HYDRA = 1.6, 4.0
+PARENT_GROWTH_MB = 2.0
+LISTING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class Target:
 
 def table(findings: Findings) -> Table:
     """All targets, those of parts that did not run too."""
-    targets = [*_ratios(findings), *_logging(findings), *_memory(findings), *_seconds(findings)]
+    targets = [*_ratios(findings), *_logging(findings), *_memory(findings), *_seconds(findings), *_sweeps(findings)]
     return Table("Targets", ("what", "target", "measured", ""), [target.as_row() for target in targets])
 
 
@@ -84,3 +87,25 @@ def _seconds(findings: Findings) -> Iterator[Target]:
     yield target("a config error", CONFIG_ERROR_S, median[startup.CONFIG_ERROR])
     bound = FIRST_STEP_IMPORTS * median[startup.IMPORT_TORCH] + FIRST_STEP_S
     yield target("first training step", bound, median[startup.FIRST_STEP])
+
+
+def _sweeps(findings: Findings) -> Iterator[Target]:
+    found, many = findings.figures.get("sweep_seconds"), findings.figures.get("many_runs")
+    listings = findings.figures.get("listing_seconds")
+
+    def least(what: str, bound: float, measured: float | None, pattern: str = "{:.0f}") -> Target:
+        return Target(what=what, bound=bound, measured=measured, is_least=True, pattern=pattern)
+
+    by_one = sweeps.ratio(found, sweeps.TWO, [sweeps.ONE]) if found else None
+    by_hydra = sweeps.ratio(found, sweeps.TWO, sweeps.HYDRA) if found else None
+    identical = findings.figures.get("sweep_identical")
+    yield least("sweep.jobs=2, by sweep.jobs=1", SWEEP_BY_ONE_JOB, by_one, "{:.2f}")
+    yield least("sweep.jobs=2, by Hydra's launcher and loop", SWEEP_BY_HYDRA, by_hydra, "{:.2f}")
+    yield least("jobs of it with the weights of the run alone", sweeps.NUM_JOBS, identical)
+    right = manyruns.num_right(many) if many else None
+    yield least("small jobs of one sweep that are done and listed once", manyruns.NUM_JOBS, right)
+    held = manyruns.parent_bytes(many) if many else None
+    growth = held and (held[1] - held[0]) / 1e6
+    yield Target(what="growth of its parent", bound=PARENT_GROWTH_MB, measured=growth, pattern="{:.1f} MB")
+    slowest = max(map(statistics.median, listings.values())) if listings else None
+    yield Target(what="listing 500 runs", bound=LISTING_S, measured=slowest, pattern="{:.2f} s")

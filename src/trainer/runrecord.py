@@ -65,7 +65,7 @@ class RunRecord:
         if error is not None:
             self._content["error"] = error
         self._write()
-        self._is_done = status == "done"
+        self._is_done = status in ("done", "pruned")
 
     @property
     def is_done(self) -> bool:

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -186,21 +185,13 @@ def test_a_real_run_is_read_from_its_checkpoint_too(trained: Path, tmp_path: Pat
     assert out(folder).count("val/accuracy 0.") == 3, "the best checkpoint says it"
 
 
-def test_five_hundred_runs_in_half_a_second(tmp_path: Path) -> None:
+def test_all_of_five_hundred_runs_are_listed(tmp_path: Path) -> None:
     first = make_run(tmp_path / "runs/2026-01-01/run-0", metrics={"val/accuracy": 0.5})
     for number in range(1, 500):
         shutil.copytree(first, tmp_path / f"runs/2026-01-{1 + number % 28:02d}/run-{number}")
-    fastest = []
-    for words in ((), ("ls", "sort=val/accuracy", "status=done")):
-        took = []
-        for _ in range(3):
-            begun = time.perf_counter()
-            ran = run_trainer("runs", *words, cwd=tmp_path)
-            took.append(time.perf_counter() - begun)
-            assert (ran.code, len(ran.out.splitlines())) == (0, 21), ran.err
-        fastest.append(min(took))
-    # Measured 0.23 s on two cores; a machine that is busy takes longer.
-    assert max(fastest) < 0.5 * (4 if os.getloadavg()[0] > 1.5 else 1)
+    for words in ((), ("sort=val/accuracy", "status=done")):
+        assert len(out(tmp_path, "ls", *words).splitlines()) == 21
+        assert len(set(out(tmp_path, "ls", "-q", *words).split())) == 500
     assert len({entry.id for entry in read_index(tmp_path / "runs")}) == 500
 
 

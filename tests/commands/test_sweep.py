@@ -68,8 +68,8 @@ def test_a_choice_that_does_not_exist_is_told_before_anything_runs(trainer: Trai
 
 
 def test_two_sweeps_never_share_a_folder(trainer: Trainer, tmp_path: Path) -> None:
-    for _ in range(3):
-        assert trainer("fit", "-m", *SMALL, "trainer.max_steps=1", "seed=0,1").code == 0
+    for words in ((), ("sweep.fresh=true",), ("optimizer.lr=0.2",)):
+        assert trainer("fit", "-m", *SMALL, "trainer.max_steps=1", "seed=0,1", *words).code == 0
     assert len(sweep_folders(tmp_path)) == 3
 
 

@@ -160,8 +160,6 @@ def test_only_runs_that_are_done_and_have_the_metric_count() -> None:
     for at, status in ((2, "pruned"), (3, "failed"), (4, "running"), (5, "interrupted"), (6, "waiting")):
         cut.jobs[at].status = status
     assert importance(cut) == Importance(reason=f"too few runs: 11, and at least {LEAST_RUNS} are needed")
-    full.monitor = None
-    assert importance(full).shares is None
 
 
 def test_the_same_metric_everywhere_tells_nothing() -> None:

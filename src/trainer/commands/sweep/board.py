@@ -6,9 +6,10 @@ in `following`; the report at the end is not here.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -22,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.commands.sweep.following import Following
-from trainer.commands.sweep.record import JobRecord
+from trainer.commands.sweep.record import JobRecord, figure
 from trainer.errors import printable
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import is_number
@@ -34,13 +35,13 @@ _MIN_VALUES_WIDTH = 24
 
 
 class Board:
-    """The joint display of a sweep of `total` jobs, None where their number is not known.
+    """The joint display of a sweep of `total` jobs.
 
     Jobs are compared by `monitor`, where more is better with `maximize`.
     While it is entered, write to the terminal through `say` and `warn` only.
     """
 
-    def __init__(self, terminal: Terminal, *, total: int | None, monitor: str | None, maximize: bool) -> None:
+    def __init__(self, terminal: Terminal, *, total: int, monitor: str, maximize: bool) -> None:
         self._terminal, self._total = terminal, total
         self._monitor, self._maximize = monitor, maximize
         self._is_live = terminal.out.is_terminal and not terminal.out.is_dumb_terminal
@@ -49,7 +50,7 @@ class Board:
         # Each with its status at the end: a job that is run once more is the same record.
         self._ended: dict[int, tuple[str, JobRecord]] = {}
         self._counts: Counter[str] = Counter()
-        self._kept: list[JobRecord] = []
+        self._num_kept = 0
         self._best: tuple[float, int] | None = None
         # The jobs' worth of work since the start, by which the time left is estimated.
         self._worked, self._began = 0.0, monotonic()
@@ -63,11 +64,6 @@ class Board:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._hide()
-
-    def compare_by(self, monitor: str, *, maximize: bool) -> None:
-        """Compare the jobs by this metric from now on, those that have ended as well."""
-        self._monitor, self._maximize, self._best = monitor, maximize, None
-        self._find_best([*self._kept, *(job for _, job in self._ended.values())])
 
     def start(self, job: JobRecord, *, run: Path, epochs: int, max_steps: int | None) -> None:
         """A job was started; it may wait in a queue, and `run` need not exist yet."""
@@ -86,7 +82,7 @@ class Board:
         self._counts[job.status] += 1
         if job.status in ("done", "pruned"):
             self._worked += 1.0 - (running.begun if running else 0.0)
-        self._find_best([job])
+        self._compare(job)
         values = job.label
         if job.status == "failed":
             error = " ".join((job.error or "it gave no reason").split())
@@ -94,13 +90,14 @@ class Board:
             return
         metric = _metric(self._monitor, job.metrics)
         seconds = "" if job.seconds is None else _duration(job.seconds)
-        said = "  ".join(part for part in (values, metric, seconds) if part)
+        why = (job.error or "") if job.status == "interrupted" else ""
+        said = "  ".join(part for part in (values, metric, seconds, why) if part)
         self.say(f"Job {job.number} {job.status}{f': {said}' if said else ''}")
 
     def keep(self, job: JobRecord) -> None:
         """A job had ended before this command: it counts for the bar, and for the best so far."""
-        self._kept.append(job)
-        self._find_best([job])
+        self._num_kept += 1
+        self._compare(job)
 
     def refresh(self) -> None:
         """Read what the running jobs have written since, and show it."""
@@ -108,42 +105,56 @@ class Board:
             return
         for running in self._running.values():
             running.following.look()
-        self._live.refresh()
+        with self._while_it_lasts():
+            self._live.refresh()
 
     def say(self, text: str, *, style: str = "") -> None:
         """A line above the display."""
-        self._terminal.line(_clean(text), style=style)
+        with self._while_it_lasts():
+            self._terminal.line(_clean(text), style=style)
 
     def warn(self, text: str) -> None:
         """A warning above the display, on standard error."""
         # Standard error may be the same screen, and does not know of the display.
         is_shown = self._live is not None
         self._hide()
-        self._terminal.warn(_clean(text))
+        with self._while_it_lasts():
+            self._terminal.warn(_clean(text))
         if is_shown:
             self._show()
 
+    @contextlib.contextmanager
+    def _while_it_lasts(self) -> Iterator[None]:
+        """A terminal that was closed is no reason to leave: the jobs are saving meanwhile."""
+        try:
+            yield
+        except BrokenPipeError:  # of a pipe it is
+            raise
+        except OSError:
+            self._is_live, self._live = False, None
+
     def _show(self) -> None:
         if self._is_live:
-            self._live = Live(self, console=self._terminal.out, auto_refresh=False, transient=True)
-            self._live.start(refresh=True)
+            with self._while_it_lasts():
+                self._live = Live(self, console=self._terminal.out, auto_refresh=False, transient=True)
+                self._live.start(refresh=True)
 
     def _hide(self) -> None:
         if self._live is not None:
-            self._live.stop()
-            self._live = None
+            live, self._live = self._live, None
+            with self._while_it_lasts():
+                live.stop()
 
     def _forget(self, number: int) -> None:
         if number in self._ended:
             self._counts[self._ended.pop(number)[0]] -= 1
 
-    def _find_best(self, jobs: Iterable[JobRecord]) -> None:
-        for job in jobs:
-            value = job.metrics.get(self._monitor) if self._monitor is not None and job.status == "done" else None
-            if value is None or not is_number(value):
-                continue
-            if self._best is None or (value > self._best[0] if self._maximize else value < self._best[0]):
-                self._best = value, job.number
+    def _compare(self, job: JobRecord) -> None:
+        value = job.metrics.get(self._monitor) if job.status == "done" else None
+        if value is None or not is_number(value):
+            return
+        if self._best is None or (value > self._best[0] if self._maximize else value < self._best[0]):
+            self._best = value, job.number
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         jobs = list(self._running.values())
@@ -161,27 +172,25 @@ class Board:
         yield table
 
     def _bar(self, *, width: int) -> ProgressBar:
-        if self._total is None:
-            return ProgressBar(total=None, width=width)
         done = self._num_ended + math.fsum(running.following.fraction for running in self._running.values())
         return ProgressBar(total=max(1, self._total), completed=done, width=width)
 
     @property
     def _num_ended(self) -> int:
         """How many need not be run any more; an interrupted job waits for the next command."""
-        return len(self._kept) + len(self._ended) - self._counts["interrupted"]
+        return self._num_kept + len(self._ended) - self._counts["interrupted"]
 
     def _sweep_state(self) -> str:
-        parts = [f"{self._num_ended}" if self._total is None else f"{self._num_ended}/{self._total}"]
+        parts = [f"{self._num_ended}/{self._total}"]
         counts = [("running", len(self._running))]
         counts += [(status, self._counts[status]) for status in ("failed", "pruned", "interrupted")]
         parts += [f"{count} {name}" for name, count in counts if count]
         if self._best is not None:
-            parts.append(f"best {printable(self._monitor)} {_number(self._best[0])} (job {self._best[1]})")
+            parts.append(f"best {printable(self._monitor)} {figure(self._best[0])} (job {self._best[1]})")
         elapsed = monotonic() - self._began
         parts.append(_clock(elapsed))
         worked = self._worked + math.fsum(running.worked for running in self._running.values())
-        if self._total is not None and worked > 0:
+        if worked > 0:
             done = self._num_ended + math.fsum(running.following.fraction for running in self._running.values())
             parts.append(f"{_clock(elapsed * max(0.0, self._total - done) / worked)} left")
         return "  ".join(parts)
@@ -198,14 +207,14 @@ class _Running:
     def worked(self) -> float:
         return max(0.0, self.following.fraction - self.begun)
 
-    def row(self, monitor: str | None) -> tuple[str, str, float, list[str]]:
+    def row(self, monitor: str) -> tuple[str, str, float, list[str]]:
         """Label, values, how much is done, and what it says of itself, the most important first."""
         following, train = self.following, self.following.train or {}
         loss, rate = train.get("loss"), train.get("samples_per_second")
-        split, _, name = (monitor or "").partition("/")
+        split, _, name = monitor.partition("/")
         said = [
             following.position,
-            "" if loss is None else f"loss {_number(loss)}",
+            "" if loss is None else f"loss {figure(loss)}",
             _metric(monitor, {f"val/{name}": (following.val or {}).get(name)}) if split == "val" else "",
             f"{rate:,.0f} samples/s" if rate is not None and 0 <= rate < 1e12 else "",
         ]
@@ -239,15 +248,10 @@ def _text(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-def _metric(name: str | None, metrics: Mapping[str, Any]) -> str:
+def _metric(name: str, metrics: Mapping[str, Any]) -> str:
     """`val/accuracy 0.9012`; empty where there is none."""
-    value = None if name is None else metrics.get(name)
-    return "" if value is None or not is_number(value) else f"{printable(name)} {_number(value)}"
-
-
-def _number(value: float) -> str:
-    """Four decimals, or four digits where decimals would show nothing or too much."""
-    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1e6 else f"{value:.3e}"
+    value = metrics.get(name)
+    return "" if value is None or not is_number(value) else f"{printable(name)} {figure(value)}"
 
 
 def _duration(seconds: float) -> str:

@@ -46,7 +46,7 @@ class Importance:
 def importance(record: SweepRecord) -> Importance:
     """Judge the swept keys but `seed` by the jobs that are done and have the monitored metric."""
     jobs = [job for job in record.jobs if job.status == "done" and value_of(job.metrics, record.monitor) is not None]
-    values = [float(job.metrics[record.monitor or ""] or 0.0) for job in jobs]
+    values = [float(job.metrics[record.monitor] or 0.0) for job in jobs]
     columns = {key: [job.values.get(key) for job in jobs] for key in record.keys if key != "seed"}
     keys = {key: column for key, column in columns.items() if len(set(column)) > 1}
     if len(values) < LEAST_RUNS:

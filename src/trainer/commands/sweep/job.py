@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,6 +17,7 @@ from trainer import rundir
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
 from trainer.leaving import set_signals
+from trainer.rundir import finite_or_null
 from trainer.runlock import is_locked, locked
 
 if TYPE_CHECKING:
@@ -63,21 +65,31 @@ class Outcome:
 
 def run_task(task: Task) -> Outcome:
     """Run a job in this process, which must be its main thread, to its end; raises nothing."""
-    os.chdir(task.folder)
-    set_signals()
-    with _output_to(task.log):
-        from trainer.tracking.console import Terminal
+    outcome = None
+    try:
+        os.chdir(task.folder)
+        set_signals()
+        with _output_to(task.log):
+            outcome = _run(task)
+    except OSError as error:  # a full disk: what it says cannot be written
+        failed = Outcome(status="failed", error=f"{error.filename or task.log}: {error.strerror or error}.")
+        outcome = outcome or failed
+    return outcome
 
-        terminal = Terminal()
-        try:
-            return _fit(task, terminal)
-        except Stopped as stop:
-            sys.stderr.write(f"{stop.what}\n")  # how to go on is the sweep's business
-            return Outcome(status="interrupted", error=stop.what, warnings=terminal.warnings)
-        except (KeyboardInterrupt, SystemExit):
-            return Outcome(status="interrupted", error="Stopped before anything was saved.", warnings=terminal.warnings)
-        except Exception as problem:
-            return Outcome(status="failed", error=_told(problem), warnings=terminal.warnings)
+
+def _run(task: Task) -> Outcome:
+    from trainer.tracking.console import Terminal
+
+    terminal = Terminal()
+    try:
+        return _fit(task, terminal)
+    except Stopped as stop:
+        sys.stderr.write(f"{stop.what}\n")  # how to go on is the sweep's business
+        return Outcome(status="interrupted", error=stop.what, warnings=terminal.warnings)
+    except (KeyboardInterrupt, SystemExit):
+        return Outcome(status="interrupted", error="Stopped before anything was saved.", warnings=terminal.warnings)
+    except Exception as problem:
+        return Outcome(status="failed", error=_told(problem), warnings=terminal.warnings)
 
 
 def _fit(task: Task, terminal: Terminal) -> Outcome:
@@ -85,14 +97,36 @@ def _fit(task: Task, terminal: Terminal) -> Outcome:
     from trainer.commands.sweep.pruning import judge_of
 
     config = from_saved(task.config, source="this job")
-    done = _go_on(config)
-    judge = judge_of(task.trial, warn=terminal.warn, start=done)
+    assert config.run.dir is not None, "the sweep names the folder of each job"
+    run = Path(config.run.dir)
+    _await_lock(run)
+    if (outcome := _ended_outcome(run)) is not None:
+        return outcome
+    judge = judge_of(task.trial, warn=terminal.warn, start=_go_on(config, run))
     result = fit.run(config, command=task.command, terminal=terminal, varied=task.varied, judge=judge)
-    status = "pruned" if result.is_pruned else "done"
-    return Outcome(status=status, metrics=result.metrics, warnings=terminal.warnings)
+    metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
+    return Outcome(status="pruned" if result.is_pruned else "done", metrics=metrics, warnings=terminal.warnings)
 
 
-def _go_on(config: FitConfig) -> int:
+def _await_lock(run: Path) -> None:
+    """Wait for a job of a killed sweep to save and leave; raises Stopped when it does not: it may yet end well."""
+    deadline = time.monotonic() + _TIME_TO_LEAVE
+    while is_locked(run):
+        if time.monotonic() > deadline:
+            raise Stopped(f"{run} is still in use by a job of an earlier command.", signal_number=signal.SIGTERM)
+        time.sleep(0.1)
+
+
+def _ended_outcome(run: Path) -> Outcome | None:
+    """The outcome of a run that came to its end since the sweep looked at it."""
+    record = rundir.read_json(run / "run.json")
+    status, metrics = record.get("status"), record.get("metrics")
+    if status not in ("done", "pruned"):
+        return None
+    return Outcome(status=status, metrics=metrics if isinstance(metrics, dict) else {})
+
+
+def _go_on(config: FitConfig, run: Path) -> int:
     """Where the run folder holds a run that was cut, let `config` resume it; one that saved nothing is cleared.
 
     Gives how many evaluations it goes on after.
@@ -100,11 +134,6 @@ def _go_on(config: FitConfig) -> int:
     from trainer.checkpoint.header import is_usable, read_description
     from trainer.tracking.metrics_file import read_rows
 
-    assert config.run.dir is not None, "the sweep names the folder of each job"
-    run = Path(config.run.dir)
-    deadline = time.monotonic() + _TIME_TO_LEAVE
-    while is_locked(run) and time.monotonic() < deadline:
-        time.sleep(0.1)
     if not (run / "run.json").exists():
         return 0
     with locked(run):
@@ -138,13 +167,23 @@ def _told(problem: Exception) -> str:
 
 @contextlib.contextmanager
 def _output_to(log: str | None) -> Iterator[None]:
+    """Let all that is said go to the file `log`, what C code says too."""
     if log is None:
         yield
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with (
-        Path(log).open("a", encoding="utf-8", errors="replace", buffering=1) as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
-        yield
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    before = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        with (
+            os.fdopen(handle, "w", encoding="utf-8", errors="replace", buffering=1) as file,
+            contextlib.redirect_stdout(file),
+            contextlib.redirect_stderr(file),
+        ):
+            for descriptor in (1, 2):
+                os.dup2(handle, descriptor)
+            yield
+    finally:
+        for descriptor, former in zip((1, 2), before, strict=True):
+            os.dup2(former, descriptor)
+            os.close(former)

@@ -55,6 +55,11 @@ def words_of(request: SweepRequest, values: Values) -> list[str]:
     return [*request.words, *(axis.word(values[axis.key]) for axis in request.axes if axis.key in values)]
 
 
+def key_of(word: str) -> str:
+    """The key that an override sets: `model.kwargs.width` of `+model.kwargs.width=3`."""
+    return word.lstrip("+~").partition("=")[0]
+
+
 def config_of(request: SweepRequest, values: Values) -> FitConfig:
     """The config of a job; raises UsageError."""
     return load_fit(request.compose(words_of(request, values)))
@@ -79,6 +84,11 @@ def _loaded(request: SweepRequest, jobs: Iterable[Values]) -> tuple[list[FitConf
     first = None
     for values in jobs:
         composed = request.compose(words_of(request, values))
+        if "experiment" in values and composed.sweep.params:
+            raise UsageError(
+                f"experiment={values['experiment']} is a sweep itself, and cannot be varied.",
+                hint="Sweep over one at a time, or over experiments that are single runs.",
+            )
         try:
             fine.append(load_fit(composed))
         except ConfigError as error:
@@ -86,25 +96,49 @@ def _loaded(request: SweepRequest, jobs: Iterable[Values]) -> tuple[list[FitConf
     return fine, first
 
 
-def identity(request: SweepRequest) -> str:
-    """The same for every command that asks for the same jobs, in whatever order it names them."""
+def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
+    """The same for every command that asks for the same jobs, in whatever order it names them.
+
+    `configs` are those that `check` gave. A job of a grid is known by its config; a trial only by this.
+    """
     asked = request.sweep
     settings = {
         name: getattr(asked, name)
         for name in ("seed", "startup_trials", "pruner", "warmup", "storage")
         if hasattr(asked, name)
     }
-    words = [word for word in request.words if word.lstrip("+~").split("=")[0].split(".")[0] not in _NOT_THE_JOBS]
+    # Of a key that is given twice, the last one counts.
+    words = {key_of(word): word for word in request.words if key_of(word).partition(".")[0] not in _NOT_THE_JOBS}
     axes: list[list[Any]] = [[axis.prefix + axis.key, sorted(axis.values)] for axis in request.axes]
-    if asked.name != "grid":  # for which range(0,2) and 0,1 are the same jobs
-        for told, axis in zip(axes, request.axes, strict=True):
+    shared: list[str] = []
+    if asked.name != "grid":
+        for told, axis in zip(axes, request.axes, strict=True):  # for a grid, range(0,2) and 0,1 are the same jobs
             told += [axis.low, axis.high, axis.step, axis.log]
-    return _digest([asked.name, settings, sorted(words), sorted(axes, key=str), request.flags, request.run.name])
+        shared = sorted({_digest(_not_varied(config, request.axes)) for config in configs})
+    return _digest(
+        [asked.name, settings, sorted(words.values()), sorted(axes, key=str), shared, request.flags, request.run.name]
+    )
+
+
+def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> dict[str, Any]:
+    """What the jobs have in common: of the shipped YAML, and of the person's own."""
+    plain = _trained(config)
+    for axis in axes:
+        group, _, key = axis.key.partition(".")
+        if not key:
+            plain.pop(group, None)
+        elif isinstance(plain.get(group), dict):
+            plain[group].pop(key, None)
+    return plain
 
 
 def config_hash(config: FitConfig) -> str:
     """The same for configs that train the same: of all keys but those that say where a run goes."""
-    return _digest({key: value for key, value in to_plain(config).items() if key not in ("run", "resume")})
+    return _digest(_trained(config))
+
+
+def _trained(config: FitConfig) -> dict[str, Any]:
+    return {key: value for key, value in to_plain(config).items() if key not in ("run", "resume")}
 
 
 def _digest(content: Any) -> str:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from trainer.errors import printable
 from trainer.rundir import read_json, write_json
+from trainer.state import NUMBER_OR_NONE, Count, check
 
 FILE_NAME = "sweep.json"
 # How a job stands. It is pruned when a search ended it early, interrupted when it was stopped or killed.
 STATUSES = ("waiting", "running", "done", "pruned", "failed", "interrupted")
+_TEXT_OR_NONE = (str, NoneType)
+_KINDS: dict[str, Any] = {
+    "kind": str, "identity": str, "command": list, "keys": list, "monitor": str, "maximize": bool, "started": str,
+    "ended": _TEXT_OR_NONE, "summary": dict,
+}  # fmt: skip
+_KINDS_OF_A_JOB: dict[str, Any] = {
+    "number": Count, "values": dict, "command": list, "config_hash": _TEXT_OR_NONE, "status": str,
+    "run": _TEXT_OR_NONE, "metrics": dict, "error": _TEXT_OR_NONE, "seconds": NUMBER_OR_NONE, "code": dict,
+}  # fmt: skip
+# Of a sweep of ten thousand jobs; a stranger's file may try to fill the memory.
+_MAX_BYTES = 50_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,7 +60,8 @@ class JobRecord:
 class SweepRecord:
     """A sweep: `identity` tells its jobs from those of another command, `monitor` is what they are compared by.
 
-    `summary` is what the report adds at the end: see `report.summarize`.
+    `former` are jobs of earlier commands in this folder that the newest one did not ask for: should they be asked for
+    again, they are done. `summary` is what the report adds at the end: see `report.summarize`.
     """
 
     folder: Path
@@ -54,11 +69,12 @@ class SweepRecord:
     identity: str
     command: list[str]
     keys: list[str]
-    monitor: str | None
+    monitor: str
     maximize: bool
     started: str
     ended: str | None = None
     jobs: list[JobRecord] = field(default_factory=list)
+    former: list[JobRecord] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> None:
@@ -74,12 +90,44 @@ def short(value: str) -> str:
     return f"{float(value):.4g}" if is_long else printable(" ".join(value.split()))
 
 
+def figure(value: float) -> str:
+    """A metric for a person: four decimals, or four digits where decimals would show nothing or too much."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
 def read_record(folder: Path) -> SweepRecord | None:
-    """The record of the sweep in `folder`; None where there is none, or one that cannot be read."""
-    content = read_json(folder / FILE_NAME)
-    names = {item.name for item in dataclasses.fields(SweepRecord)} - {"folder"}
-    try:
-        jobs = [JobRecord(**job) for job in content["jobs"]]
-        return SweepRecord(folder=folder, **{name: content[name] for name in names - {"jobs"}}, jobs=jobs)
-    except (KeyError, TypeError):
+    """The record of the sweep in `folder`; None where there is none, or one that trainer did not write.
+
+    It may be a stranger's: no name in it leads out of the folder, and no command is another program's.
+    """
+    path = folder / FILE_NAME
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_BYTES:
         return None
+    content = read_json(path)
+    names = {item.name for item in dataclasses.fields(SweepRecord)} - {"folder", "jobs", "former"}
+    try:
+        fields: dict[str, Any] = {name: content[name] for name in names}
+        check(fields, **_KINDS)
+        fields |= {name: [_job(job) for job in content[name]] for name in ("jobs", "former")}
+        return SweepRecord(folder=folder, **fields)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _job(content: Any) -> JobRecord:
+    """Raises ValueError or TypeError for anything that no job is."""
+    check(content, **_KINDS_OF_A_JOB)
+    job = JobRecord(**content)
+    is_named = job.run is None or (job.run == Path(job.run).name and job.run not in ("", ".", ".."))
+    texts = [*job.values, *job.values.values(), *job.command, *job.code, *job.code.values()]
+    numbers = all(value is None or is_finite(value) for value in job.metrics.values())
+    if not is_named or not numbers or job.status not in STATUSES or not all(isinstance(text, str) for text in texts):
+        raise ValueError("no job is like that")
+    if job.command[:2] != ["trainer", "fit"]:
+        raise ValueError("its command is another program's")
+    return job
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a number as trainer writes it."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max

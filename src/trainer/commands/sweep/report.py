@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.commands.sweep.importance import importance
-from trainer.commands.sweep.record import STATUSES, JobRecord, SweepRecord, short
+from trainer.commands.sweep.record import STATUSES, JobRecord, SweepRecord, figure, short
 from trainer.commands.sweep.results import best_of, differing_keys, groups_of, metric_names, ranked, telling
 from trainer.errors import printable
 from trainer.rundir import write_text
@@ -173,10 +173,7 @@ def _table(sheet: _Sheet) -> Table:
 
 
 def _figure(value: float | None) -> str:
-    """Four decimals, or four digits where decimals would show nothing or too much."""
-    if value is None:
-        return ""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+    return "" if value is None else figure(value)
 
 
 def _spread(group: Mapping[str, Any], name: str | None) -> str:
@@ -221,13 +218,12 @@ def _markdown(record: SweepRecord, summary: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items())
     when = f"Started {record.started}, ended {record.ended or 'not yet'}. Jobs: {counts or 'none'}."
     parts = [f"# Sweep {_markup(record.folder.name)}", _block(shlex.join(record.command)), _markup(when)]
-    if record.monitor is not None:
-        parts.append(_markup(f"Compared by {record.monitor}, {'higher' if record.maximize else 'lower'} is better."))
+    parts.append(_markup(f"Compared by {record.monitor}, {'higher' if record.maximize else 'lower'} is better."))
     if jobs:
         parts += ["## Jobs", _grid(_jobs_sheet(record, jobs))]
     if groups is not None:
         parts += ["## Seeds", "Mean ± standard deviation over the seeds.", _grid(_groups_sheet(record, groups))]
-    failed = [[str(job.number), job.error or ""] for job in jobs if job.status == "failed"]
+    failed = [[str(job.number), job.error or ""] for job in jobs if job.status in ("failed", "interrupted")]
     if failed:
         sheet = _sheet(["job", "reason"], failed, first_number=0, last_number=0)
         parts += ["## Failures", _grid(sheet)]

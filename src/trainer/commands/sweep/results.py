@@ -47,7 +47,7 @@ def metric_names(jobs: Iterable[JobRecord]) -> list[str]:
     return list(dict.fromkeys(name for job in jobs for name in job.metrics))
 
 
-def telling(names: Sequence[str], monitor: str | None) -> list[str]:
+def telling(names: Sequence[str], monitor: str) -> list[str]:
     """The metrics that jobs are judged by: of validation and test, and the monitored one."""
     return [name for name in names if name == monitor or name.startswith(_SPLITS)]
 

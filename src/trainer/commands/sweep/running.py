@@ -11,10 +11,10 @@ from typing import Protocol
 
 from trainer import rundir
 from trainer.commands.stopping import Signals
-from trainer.commands.sweep.going_on import Place, code_of
+from trainer.commands.sweep.going_on import code_of
 from trainer.commands.sweep.job import Outcome, Task, Trial
 from trainer.commands.sweep.launchers import Handle, Launcher
-from trainer.commands.sweep.plan import Values, config_hash, config_of, words_of
+from trainer.commands.sweep.plan import Values, config_hash, config_of, key_of, words_of
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.sources import Source
 from trainer.config import SCHEMAS, FitConfig, to_plain
@@ -24,7 +24,9 @@ from trainer.errors import EnvironmentFault, UsageError
 # How often the display is brought up to date, in seconds.
 _EVERY = 0.25
 # What is about the sweep and not about a job of it.
-_NOT_OF_A_JOB = ("sweep", "launcher", "run.dir")
+_NOT_OF_A_JOB = ("sweep", "launcher")
+# Where the words of each job go that does not show itself.
+OUTPUT = "output"
 
 
 class Shown(Protocol):
@@ -61,17 +63,16 @@ class Loop:
         request: SweepRequest,
         record: SweepRecord,
         *,
-        place: Place,
         launcher: Launcher,
         source: Source,
         shown: Shown,
         signals: Signals,
     ) -> None:
-        self._request, self._record, self._place = request, record, place
+        self._request, self._record = request, record
         self._launcher, self._source, self._shown, self._signals = launcher, source, shown, signals
         self._running: list[_Running] = []
         self._is_stopping = False
-        self.kept: list[JobRecord] = []
+        self.kept: dict[int, JobRecord] = {}
 
     def run(self) -> None:
         """Start and await all jobs; asked to stop, await those that run. Raises EnvironmentFault.
@@ -83,7 +84,7 @@ class Loop:
             take in those that ended
         """
         for job in self._record.jobs:
-            if job.status in ("done", "pruned", "failed"):
+            if self._is_kept(job):
                 self._keep(job)
         while True:
             self._fill()
@@ -113,6 +114,7 @@ class Loop:
             prepared = self._prepare(job, trial)
             if prepared is not None:
                 tasks.append((job, *prepared))
+            self._shown.refresh()
         if not tasks:
             return
         self._write()
@@ -136,51 +138,47 @@ class Loop:
 
     def _prepare(self, job: JobRecord, trial: Trial | None) -> tuple[Task, FitConfig] | None:
         """What is needed to start a job; None when it is over at once: done earlier, or its config is wrong."""
+        if self._is_kept(job):
+            self._source.tell(job)
+            self._keep(job)
+            return None
         try:
             config = config_of(self._request, job.values)
         except UsageError as error:
             job.status, job.error = "failed", error.what
             self._close(job)
             return None
-        job.config_hash = config_hash(config)
-        earlier = self._place.take(job.config_hash)
-        if earlier is not None and self._is_kept(earlier):
-            kept = (earlier.status, earlier.run, earlier.metrics, earlier.error, earlier.seconds, earlier.code)
-            job.status, job.run, job.metrics, job.error, job.seconds, job.code = kept
-            job.command = earlier.command
-            self._source.tell(job)
-            self._keep(job)
-            return None
-        job.status, job.run, job.seconds = "running", self._folder(job, config, earlier), None
-        if earlier is not None and earlier.status == "interrupted":
-            job.seconds = earlier.seconds
+        job.config_hash, job.command = config_hash(config), command_of(self._request, job.values)
+        job.run, job.seconds = self._folder(job, config), job.seconds if job.status == "interrupted" else None
+        job.status, job.metrics, job.error = "running", {}, None
         if self._launcher.threads is not None and config.trainer.threads is None:
             config.trainer.threads = self._launcher.threads
             job.command = [*job.command, f"trainer.threads={config.trainer.threads}"]
         config.run.dir, config.run.name = str(self._record.folder / job.run), None
         return self._task(job, config, trial), config
 
-    def _is_kept(self, earlier: JobRecord) -> bool:
-        is_over = earlier.status in ("done", "pruned")
-        return is_over or (earlier.status == "failed" and not self._request.sweep.retry_failed)
+    def _is_kept(self, job: JobRecord) -> bool:
+        """Whether an earlier command left it so that it is not to be run."""
+        is_over = job.status in ("done", "pruned")
+        return is_over or (job.status == "failed" and not self._request.sweep.retry_failed)
 
     def _keep(self, job: JobRecord) -> None:
-        if job not in self.kept:
-            self.kept.append(job)
+        if job.number not in self.kept:
+            self.kept[job.number] = job
             self._shown.keep(job)
 
-    def _folder(self, job: JobRecord, config: FitConfig, earlier: JobRecord | None) -> str:
+    def _folder(self, job: JobRecord, config: FitConfig) -> str:
         """The name of the run folder: that of a run that was cut, else a new one."""
-        if earlier is not None and earlier.run is not None:
-            if earlier.status == "interrupted":
-                return earlier.run
-            if earlier.status == "waiting":  # killed before it had written anything
+        if job.run is not None:
+            if job.status == "interrupted":
+                return job.run
+            if job.status == "waiting":  # killed before it had written anything
                 with contextlib.suppress(UsageError):  # something else is in it
-                    return rundir.create_exactly(self._record.folder / earlier.run).name
+                    return rundir.create_exactly(self._record.folder / job.run).name
         return rundir.create_numbered(self._record.folder, f"{job.number:03d}-{config.run_name}").name
 
     def _task(self, job: JobRecord, config: FitConfig, trial: Trial | None) -> Task:
-        log = self._record.folder / "output" / f"{job.number:03d}.txt"
+        log = self._record.folder / OUTPUT / f"{job.run}.txt"
         return Task(
             number=job.number,
             config=to_plain(config),
@@ -230,9 +228,9 @@ class Loop:
 
 def command_of(request: SweepRequest, values: Values) -> list[str]:
     """The command that repeats a job alone, without the sweep around it."""
-    words = [word for word in words_of(request, values) if not _key(word).startswith(_NOT_OF_A_JOB)]
+    words = [
+        word
+        for word in words_of(request, values)
+        if key_of(word).partition(".")[0] not in _NOT_OF_A_JOB and key_of(word) != "run.dir"
+    ]
     return ["trainer", "fit", *request.flags, *words]
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SPACE = "space"
 # A trial that repeats a failed one says which.
 _REPEATS = "repeats"
-_ANEW = "Begin a new sweep: add sweep.fresh=true."
+_ANEW = "Begin a new sweep: add sweep.fresh=true, or name another run.dir."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

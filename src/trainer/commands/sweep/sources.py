@@ -74,8 +74,7 @@ class _Searching:
 
     def tell(self, job: JobRecord) -> None:
         """See `Source.tell`."""
-        value = None if self._monitor is None else job.metrics.get(self._monitor)
-        self._search.tell(job.number, status=job.status, value=value)
+        self._search.tell(job.number, status=job.status, value=job.metrics.get(self._monitor))
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -82,7 +82,16 @@ def told(address: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise _no_driver(error) from error
-    except (OptunaError, SQLAlchemyError, OSError, ValueError, LookupError, RuntimeError, AssertionError) as error:
+    except (
+        OptunaError,
+        SQLAlchemyError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        AssertionError,
+    ) as error:
         root = _root(error)
         is_of_machine = isinstance(error, OptunaError | SQLAlchemyError | OSError)
         if isinstance(root, sqlite3.Error):
@@ -97,7 +106,7 @@ def told(address: str) -> Iterator[None]:
         raise InputError(
             f"The study of the sweep is damaged, or not of this version: {reason(error)}.",
             where=_shown(address),
-            hint="Begin a new sweep: add sweep.fresh=true.",
+            hint="Begin a new sweep: add sweep.fresh=true, or name another run.dir.",
         ) from error
 
 

@@ -16,13 +16,13 @@ from trainer.commands.sweep import plan, report
 from trainer.commands.sweep.board import Board
 from trainer.commands.sweep.going_on import Place, placed
 from trainer.commands.sweep.launchers import Launcher
-from trainer.commands.sweep.launchers.local import LocalLauncher
+from trainer.commands.sweep.launchers.local import LocalLauncher, warm_up
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.running import Loop, Shown, command_of
 from trainer.commands.sweep.sources import make_source
 from trainer.config import FitConfig, to_plain
 from trainer.config.fits import monitored_metric
-from trainer.config.sweep import LocalConfig, RandomConfig, SlurmConfig, SweepRequest
+from trainer.config.sweep import LocalConfig, OptunaConfig, RandomConfig, SlurmConfig, SweepRequest
 from trainer.errors import EnvironmentFault, UsageError
 from trainer.runrecord import git_commit
 from trainer.tracking.console import Terminal
@@ -30,6 +30,8 @@ from trainer.tracking.console import Terminal
 # How many of the jobs that were not started are named when a sweep is stopped.
 _MAX_NAMED = 8
 _LENGTH_OF_COMMIT = 9
+# So many jobs take a few seconds to compose.
+_MANY = 50
 
 
 def run(request: SweepRequest, *, terminal: Terminal) -> int:
@@ -38,20 +40,38 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
     Raises UsageError, and what is wrong with the data or the machine, before any job has begun.
     """
     request = _as_search(request) if isinstance(request.sweep, RandomConfig) else request
+    if isinstance(request.launcher, LocalConfig):
+        warm_up(is_search=isinstance(request.sweep, OptunaConfig))
     jobs = [] if isinstance(request.sweep, RandomConfig) else plan.grid(request.axes)
     configs = plan.check(request, jobs)
-    identity = plan.identity(request)
+    identity = plan.identity(request, configs)
     with placed(request, identity) as place:
+        if place.earlier is not None and len(jobs) > _MANY:
+            terminal.note(f"Reading the configs of {len(jobs)} jobs …")
         record = _record(request, place, jobs, configs, identity=identity)
+        total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(jobs)
+        terminal.line(f"Sweep of {total} job{'s' * (total != 1)}, in {place.folder}", style="bold")
         with contextlib.closing(_launcher(request, place, jobs, configs)) as launcher:
             stopped_by = _run_all(request, record, place, launcher, terminal)
         record.ended = _now()
         record.summary = report.summarize(record)
-        report.show(record, terminal=terminal)
-        _keep(record)
+        try:
+            _keep(record)
+        finally:
+            _show(record, terminal, is_stopped=stopped_by is not None)
     if stopped_by is not None:
         return 128 + stopped_by
-    return 1 if any(job.status == "failed" for job in record.jobs) else 0
+    return 1 if any(job.status in ("failed", "interrupted") for job in record.jobs) else 0
+
+
+def _show(record: SweepRecord, terminal: Terminal, *, is_stopped: bool) -> None:
+    """The report, and what is not done; a closed terminal is what stopped it, perhaps."""
+    with contextlib.suppress(OSError) if is_stopped else contextlib.nullcontext():
+        report.show(record, terminal=terminal)
+        if is_stopped:
+            _say_stopped(record)
+        elif num_cut := sum(job.status == "interrupted" for job in record.jobs):
+            terminal.warn(f"{num_cut} of the jobs were interrupted. Continue with the same command.")
 
 
 def _keep(record: SweepRecord) -> None:
@@ -80,6 +100,7 @@ def _record(
 ) -> SweepRecord:
     """The record of the sweep as it begins; what an earlier command left is taken over job by job."""
     monitor = monitored_metric(configs[0])
+    planned = _planned(request, place, jobs)
     return SweepRecord(
         folder=place.folder,
         kind=request.sweep.name,
@@ -89,15 +110,26 @@ def _record(
         monitor=monitor,
         maximize=monitor.endswith("accuracy"),
         started=_now() if place.earlier is None else place.earlier.started,
-        jobs=_planned(request, jobs) if jobs else place.ended(),
+        jobs=planned if jobs else place.ended(),
+        former=place.left() if jobs else [] if place.earlier is None else place.earlier.former,
     )
 
 
-def _planned(request: SweepRequest, jobs: Sequence[plan.Values]) -> list[JobRecord]:
-    return [
+def _planned(request: SweepRequest, place: Place, jobs: Sequence[plan.Values]) -> list[JobRecord]:
+    """The jobs of a grid, each as an earlier command left it: that stays noted, whatever becomes of this command."""
+    planned = [
         JobRecord(number=number, values=values, command=command_of(request, values))
         for number, values in enumerate(jobs)
     ]
+    return planned if place.earlier is None else [_taken_over(request, place, job) for job in planned]
+
+
+def _taken_over(request: SweepRequest, place: Place, job: JobRecord) -> JobRecord:
+    try:
+        earlier = place.take(plan.config_hash(plan.config_of(request, job.values)))
+    except UsageError:  # it fails, and is told, when its turn comes
+        return job
+    return job if earlier is None else dataclasses.replace(earlier, number=job.number, values=job.values)
 
 
 def _launcher(
@@ -120,17 +152,15 @@ def _run_all(
     request: SweepRequest, record: SweepRecord, place: Place, launcher: Launcher, terminal: Terminal
 ) -> int | None:
     """Run the jobs; gives the signal that stopped them, if one did."""
-    _say_going_on(request, place, terminal)
+    _say_going_on(request, place, record, terminal)
     with (
         contextlib.closing(make_source(request, record)) as source,
         _shown(request, record, launcher, terminal) as shown,
         Signals() as signals,
     ):
-        loop = Loop(request, record, place=place, launcher=launcher, source=source, shown=shown, signals=signals)
+        loop = Loop(request, record, launcher=launcher, source=source, shown=shown, signals=signals)
         loop.run()
-    _say_other_code(loop.kept, terminal)
-    if signals.stopped_by is not None:
-        _say_stopped(record)
+    _say_other_code(list(loop.kept.values()), terminal)
     return signals.stopped_by
 
 
@@ -172,14 +202,16 @@ class _Headings:
         self._terminal.warn(text)
 
 
-def _say_going_on(request: SweepRequest, place: Place, terminal: Terminal) -> None:
+def _say_going_on(request: SweepRequest, place: Place, record: SweepRecord, terminal: Terminal) -> None:
     """That this is not a new sweep, and how to have one."""
-    if place.earlier is not None:
-        statuses = [job.status for job in place.ended()]
-        num_done = sum(status in ("done", "pruned") for status in statuses)
-        done = f"{num_done} of its {len(statuses)} jobs are done"
-        anew = "sweep.fresh=true" if request.run.dir is None else "another run.dir"
-        terminal.note(f"Going on with {place.folder}: {done}. To begin anew: {anew}")
+    if place.earlier is None:
+        return
+    num_done = sum(job.status in ("done", "pruned") for job in record.jobs)
+    total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(record.jobs)
+    anew = "sweep.fresh=true" if request.run.dir is None else "another run.dir"
+    terminal.note(f"Going on with {place.folder}: {num_done} of {total} jobs are done. To begin anew: {anew}")
+    if record.former:
+        terminal.note(f"{len(record.former)} earlier jobs have another config: they stay as they are.")
 
 
 def _say_other_code(kept: Sequence[JobRecord], terminal: Terminal) -> None:

@@ -12,8 +12,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, TrainerError, UsageError
 from trainer.leaving import STOPPING, set_signals
 
+_NURSERY = "trainer.commands.sweep.launchers.nursery"
+# What Optuna loads when a trial first reports to its study: 0.6 s of each.
+_TO_REPORT = ("optuna.storages._rdb.storage", "alembic.command", "alembic.migration", "sqlalchemy.orm")
+# For the jobs that run when the sweep itself cannot go on, such as with its terminal closed; seconds.
+_TIME_TO_SAVE = 30.0
 # What a job of the largest model here takes, with room to spare; `auto` starts no more than fit.
 _BYTES_A_JOB = 1.5 * 2**30
 
@@ -46,7 +52,7 @@ class LocalHandle:
     ) -> None:
         self.process, self.receiver, self.device = process, receiver, device
         self._outcome: Outcome | None = None
-        self._num_stops = 0
+        self.num_stops = 0
 
     def outcome(self) -> Outcome | None:
         """See `Handle.outcome`."""
@@ -64,13 +70,13 @@ class LocalHandle:
 
     def stop(self) -> None:
         """See `Handle.stop`."""
-        self._num_stops += 1
+        self.num_stops += 1
         if self.process.exitcode is None:
             self.process.terminate()
 
     def _death(self) -> Outcome:
         code = self.process.exitcode or 0
-        if self._num_stops:
+        if self.num_stops:
             return Outcome(status="interrupted", error="Stopped at once; what it had not saved is lost.")
         if code >= 0:
             return Outcome(status="failed", error=f"Its process ended with code {code} and no result.")
@@ -84,7 +90,6 @@ class LocalLauncher:
 
     def __init__(self, config: GridConfig, *, num_jobs: int | None, configs: Sequence[dict[str, Any]]) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["trainer.commands.sweep.launchers.nursery"])
         machine = self._survey(configs)
         wants_gpu = all(config["trainer"]["device"] in ("auto", "cuda") for config in configs)
         places = _places(config, machine, wants_gpu=wants_gpu)
@@ -98,9 +103,9 @@ class LocalLauncher:
     def start(self, tasks: Sequence[Task]) -> list[LocalHandle]:
         """See `Launcher.start`."""
         self._let_go_of_ended()  # one may have ended since the last wait, and its place is counted on
-        started = [self._start(task) for task in tasks]
-        self._handles += started
-        return started
+        for task in tasks:  # one by one: should the next not start, the last ones are known and can be ended
+            self._handles.append(self._start(task))
+        return self._handles[len(self._handles) - len(tasks) :]
 
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
         """See `Launcher.wait`."""
@@ -112,9 +117,13 @@ class LocalLauncher:
 
     def close(self) -> None:
         """See `Launcher.close`."""
+        for handle in self._handles:
+            if not handle.num_stops:  # asked again, it would not save
+                handle.stop()
+        deadline = time.monotonic() + _TIME_TO_SAVE
         for handle in list(self._handles):
+            handle.process.join(max(0.0, deadline - time.monotonic()))
             handle.process.kill()
-            handle.process.join()
             self._let_go(handle)
 
     def _start(self, task: Task) -> LocalHandle:
@@ -164,6 +173,13 @@ class LocalLauncher:
         return process, receiver
 
 
+def warm_up(*, is_search: bool) -> None:
+    """Begin to load torch, in the process that jobs will be forked from, while the sweep is still reading configs."""
+    modules = [_NURSERY, *(_TO_REPORT if is_search else ())]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
+    forkserver.ensure_running()
+
+
 def _places(config: GridConfig, machine: Machine, *, wants_gpu: bool) -> list[str | None]:
     """The device of each job that may run at a time; None is the CPU, or what the job's config says."""
     gpus = list(range(machine.gpus)) if config.devices is None else config.devices
@@ -185,7 +201,8 @@ def _places(config: GridConfig, machine: Machine, *, wants_gpu: bool) -> list[st
 def _work(sender: connection.Connection[Any, Any], task: Task) -> None:
     """The process of a job."""
     os.setpgrp()  # Ctrl-C is for the sweep, which passes it on; twice would mean at once
-    set_signals()  # first: till then signals are ignored, and the one that says that the sweep is gone comes once
+    set_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # see nursery
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     outcome = run_task(task)
     with contextlib.suppress(OSError):  # the sweep is gone; run.json says how it ended
@@ -205,6 +222,7 @@ def _look_around(sender: connection.Connection[Any, Any], folder: str, configs: 
     os.chdir(folder)
     for number in STOPPING:  # nothing is there to save; the sweep says that it was stopped
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     import torch
 
     from trainer.data.catalog import IMAGE_SETS
@@ -219,6 +237,8 @@ def _look_around(sender: connection.Connection[Any, Any], folder: str, configs: 
     except TrainerError as error:
         if len(sets) == 1:  # else the jobs with other data can run, and this one's say what is wrong
             found = (type(error).__name__, error.what, error.where, error.hint)
+    except (OSError, MemoryError) as error:
+        found = ("EnvironmentFault", f"The data could not be read: {type(error).__name__}: {error}", None, None)
     with contextlib.suppress(OSError):  # the sweep was stopped
         sender.send(found)
 

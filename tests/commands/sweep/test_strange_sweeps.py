@@ -1,0 +1,204 @@
+"""Sweep folders from elsewhere or held by others, terminals that go away: nothing is lost, and nothing is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import quiet_environment
+from running import SMALL, Run, Trainer
+from signalling import processes_of, wait_until
+from swept import TINY, Swept
+
+from trainer.commands.sweep.record import read_record
+from trainer.runlock import locked
+
+Damage = Callable[[dict[str, Any]], object]
+
+
+def changed(folder: Path, damage: Damage) -> None:
+    """Write the folder's sweep.json with the record of its second job damaged."""
+    content = json.loads((folder / "sweep.json").read_text())
+    damage(content["jobs"][1])
+    (folder / "sweep.json").write_text(json.dumps(content))
+
+
+DAMAGES: dict[str, Damage] = {
+    "a run above": lambda job: job.update(run="../victim"),
+    "a run elsewhere": lambda job: job.update(run="/tmp/victim"),
+    "a run that is the sweep": lambda job: job.update(run="."),
+    "values that are a list": lambda job: job.update(values=[]),
+    "a value that is a number": lambda job: job.update(values={"seed": 1}),
+    "a text for seconds": lambda job: job.update(seconds="long"),
+    "a text for a metric": lambda job: job.update(metrics={"val/loss": "low"}),
+    "a huge metric": lambda job: job.update(metrics={"val/loss": 10**400}),
+    "another program": lambda job: job.update(command=["rm", "-rf", "here"]),
+    "no such status": lambda job: job.update(status="fine"),
+    "a field too many": lambda job: job.update(more=1),
+    "a field too few": lambda job: job.pop("code"),
+}
+
+
+@pytest.fixture
+def swept(trainer: Trainer, tmp_path: Path) -> Swept:
+    """A sweep of two jobs."""
+    assert trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept").code == 0
+    return Swept(tmp_path / "swept")
+
+
+def test_a_record_of_trainers_is_read(swept: Swept) -> None:
+    assert read_record(swept.folder) is not None
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+def test_a_record_that_trainer_did_not_write_is_none(swept: Swept, damage: Damage) -> None:
+    changed(swept.folder, damage)
+    assert read_record(swept.folder) is None
+
+
+def test_a_record_cannot_lead_out_of_its_folder(swept: Swept, trainer: Trainer, tmp_path: Path) -> None:
+    """The run beside it looks like one that was cut: going on would prune its checkpoints."""
+    victim = tmp_path / "victim"
+    (swept.folder / swept.jobs[1]["run"]).rename(victim)
+    record = json.loads((victim / "run.json").read_text()) | {"status": "interrupted"}
+    (victim / "run.json").write_text(json.dumps(record))
+    changed(swept.folder, DAMAGES["a run above"])
+    before = {path: path.stat().st_mtime_ns for path in victim.rglob("*")}
+    outcome = trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept")
+    assert outcome.code == 3 and "sweep.json is damaged" in outcome.err
+    assert {path: path.stat().st_mtime_ns for path in victim.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["output", "study.db", "slurm", ".sweep.json.part"])
+def test_a_link_in_a_sweep_folder_is_not_followed(swept: Swept, trainer: Trainer, tmp_path: Path, name: str) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (swept.folder / name).unlink(missing_ok=True)
+    (swept.folder / name).symlink_to(target)
+    outcome = trainer("fit", "-m", *TINY, "seed=0,1,2", "run.dir=swept", "sweep.jobs=2")
+    assert outcome.code == 3 and f"swept/{name} is a link" in outcome.err
+    assert target.read_text() == "mine"
+
+
+def test_a_folder_that_another_command_has_just_made_is_left_to_it(trainer: Trainer, tmp_path: Path) -> None:
+    """The other one is still looking at its data, and has written no record yet."""
+    folder = tmp_path / "swept"
+    (folder / "000-first").mkdir(parents=True)
+    command = [sys.executable, "-c", HOLDING, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        outcome = trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept")
+        assert outcome.code == 2 and "in use by process" in outcome.err
+        assert (folder / "000-first").is_dir() and (folder / ".lock").exists()
+        other.communicate("")
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from trainer.runlock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_folder_held_before_stays_when_nothing_began(trainer: Trainer, tmp_path: Path) -> None:
+    folder = tmp_path / "swept"
+    folder.mkdir()
+    (folder / "notes.json").write_text("{}")
+    missing = ("data=mnist", "model=linear", "data.root=nowhere")
+    with locked(folder):
+        pass
+    assert trainer("fit", "-m", *missing, "data.train_limit=0", "seed=0,1", "run.dir=swept").code != 0
+    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.json"]
+
+
+def test_a_sweep_that_is_narrowed_forgets_nothing(swept: Swept, trainer: Trainer) -> None:
+    before = swept.contents()
+    assert trainer("fit", "-m", *TINY, "seed=0", "run.dir=swept").code == 0
+    assert [job["run"] for job in swept.record["former"]] == [sorted(before)[1]]
+    outcome = trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept")
+    assert "2 of 2 jobs are done" in outcome.err
+    assert swept.contents() == before and len(swept.folders) == 2
+
+
+def test_another_search_is_not_taken_for_this_one(trainer: Trainer) -> None:
+    words = (*TINY, "sweep=random", "sweep.trials=2", "run.dir=swept", "optimizer.lr=interval(0.01,0.1)")
+    assert trainer("fit", "-m", *words).code == 0
+    outcome = trainer("fit", "-m", *words, "seed=5")
+    assert outcome.code == 2 and "holds another sweep" in outcome.err
+    assert "2 of 2 jobs are done" in trainer("fit", "-m", *words).err
+
+
+def sweeping(folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+    """A sweep, two jobs at a time."""
+    base = [word for word in SMALL if not word.startswith("trainer.epochs")]
+    command = [
+        sys.executable,
+        "-m",
+        "trainer",
+        "fit",
+        "-m",
+        *base,
+        "logger=none",
+        "run.dir=swept",
+        "sweep.jobs=2",
+        *words,
+    ]
+    return subprocess.Popen(
+        command, cwd=folder, env=quiet_environment(folder, {"TERM": "xterm"}), start_new_session=True, **options
+    )
+
+
+def trained(folder: Path) -> list[Run]:
+    """The two runs, once both have saved."""
+    runs = [Run(folder / f"swept/00{number}-dirichlet-mlp") for number in range(2)]
+    wait_until(lambda: all(run.steps for run in runs))
+    return runs
+
+
+def test_a_job_that_somebody_stops_leaves_the_sweep_unfinished(tmp_path: Path) -> None:
+    with sweeping(tmp_path, "trainer.epochs=1000000,2", stderr=subprocess.PIPE) as sweep:
+        run = Run(tmp_path / "swept/000-dirichlet-mlp")
+        wait_until(lambda: run.steps)
+        os.kill(run.record["process"], signal.SIGTERM)
+        assert sweep.stderr is not None
+        said = sweep.stderr.read().decode()
+        assert sweep.wait(60) == 1
+    assert "1 of the jobs were interrupted. Continue with the same command." in said
+    assert Swept(tmp_path / "swept").statuses == ["interrupted", "done"]
+
+
+def test_jobs_save_when_the_terminal_is_closed(tmp_path: Path) -> None:
+    """What is drawn then raises an error, and still the jobs have the time to save."""
+    master, slave = os.openpty()
+    with sweeping(tmp_path, "trainer.epochs=1000000", "seed=0,1", stdin=slave, stdout=slave, stderr=slave) as sweep:
+        os.close(slave)
+        runs = trained(tmp_path)
+        os.close(master)
+        os.kill(sweep.pid, signal.SIGHUP)
+        assert sweep.wait(60) == 128 + signal.SIGHUP
+        assert [run.record["status"] for run in runs] == ["interrupted", "interrupted"]
+        assert Swept(tmp_path / "swept").statuses == ["interrupted", "interrupted"]
+        wait_until(lambda: not processes_of(sweep.pid), seconds=10)
+
+
+def test_jobs_save_when_nobody_reads_any_more(tmp_path: Path) -> None:
+    """As with `trainer fit -m … | head`: the sweep cannot go on, and ends its jobs as on a signal."""
+    with sweeping(tmp_path, "trainer.epochs=2,1000000,1000001", stdout=subprocess.PIPE) as sweep:
+        assert sweep.stdout is not None
+        sweep.stdout.readline()
+        sweep.stdout.close()
+        wait_until(lambda: sweep.poll() is not None)
+        assert sweep.returncode == 141
+    runs = [Run(path.parent) for path in sorted((tmp_path / "swept").glob("0*/run.json"))]
+    assert {run.record["status"] for run in runs} <= {"done", "interrupted"}
+    wait_until(lambda: not processes_of(sweep.pid), seconds=10)
