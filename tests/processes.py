@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from running import Outcome
+
+from trainer.leaving import STOPPING
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Loaded, but nothing computed: threads of torch would not survive the fork. torch's optimizers import _inductor.
@@ -76,6 +79,8 @@ def _main(argv: tuple[str, ...], cwd: Path, logs: tuple[Path, Path], prepare: Pr
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(cwd)
+    # Where a sweep ran in the process of the tests before, it began the server, which blocks them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     import torch
 
     # Two processes with two threads each slow one another down by an order of magnitude on two cores.

@@ -56,7 +56,7 @@ class _Running:
 
 
 class Loop:
-    """Runs the jobs of a sweep; `kept` are those that an earlier command had done."""
+    """Runs the jobs of a sweep, but for those that an earlier command had done."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Loop:
         self._launcher, self._source, self._shown, self._signals = launcher, source, shown, signals
         self._running: list[_Running] = []
         self._is_stopping = False
-        self.kept: dict[int, JobRecord] = {}
+        self._kept: set[int] = set()
 
     def run(self) -> None:
         """Start and await all jobs; asked to stop, await those that run. Raises EnvironmentFault.
@@ -163,8 +163,8 @@ class Loop:
         return is_over or (job.status == "failed" and not self._request.sweep.retry_failed)
 
     def _keep(self, job: JobRecord) -> None:
-        if job.number not in self.kept:
-            self.kept[job.number] = job
+        if job.number not in self._kept:
+            self._kept.add(job.number)
             self._shown.keep(job)
 
     def _folder(self, job: JobRecord, config: FitConfig) -> str:

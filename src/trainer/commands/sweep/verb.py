@@ -51,8 +51,12 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
         record = _record(request, place, jobs, configs, identity=identity)
         total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(jobs)
         terminal.line(f"Sweep of {total} job{'s' * (total != 1)}, in {place.folder}", style="bold")
-        with contextlib.closing(_launcher(request, place, jobs, configs)) as launcher:
-            stopped_by = _run_all(request, record, place, launcher, terminal)
+        _say_going_on(request, place, record, terminal)
+        stopped_by = None
+        if not jobs or any(job.status not in ("done", "pruned") for job in record.jobs):
+            with contextlib.closing(_launcher(request, place, jobs, configs)) as launcher:
+                stopped_by = _run_all(request, record, launcher, terminal)
+        _say_other_code(record, terminal)
         record.ended = _now()
         record.summary = report.summarize(record)
         try:
@@ -148,19 +152,14 @@ def _launcher(
     return RayLauncher(request.launcher, folder=place.folder, jobs=request.sweep.num_jobs)
 
 
-def _run_all(
-    request: SweepRequest, record: SweepRecord, place: Place, launcher: Launcher, terminal: Terminal
-) -> int | None:
+def _run_all(request: SweepRequest, record: SweepRecord, launcher: Launcher, terminal: Terminal) -> int | None:
     """Run the jobs; gives the signal that stopped them, if one did."""
-    _say_going_on(request, place, record, terminal)
     with (
         contextlib.closing(make_source(request, record)) as source,
         _shown(request, record, launcher, terminal) as shown,
         Signals() as signals,
     ):
-        loop = Loop(request, record, launcher=launcher, source=source, shown=shown, signals=signals)
-        loop.run()
-    _say_other_code(list(loop.kept.values()), terminal)
+        Loop(request, record, launcher=launcher, source=source, shown=shown, signals=signals).run()
     return signals.stopped_by
 
 
@@ -214,10 +213,10 @@ def _say_going_on(request: SweepRequest, place: Place, record: SweepRecord, term
         terminal.note(f"{len(record.former)} earlier jobs have another config: they stay as they are.")
 
 
-def _say_other_code(kept: Sequence[JobRecord], terminal: Terminal) -> None:
-    """That what is not run again was made by another version, if so."""
+def _say_other_code(record: SweepRecord, terminal: Terminal) -> None:
+    """That what was not run again was made by another version, if so."""
     now = {"trainer": __version__, "commit": git_commit() or "none"}
-    for was in {tuple(job.code.get(name, "none") for name in now): None for job in kept if job.code}:
+    for was in {tuple(job.code.get(name, "none") for name in now): None for job in record.jobs if job.code}:
         if was != tuple(now.values()):
             told = [f"{version}, commit {commit[:_LENGTH_OF_COMMIT]}" for version, commit in (was, tuple(now.values()))]
             terminal.note(f"Some jobs were done by trainer {told[0]}; this is {told[1]}.")

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,10 @@ class LocalHandle:
 
 
 class LocalLauncher:
-    """See `Launcher`. `configs` are whole configs of jobs, for what must be known of their data and devices."""
+    """See `Launcher`. `configs` are whole configs of jobs, for what must be known of their data and devices.
+
+    `warm_up` comes first.
+    """
 
     def __init__(self, config: GridConfig, *, num_jobs: int | None, configs: Sequence[dict[str, Any]]) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -177,7 +180,14 @@ def warm_up(*, is_search: bool) -> None:
     """Begin to load torch, in the process that jobs will be forked from, while the sweep is still reading configs."""
     modules = [_NURSERY, *(_TO_REPORT if is_search else ())]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # of multiprocessing's own; it would lift the block below
+    # A signal to all is for the sweep, which passes it on to the jobs; without this process it could not see them end.
+    # Blocked and not ignored: what comes to a job that was just forked waits until it is ready.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _places(config: GridConfig, machine: Machine, *, wants_gpu: bool) -> list[str | None]:
@@ -202,7 +212,7 @@ def _work(sender: connection.Connection[Any, Any], task: Task) -> None:
     """The process of a job."""
     os.setpgrp()  # Ctrl-C is for the sweep, which passes it on; twice would mean at once
     set_signals()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # see nursery
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # see warm_up
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     outcome = run_task(task)
     with contextlib.suppress(OSError):  # the sweep is gone; run.json says how it ended
