@@ -243,7 +243,9 @@ def test_a_record_that_is_damaged_is_not_taken_for_one(trainer: Trainer, tmp_pat
     assert record.read_text() == content
 
 
-@pytest.mark.parametrize("room", [8_000, 16_000, 100_000])
+@pytest.mark.parametrize(
+    "room", [8_000, pytest.param(16_000, marks=pytest.mark.slow), pytest.param(100_000, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_is_told_and_the_sweep_goes_on_when_there_is_room(tmp_path: Path, disk: Disk, room: int) -> None:
     """It is full before the first job, while it begins, or when some jobs are done."""
     words = ("fit", "-m", *TINY, "seed=range(0,6)", "sweep.jobs=2", "run.dir=disk/sweep")

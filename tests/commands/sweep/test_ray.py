@@ -94,6 +94,7 @@ def test_a_stopped_job_saves_a_killed_one_is_told_and_one_that_waits_never_start
     )
 
 
+@pytest.mark.slow
 def test_a_job_that_is_stopped_twice_leaves_at_once_and_one_that_waits_never_starts(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:

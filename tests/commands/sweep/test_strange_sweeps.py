@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import quiet_environment
+from commandline import quiet_environment, trainer_main
 from running import SMALL, Run, Trainer
 from signalling import processes_of, wait_until
 from swept import TINY, Swept
@@ -46,10 +47,18 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep of two jobs."""
+    folder = tmp_path_factory.mktemp("original")
+    assert trainer_main("fit", "-m", *TINY, "seed=0,1", "run.dir=swept", cwd=folder).code == 0
+    return folder
+
+
 @pytest.fixture
-def swept(trainer: Trainer, tmp_path: Path) -> Swept:
-    """A sweep of two jobs."""
-    assert trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept").code == 0
+def swept(original: Path, tmp_path: Path) -> Swept:
+    """That sweep, to be changed."""
+    shutil.copytree(original / "swept", tmp_path / "swept", symlinks=True)
     return Swept(tmp_path / "swept")
 
 

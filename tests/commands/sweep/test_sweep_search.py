@@ -64,6 +64,7 @@ def test_hopeless_trials_end_early_and_are_told_apart(searched: Swept) -> None:
     assert f"{len(pruned)} pruned" in (searched.folder / "sweep.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_seed_fixes_a_search_and_more_trials_may_be_asked_for(
     searched: Swept, trainer: Trainer, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_seed_fixes_a_search_and_more_trials_may_be_asked_for(
         assert len(sweep.folders) == trials
 
 
+@pytest.mark.slow
 def test_a_killed_search_comes_to_the_same_end(searched: Swept, trainer: Trainer, tmp_path: Path) -> None:
     started = Started(*WORDS, "sweep.trials=9", cwd=tmp_path, prepare=as_from_a_shell)
     wait_until(lambda: _is_under_way(tmp_path) or started.process.exitcode is not None)
