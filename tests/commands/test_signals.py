@@ -306,8 +306,7 @@ def test_a_second_ctrl_c_ends_a_sweep_at_once(tmp_path: Path) -> None:
     assert stopped(started, signal.SIGINT) == ""
 
 
-@BOTH
-@pytest.mark.parametrize("where", ["run.dir=swept", "run.root=swept"])
+@pytest.mark.parametrize(("where", "number"), [("run.dir=swept", signal.SIGINT), ("run.root=swept", signal.SIGTERM)])
 def test_a_sweep_that_is_stopped_before_its_first_job_leaves_nothing(tmp_path: Path, where: str, number: int) -> None:
     prepare = functools.partial(before_a_sweep, number)
     started = start("-m", *SMALL, "seed=0,1,2", where, cwd=tmp_path, prepare=prepare)

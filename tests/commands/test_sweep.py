@@ -36,19 +36,6 @@ def test_every_combination_has_a_run_of_its_own_and_a_row(trainer: Trainer, tmp_
     assert len(table) == 4 and best == sorted(best, reverse=True), "best first"
 
 
-def test_jobs_equal_separate_runs_bit_for_bit(trainer: Trainer, tmp_path: Path) -> None:
-    words = [*SMALL, "model.dropout=0.2"]
-    assert trainer("fit", "-m", *words, "optimizer=sgd,adam", "seed=0,1").code == 0
-    swept = [run.digest() for run in jobs(tmp_path)]
-    alone = []
-    for number, (optimizer, seed) in enumerate([("sgd", 0), ("sgd", 1), ("adam", 0), ("adam", 1)]):
-        folder = tmp_path / f"alone{number}"
-        assert trainer("fit", *words, f"optimizer={optimizer}", f"seed={seed}", f"run.dir={folder}").code == 0
-        alone.append(Run(folder).digest())
-    assert swept == alone
-    assert len(set(swept)) == 4
-
-
 def test_a_failing_job_is_named_and_does_not_stop_the_others(trainer: Trainer, tmp_path: Path) -> None:
     outcome = trainer("fit", "-m", *SMALL, "optimizer.lr=0.1,-1,1e30,0.01")
     assert outcome.code == 1

@@ -243,9 +243,8 @@ def test_a_record_that_is_damaged_is_not_taken_for_one(trainer: Trainer, tmp_pat
     assert record.read_text() == content
 
 
-@pytest.mark.parametrize(
-    "room", [8_000, pytest.param(16_000, marks=pytest.mark.slow), pytest.param(100_000, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [8_000, 16_000, 100_000])
 def test_a_full_disk_is_told_and_the_sweep_goes_on_when_there_is_room(tmp_path: Path, disk: Disk, room: int) -> None:
     """It is full before the first job, while it begins, or when some jobs are done."""
     words = ("fit", "-m", *TINY, "seed=range(0,6)", "sweep.jobs=2", "run.dir=disk/sweep")
@@ -271,6 +270,7 @@ def test_a_job_without_a_run_is_run_in_its_old_folder(trainer: Trainer, tmp_path
     assert [path.name for path in Swept(tmp_path / "mine").folders] == ["000-dirichlet-mlp", "001-dirichlet-mlp"]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_known_even_when_going_on_is_cut_at_its_first_job(
     tmp_path: Path, trainer: Trainer, start: Callable[..., Started]
 ) -> None:

@@ -72,6 +72,7 @@ def test_jobs_run_with_the_person_s_own_classes_and_one_that_fails_says_why(
     assert failed.status == "failed" and (failed.error or "").startswith("Loss became nan at step")
 
 
+@pytest.mark.slow
 def test_a_stopped_job_saves_a_killed_one_is_told_and_one_that_waits_never_starts(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:

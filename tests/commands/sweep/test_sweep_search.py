@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import trainer_main
+from commandline import run_trainer
 from processes import Started
 from running import SMALL, Outcome, Trainer
 from signalling import as_from_a_shell, processes_of, wait_until
@@ -44,7 +44,7 @@ def found(sweep: Swept) -> list[tuple[Any, ...]]:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Twenty trials that nothing disturbed."""
     cwd = tmp_path_factory.mktemp("searched")
-    ran = trainer_main(*WORDS, "sweep.trials=20", "run.dir=sweep", cwd=cwd)
+    ran = run_trainer(*WORDS, "sweep.trials=20", "run.dir=sweep", cwd=cwd)
     assert ran.code == 0, ran.err
     return Swept(cwd / "sweep")
 

@@ -31,7 +31,7 @@ def start(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=cwd, env=quiet_environment(cwd), stdout=out, stderr=err)
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_many_jobs(count: int, trainer: Trainer, tmp_path: Path) -> None:
     started = start(
         "fit", "-m", *TINY, f"seed=range(0,{count})", "sweep.jobs=2", "run.dir=runs/day/sweep", cwd=tmp_path
