@@ -165,6 +165,7 @@ def test_jobs_that_fail_are_named_and_they_alone_are_run_again(trainer: Trainer,
     assert len(after) - len(before) == 3
 
 
+@pytest.mark.slow
 def test_the_same_command_while_the_first_runs_is_a_sweep_of_its_own(
     tmp_path: Path, trainer: Trainer, start: Callable[..., Started]
 ) -> None:

@@ -111,6 +111,7 @@ def started_and_over(local: LocalLauncher, tasks: list[Task]) -> None:
         assert handle.outcome() is not None
 
 
+@pytest.mark.slow
 def test_the_place_of_a_job_that_has_just_ended_is_free(tmp_path: Path) -> None:
     """Two may end at once, when the launcher has seen one of them end and the sweep both."""
     local = launcher(jobs=2)
@@ -191,6 +192,7 @@ def test_data_that_is_missing_is_told_once_and_nothing_is_left(tmp_path: Path) -
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.slow
 def test_jobs_with_other_data_are_not_held_up_by_data_that_is_missing(tmp_path: Path) -> None:
     ran = run_with_images("data=dirichlet,mnist", "trainer.max_steps=1", "run.dir=sweep", cwd=tmp_path)
     assert ran.code == 1, ran.err

@@ -63,6 +63,7 @@ def kill(run: Path) -> None:
     os.kill(json.loads((run / ".lock").read_text())["process"], signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_MODEL)
     launcher = launch(tmp_path, cluster="local", jobs=2, setup=["export GREETING=hello"])
@@ -100,6 +101,7 @@ def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(
     launcher.close()
 
 
+@pytest.mark.slow
 def test_closing_ends_what_runs_and_does_not_reach_the_terminal_s_signals(tmp_path: Path) -> None:
     launcher = launch(tmp_path, cluster="local", jobs=1)
     (handle,) = launcher.start([task_of(tmp_path, 0, *ENDLESS)])

@@ -200,6 +200,7 @@ def test_jobs_save_when_the_terminal_is_closed(tmp_path: Path) -> None:
         wait_until(lambda: not processes_of(sweep.pid), seconds=10)
 
 
+@pytest.mark.slow
 def test_jobs_save_when_nobody_reads_any_more(tmp_path: Path) -> None:
     """As with `trainer fit -m … | head`: the sweep cannot go on, and ends its jobs as on a signal."""
     with sweeping(tmp_path, "trainer.epochs=2,1000000,1000001", stdout=subprocess.PIPE) as sweep:
