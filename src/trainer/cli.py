@@ -73,21 +73,22 @@ def _run(argv: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise _no_command(verb)
-    if verb == "check-run":
-        return _run_check(rest)
-    if verb == "tb":
-        return _run_tb(rest)
-    if verb == "runs":
-        return _run_runs(rest)
-    if verb == "reproduce":
-        return _run_reproduce(rest)
+    about_runs = {"check-run": _run_check, "tb": _run_tb, "runs": _run_runs, "reproduce": _run_reproduce}
+    if verb in about_runs:
+        # A note may say anything, after the run.
+        asking = rest[:2] if [verb, *rest[:1]] == ["runs", "note"] else rest
+        return _show_help(verb) if {"-h", "--help"} & set(asking) else about_runs[verb](rest)
     arguments = Arguments.parse(verb, rest)
     if arguments.asks_for_help:
-        from trainer import helppage
-
-        sys.stdout.write(helppage.verb(verb, config_dir=arguments.config_dir))
-        return 0
+        return _show_help(verb, config_dir=arguments.config_dir)
     return _run_eval(arguments) if verb == "eval" else _run_fit(arguments)
+
+
+def _show_help(verb: str, *, config_dir: str | None = None) -> int:
+    from trainer import helppage
+
+    sys.stdout.write(helppage.verb(verb, config_dir=config_dir))
+    return 0
 
 
 def _no_command(word: str) -> UsageError:
@@ -145,11 +146,6 @@ def _run_eval(arguments: Arguments) -> int:
 
 
 def _run_check(words: list[str]) -> int:
-    if {"-h", "--help"} & set(words):
-        from trainer import helppage
-
-        sys.stdout.write(helppage.verb("check-run"))
-        return 0
     reference, root = read_run_words(words)
     from trainer.commands import check_run
     from trainer.runindex import named
@@ -160,11 +156,6 @@ def _run_check(words: list[str]) -> int:
 
 
 def _run_tb(words: list[str]) -> int:
-    if {"-h", "--help"} & set(words):
-        from trainer import helppage
-
-        sys.stdout.write(helppage.verb("tb"))
-        return 0
     references, root, port = read_tb_words(words)
     from trainer.commands import tb
     from trainer.runindex import named
@@ -175,12 +166,6 @@ def _run_tb(words: list[str]) -> int:
 
 
 def _run_runs(words: list[str]) -> int:
-    # A note may say anything, after the run.
-    if {"-h", "--help"} & set(words[:2] if words[:1] == ["note"] else words):
-        from trainer import helppage
-
-        sys.stdout.write(helppage.verb("runs"))
-        return 0
     from trainer.runwords import read_runs_words
 
     asked = read_runs_words(words)
@@ -191,11 +176,6 @@ def _run_runs(words: list[str]) -> int:
 
 
 def _run_reproduce(words: list[str]) -> int:
-    if {"-h", "--help"} & set(words):
-        from trainer import helppage
-
-        sys.stdout.write(helppage.verb("reproduce"))
-        return 0
     from trainer.runwords import read_reproduce_words
 
     reference, arguments = read_reproduce_words(words)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 
 from trainer.arguments import Arguments, configs_folder
 from trainer.config import load_sweep
-from trainer.config.sweep import Axis, SweepRequest
+from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import TrainerError, UsageError
 from trainer.explain import explain
 
@@ -131,7 +131,7 @@ def _request(arguments: Arguments, compose_job: Callable[[Sequence[str]], DictCo
     words, axes = _split(arguments, list(map(_as_addition, arguments.overrides)))
     first = compose_job([*words, *map(_first_word, axes)])
     sweep, launcher, run = load_sweep(first)
-    typed = {axis.key for axis in axes} | {_key(word) for word in words}
+    typed = {axis.key for axis in axes} | {key_of(word) for word in words}
     if sweep.params and "experiment" in {axis.key for axis in axes}:
         raise UsageError("An experiment that is a sweep cannot be varied itself.", hint="Sweep over one at a time.")
     in_file = [f"{key}={_in_grammar(value)}" for key, value in sweep.params.items() if key not in typed]
@@ -180,7 +180,7 @@ def _split(arguments: Arguments, words: list[str]) -> tuple[list[str], list[Axis
 def _check_once(axes: Sequence[Axis], words: Sequence[str]) -> None:
     """Raises UsageError for a key that is varied and given once more."""
     for axis in axes:
-        if [*map(_key, words), *(other.key for other in axes)].count(axis.key) > 1:
+        if [*map(key_of, words), *(other.key for other in axes)].count(axis.key) > 1:
             raise UsageError(f"{axis.key} is given more than once.", hint=f"Give it once: {axis.key}=…")
 
 
@@ -224,7 +224,3 @@ def _is_whole(text: str) -> bool:
 
 def _first_word(axis: Axis) -> str:
     return axis.word(axis.values[0] if axis.values else repr(axis.low))
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]

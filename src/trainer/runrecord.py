@@ -38,7 +38,7 @@ class RunRecord:
         self._content: dict[str, Any] = {
             "status": "running",
             "command": shlex.join(command),
-            "started": before.get("started", _now()),
+            "started": before.get("started", now()),
             "ended": None,
             "seed": seed,
             "data_sha256": dict(checksums),
@@ -54,12 +54,12 @@ class RunRecord:
         if before.get("events_lost") is True:
             self._content["events_lost"] = True
         if resumed is not None:
-            self._content["resumed"] = [*_of_kind(list, before.get("resumed")), {"at": _now(), **resumed}]
+            self._content["resumed"] = [*_of_kind(list, before.get("resumed")), {"at": now(), **resumed}]
         self._write()
 
     def end(self, status: str, *, metrics: Mapping[str, float | None] | None = None, error: str | None = None) -> None:
         """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics (null where not finite)."""
-        self._content |= {"status": status, "ended": _now()}
+        self._content |= {"status": status, "ended": now()}
         if metrics is not None:
             self._content["metrics"] = {name: finite_or_null(value) for name, value in metrics.items()}
         if error is not None:
@@ -116,5 +116,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _now() -> str:
+def now() -> str:
+    """The time with its zone, as records have it."""
     return datetime.now().astimezone().isoformat(timespec="milliseconds")

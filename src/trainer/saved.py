@@ -12,7 +12,7 @@ from trainer import rundir
 from trainer.arguments import RUN_KEYS, Arguments
 from trainer.checkpoint.file import is_intact, read_file, read_header
 from trainer.checkpoint.header import is_usable, read_description
-from trainer.config import FitConfig, load_fit, overlay, to_plain
+from trainer.config import FitConfig, comparable, load_fit, overlay, to_plain
 from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, suggestion
 from trainer.runlock import check_free, is_locked, locked
 
@@ -97,7 +97,7 @@ def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:
     run in it is complete, in use or of another config, ConfigError for a wrong config.
     """
     config = load_fit(composed)
-    wanted = _comparable(config)
+    wanted = comparable(config)
     if config.run.dir is not None:
         return _in_folder(Path(config.run.dir), wanted)
     for run in reversed(rundir.all_runs(root)):
@@ -131,13 +131,9 @@ def _in_folder(run: Path, wanted: dict[str, object]) -> Path | None:
 
 def _is_of(step: Path, wanted: dict[str, object]) -> bool:
     try:
-        return _comparable(read_description(step / rundir.MODEL_FILE).config) == wanted
+        return comparable(read_description(step / rundir.MODEL_FILE).config) == wanted
     except TrainerError:
         return False
-
-
-def _comparable(config: FitConfig) -> dict[str, object]:
-    return {key: value for key, value in to_plain(config).items() if key not in ("resume", "run")}
 
 
 def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:

@@ -24,8 +24,8 @@ from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
 from trainer.registry import look_up
 
 __all__ = [
-    "CHOICES", "COMMAND_SCHEMAS", "SCHEMAS", "EvalConfig", "FitConfig", "from_saved", "load_eval", "load_fit",
-    "load_sweep", "overlay", "to_plain",
+    "CHOICES", "COMMAND_SCHEMAS", "SCHEMAS", "EvalConfig", "FitConfig", "comparable", "from_saved", "load_eval",
+    "load_fit", "load_sweep", "overlay", "to_plain",
 ]  # fmt: skip
 
 # Groups whose schema depends on the choice, found by the `name` in the group.
@@ -95,6 +95,11 @@ def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
 def to_plain(config: FitConfig) -> dict[str, Any]:
     """`config` as plain values, ready for YAML or JSON: what `from_saved` reads back."""
     return dataclasses.asdict(config)
+
+
+def comparable(config: FitConfig) -> dict[str, Any]:
+    """`config` as plain values, without what says where a run goes: configs that are equal in it train the same."""
+    return {key: value for key, value in to_plain(config).items() if key not in ("resume", "run")}
 
 
 def overlay(composed: DictConfig, saved: FitConfig, changed: list[str]) -> DictConfig:

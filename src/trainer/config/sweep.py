@@ -134,6 +134,11 @@ class RayConfig:
 LAUNCHER: dict[str, type] = {"local": LocalConfig, "slurm": SlurmConfig, "ray": RayConfig}
 
 
+def key_of(word: str) -> str:
+    """The key that an override sets: `model.kwargs.width` of `+model.kwargs.width=3`."""
+    return word.lstrip("+~").partition("=")[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
     """A key that a sweep varies, with what its values may be: `values` as typed, or the range `low` to `high`.

@@ -51,7 +51,13 @@ def rates(folder: Path, *values: float | None, **more: Any) -> SweepRecord:
 
 
 def shown(record: SweepRecord) -> None:
+    record.summary = summarize(record)
     show(record, terminal=Terminal())
+
+
+def written(record: SweepRecord) -> None:
+    record.summary = summarize(record)
+    write_files(record)
 
 
 def table_of(out: str) -> list[str]:
@@ -77,7 +83,7 @@ def cells(markdown: str, title: str) -> list[list[str]]:
 
 
 def csv_of(record: SweepRecord) -> list[dict[str, str]]:
-    write_files(record)
+    written(record)
     with (record.folder / "sweep.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -92,7 +98,7 @@ def test_the_best_comes_first_and_what_has_no_value_after(
     assert rows_of(capsys.readouterr().out) == [*order, "3", "4"]
     best = summarize(record)["best"]
     assert str(best["job"]) == order[0] and best["value"] == record.jobs[best["job"]].metrics[ACCURACY]
-    write_files(record)
+    written(record)
     assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Jobs")] == [*order, "3", "4"]
 
 
@@ -142,7 +148,7 @@ def test_a_sweep_that_failed_has_reasons_and_no_best(tmp_path: Path, capsys: pyt
     assert rows_of(out) == [str(at) for at in range(12)] and "repeat" not in out
     assert "failed: reason 7" in err and "reason 8" not in err and "4 more jobs failed" in err
     assert summarize(record)["best"] is None
-    write_files(record)
+    written(record)
     failures = cells((tmp_path / "sweep.md").read_text(), "Failures")
     assert failures == [[str(at), f"reason {at}"] for at in range(12)]
 
@@ -187,7 +193,7 @@ def test_seeds_are_grouped_with_mean_and_deviation(tmp_path: Path, capsys: pytes
     assert first_words(table_of(out)) == ["0.01", "0.1", "1"]
     assert "0.8500 ± 0.0500" in out and "1 of 3" in out and str(tmp_path / "sweep.csv") in out
     assert re.search(r"best mean +0\.8500 ± 0\.0500 \(optimizer\.lr=0\.01\)", out)
-    write_files(record)
+    written(record)
     assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Seeds")] == ["0.01", "0.1", "1"]
     assert len(cells((tmp_path / "sweep.md").read_text(), "Jobs")) == 9
 
@@ -242,7 +248,7 @@ def test_hostile_text_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_links_and_fences_in_values_stay_text(tmp_path: Path) -> None:
     value = "[here](http://example.org) ```"
-    write_files(sweep(tmp_path, [job(0, {"x": value}, 0.5)]))
+    written(sweep(tmp_path, [job(0, {"x": value}, 0.5)]))
     markdown = (tmp_path / "sweep.md").read_text()
     assert cells(markdown, "Jobs")[0][1] == r"[here\](http://example.org) \`\`\`"
     assert "````sh\ntrainer fit 'x=[here](http://example.org) ```'\n````\n" in markdown
@@ -260,7 +266,7 @@ def test_commands_are_quoted_for_a_shell(tmp_path: Path, capsys: pytest.CaptureF
     assert facts["repeat"] == said and facts["best"] == "val/accuracy 0.9000 (job 1)"
     assert shlex.split(facts["tensorboard"]) == ["trainer", "tb", str(folder)]
     assert facts["sweep"] == str(folder) and facts["report"] == str(folder / "sweep.md")
-    write_files(record)
+    written(record)
     assert f"```sh\n{said}\n```" in (folder / "sweep.md").read_text()
 
 
@@ -271,7 +277,7 @@ def test_the_summary_is_plain_json_and_the_page_whole(empty: bool, tmp_path: Pat
         record.jobs[0].metrics["val/loss"] = float("nan")
     record.summary = summarize(record)
     assert json.loads(json.dumps(record.summary, allow_nan=False)) == record.summary
-    write_files(record)
+    written(record)
     if not empty:
         record.jobs[0].metrics["val/loss"] = None  # as run.json has it
     record.write()
@@ -292,9 +298,9 @@ def test_importance_is_told_where_there_are_runs_enough(tmp_path: Path, capsys: 
     assert list(summary["importance"]) == ["depth", "width"] and summary["why_no_importance"] is None
     shown(record)
     assert re.search(r"importance +depth 0\.\d\d, width 0\.\d\d\n", capsys.readouterr().out)
-    write_files(record)
+    written(record)
     assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Importance")] == ["depth", "width"]
     record.jobs = jobs[:4]
-    write_files(record)
+    written(record)
     assert "Not known: too few runs: 4" in (tmp_path / "sweep.md").read_text()
     assert summarize(record)["importance"] is None

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer import rundir
-from trainer.commands.sweep.record import FILE_NAME, JobRecord, SweepRecord, is_finite, read_record
+from trainer.commands.sweep.record import FILE_NAME, JobRecord, SweepRecord, read_record
 from trainer.commands.sweep.study import FILE_NAME as STUDY_NAME
 from trainer.config.sweep import SweepRequest
 from trainer.errors import InputError, UsageError, printable
 from trainer.runlock import check_free, is_locked, locked
+from trainer.tracking.metrics_file import is_number
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,11 +156,8 @@ def _as_it_stands(job: JobRecord, folder: Path) -> JobRecord:
         return job
     job.status = now
     metrics, error = record.get("metrics"), record.get("error")
-    job.metrics = {
-        str(name): value
-        for name, value in (metrics.items() if isinstance(metrics, dict) else ())
-        if value is None or is_finite(value)
-    }
+    found = metrics.items() if isinstance(metrics, dict) else ()
+    job.metrics = {str(name): value for name, value in found if is_number(value)}
     job.error = str(error) if error is not None else None
     job.code = code_of(record)
     return job

@@ -17,7 +17,6 @@ from trainer import rundir
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
 from trainer.leaving import set_signals
-from trainer.rundir import finite_or_null
 from trainer.runlock import is_locked, locked
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def _fit(task: Task, terminal: Terminal) -> Outcome:
         return outcome
     judge = judge_of(task.trial, warn=terminal.warn, start=_go_on(config, run))
     result = fit.run(config, command=task.command, terminal=terminal, varied=task.varied, judge=judge)
-    metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
+    metrics = {name: rundir.finite_or_null(value) for name, value in result.metrics.items()}
     return Outcome(status="pruned" if result.is_pruned else "done", metrics=metrics, warnings=terminal.warnings)
 
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from trainer.config import CHOICES, FitConfig, load_fit, to_plain
-from trainer.config.sweep import Axis, SweepRequest
+from trainer.config import CHOICES, FitConfig, comparable, load_fit
+from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import ConfigError, UsageError
 
 # More jobs than anybody waits for: a typing error in a range.
@@ -53,11 +53,6 @@ def _with_one_value(axis: Axis) -> Axis:
 def words_of(request: SweepRequest, values: Values) -> list[str]:
     """All overrides of a job."""
     return [*request.words, *(axis.word(values[axis.key]) for axis in request.axes if axis.key in values)]
-
-
-def key_of(word: str) -> str:
-    """The key that an override sets: `model.kwargs.width` of `+model.kwargs.width=3`."""
-    return word.lstrip("+~").partition("=")[0]
 
 
 def config_of(request: SweepRequest, values: Values) -> FitConfig:
@@ -122,7 +117,7 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
 
 def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> dict[str, Any]:
     """What the jobs have in common: of the shipped YAML, and of the person's own."""
-    plain = _trained(config)
+    plain = comparable(config)
     for axis in axes:
         group, _, key = axis.key.partition(".")
         if not key:
@@ -134,11 +129,7 @@ def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> dict[str, Any]:
 
 def config_hash(config: FitConfig) -> str:
     """The same for configs that train the same: of all keys but those that say where a run goes."""
-    return _digest(_trained(config))
-
-
-def _trained(config: FitConfig) -> dict[str, Any]:
-    return {key: value for key, value in to_plain(config).items() if key not in ("run", "resume")}
+    return _digest(comparable(config))
 
 
 def _digest(content: Any) -> str:

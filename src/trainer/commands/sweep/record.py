@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -13,6 +12,7 @@ from typing import Any
 from trainer.errors import printable
 from trainer.rundir import read_json, write_json
 from trainer.state import NUMBER_OR_NONE, Count, check
+from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = "sweep.json"
 # How a job stands. It is pruned when a search ended it early, interrupted when it was stopped or killed.
@@ -120,14 +120,9 @@ def _job(content: Any) -> JobRecord:
     job = JobRecord(**content)
     is_named = job.run is None or (job.run == Path(job.run).name and job.run not in ("", ".", ".."))
     texts = [*job.values, *job.values.values(), *job.command, *job.code, *job.code.values()]
-    numbers = all(value is None or is_finite(value) for value in job.metrics.values())
+    numbers = all(map(is_number, job.metrics.values()))
     if not is_named or not numbers or job.status not in STATUSES or not all(isinstance(text, str) for text in texts):
         raise ValueError("no job is like that")
     if job.command[:2] != ["trainer", "fit"]:
         raise ValueError("its command is another program's")
     return job
-
-
-def is_finite(value: Any) -> bool:
-    """Whether it is a number as trainer writes it."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max

@@ -58,7 +58,7 @@ def summarize(record: SweepRecord) -> dict[str, Any]:
             "job": best.number,
             "run": best.run,
             "metric": record.monitor,
-            "value": best.metrics[record.monitor or ""],
+            "value": best.metrics[record.monitor],
             "values": dict(best.values),
             "command": shlex.join(best.command),
         },
@@ -69,18 +69,23 @@ def summarize(record: SweepRecord) -> dict[str, Any]:
 
 
 def write_files(record: SweepRecord) -> None:
-    """Write sweep.csv, a row a job in their order, and sweep.md into the folder of the sweep; raises OSError."""
+    """Write sweep.csv, a row a job in their order, and sweep.md into the folder of the sweep; raises OSError.
+
+    The record must have its summary.
+    """
     write_text(record.folder / CSV_NAME, _csv(record))
-    write_text(record.folder / MARKDOWN_NAME, _markdown(record, summarize(record)))
+    write_text(record.folder / MARKDOWN_NAME, _markdown(record))
 
 
 def show(record: SweepRecord, *, terminal: Terminal) -> None:
-    """Print the table, the best first and the failures last, and where everything is; nothing when no job has ended."""
+    """Print the table, the best first and the failures last, and where everything is; nothing when no job has ended.
+
+    The record must have its summary.
+    """
     jobs = ranked(record)
     if not jobs:
         return
-    summary = summarize(record)
-    groups = summary["groups"]
+    groups = record.summary["groups"]
     sheet = _jobs_sheet(record, jobs) if groups is None else _groups_sheet(record, groups)
     terminal.line("")
     terminal.table(_table(sheet))
@@ -89,7 +94,7 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
         terminal.line(f"These are the best {_MAX_ROWS}. {left} more are in {_text(record.folder / MARKDOWN_NAME)}")
     if groups is not None:
         terminal.line(f"Mean ± standard deviation over the seeds. The single jobs are in {_text(path)}")
-    terminal.facts("", [(name, _text(value)) for name, value in _facts(record, summary)])
+    terminal.facts("", [(name, _text(value)) for name, value in _facts(record)])
     failed = [job for job in jobs if job.status == "failed"]
     for job in failed[:_MAX_NAMED]:
         words = job.label
@@ -98,7 +103,8 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
         terminal.warn(f"{len(failed) - _MAX_NAMED} more jobs failed: see {_text(record.folder / MARKDOWN_NAME)}")
 
 
-def _facts(record: SweepRecord, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(record: SweepRecord) -> list[tuple[str, str]]:
+    summary = record.summary
     rows, best, groups = [], summary["best"], summary["groups"]
     if best:
         rows.append(("best", f"{record.monitor} {_figure(best['value'])} (job {best['job']})"))
@@ -176,7 +182,7 @@ def _figure(value: float | None) -> str:
     return "" if value is None else figure(value)
 
 
-def _spread(group: Mapping[str, Any], name: str | None) -> str:
+def _spread(group: Mapping[str, Any], name: str) -> str:
     spread = group["metrics"].get(name)
     if not spread:
         return ""
@@ -213,7 +219,8 @@ def _cell(value: object) -> str:
     return text
 
 
-def _markdown(record: SweepRecord, summary: Mapping[str, Any]) -> str:
+def _markdown(record: SweepRecord) -> str:
+    summary = record.summary
     jobs, groups, best = ranked(record), summary["groups"], summary["best"]
     counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items())
     when = f"Started {record.started}, ended {record.ended or 'not yet'}. Jobs: {counts or 'none'}."

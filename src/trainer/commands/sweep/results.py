@@ -17,9 +17,9 @@ _ENDED = ("done", "pruned", "interrupted", "failed")
 _SPLITS = ("val/", "test/")
 
 
-def value_of(metrics: dict[str, float | None], name: str | None) -> float | None:
+def value_of(metrics: dict[str, float | None], name: str) -> float | None:
     """A metric that is there and finite."""
-    value = metrics.get(name or "")
+    value = metrics.get(name)
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 

@@ -14,11 +14,11 @@ from trainer.commands.stopping import Signals
 from trainer.commands.sweep.going_on import code_of
 from trainer.commands.sweep.job import Outcome, Task, Trial
 from trainer.commands.sweep.launchers import Handle, Launcher
-from trainer.commands.sweep.plan import Values, config_hash, config_of, key_of, words_of
+from trainer.commands.sweep.plan import Values, config_hash, config_of, words_of
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.sources import Source
 from trainer.config import SCHEMAS, FitConfig, to_plain
-from trainer.config.sweep import SweepRequest
+from trainer.config.sweep import SweepRequest, key_of
 from trainer.errors import EnvironmentFault, UsageError
 
 # How often the display is brought up to date, in seconds.

@@ -7,7 +7,6 @@ import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from trainer import __version__
@@ -24,7 +23,7 @@ from trainer.config import FitConfig, to_plain
 from trainer.config.fits import monitored_metric
 from trainer.config.sweep import LocalConfig, OptunaConfig, RandomConfig, SlurmConfig, SweepRequest
 from trainer.errors import EnvironmentFault, UsageError
-from trainer.runrecord import git_commit
+from trainer.runrecord import git_commit, now
 from trainer.tracking.console import Terminal
 
 # How many of the jobs that were not started are named when a sweep is stopped.
@@ -49,7 +48,7 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
         if place.earlier is not None and len(jobs) > _MANY:
             terminal.note(f"Reading the configs of {len(jobs)} jobs …")
         record = _record(request, place, jobs, configs, identity=identity)
-        total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(jobs)
+        total = _total(request, record)
         terminal.line(f"Sweep of {total} job{'s' * (total != 1)}, in {place.folder}", style="bold")
         _say_going_on(request, place, record, terminal)
         stopped_by = None
@@ -57,7 +56,7 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
             with contextlib.closing(_launcher(request, place, jobs, configs)) as launcher:
                 stopped_by = _run_all(request, record, launcher, terminal)
         _say_other_code(record, terminal)
-        record.ended = _now()
+        record.ended = now()
         record.summary = report.summarize(record)
         try:
             _keep(record)
@@ -113,7 +112,7 @@ def _record(
         keys=[axis.key for axis in request.axes],
         monitor=monitor,
         maximize=monitor.endswith("accuracy"),
-        started=_now() if place.earlier is None else place.earlier.started,
+        started=now() if place.earlier is None else place.earlier.started,
         jobs=planned if jobs else place.ended(),
         former=place.left() if jobs else [] if place.earlier is None else place.earlier.former,
     )
@@ -168,8 +167,7 @@ def _shown(request: SweepRequest, record: SweepRecord, launcher: Launcher, termi
     if launcher.is_shown:
         yield _Headings(terminal)
         return
-    total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(record.jobs)
-    with Board(terminal, total=total, monitor=record.monitor, maximize=record.maximize) as board:
+    with Board(terminal, total=_total(request, record), monitor=record.monitor, maximize=record.maximize) as board:
         yield board
 
 
@@ -206,19 +204,22 @@ def _say_going_on(request: SweepRequest, place: Place, record: SweepRecord, term
     if place.earlier is None:
         return
     num_done = sum(job.status in ("done", "pruned") for job in record.jobs)
-    total = request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(record.jobs)
     anew = "sweep.fresh=true" if request.run.dir is None else "another run.dir"
-    terminal.note(f"Going on with {place.folder}: {num_done} of {total} jobs are done. To begin anew: {anew}")
+    terminal.note(
+        f"Going on with {place.folder}: {num_done} of {_total(request, record)} jobs are done. To begin anew: {anew}"
+    )
     if record.former:
         terminal.note(f"{len(record.former)} earlier jobs have another config: they stay as they are.")
 
 
 def _say_other_code(record: SweepRecord, terminal: Terminal) -> None:
     """That what was not run again was made by another version, if so."""
-    now = {"trainer": __version__, "commit": git_commit() or "none"}
-    for was in {tuple(job.code.get(name, "none") for name in now): None for job in record.jobs if job.code}:
-        if was != tuple(now.values()):
-            told = [f"{version}, commit {commit[:_LENGTH_OF_COMMIT]}" for version, commit in (was, tuple(now.values()))]
+    this = {"trainer": __version__, "commit": git_commit() or "none"}
+    for was in {tuple(job.code.get(name, "none") for name in this): None for job in record.jobs if job.code}:
+        if was != tuple(this.values()):
+            told = [
+                f"{version}, commit {commit[:_LENGTH_OF_COMMIT]}" for version, commit in (was, tuple(this.values()))
+            ]
             terminal.note(f"Some jobs were done by trainer {told[0]}; this is {told[1]}.")
 
 
@@ -233,5 +234,6 @@ def _say_stopped(record: SweepRecord) -> None:
     sys.stderr.write("Continue with the same command.\n")
 
 
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+def _total(request: SweepRequest, record: SweepRecord) -> int:
+    """How many jobs it comes to; the record of a search has those that were suggested."""
+    return request.sweep.trials if isinstance(request.sweep, RandomConfig) else len(record.jobs)
