@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def unpack(data_root: Path, target: Path) -> None:
     """Write the four IDX files below `target`, as trainer finds them (or fetches them) for `data_root`."""
-    from trainer.data.download import QuietReport
-    from trainer.data.sources import load_image_set
+    from trainer.data.image_sets.download import QuietReport
+    from trainer.data.image_sets.locate import load_image_set
 
     images = load_image_set("fashion_mnist", root=data_root, report=QuietReport())
     folder = target / "FashionMNIST" / "raw"

@@ -13,7 +13,7 @@ from disks import Disk, small_disk
 from faultplan import FaultTable
 from running import SMALL, Fit, Outcome, Run, Trainer
 
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.config import FitConfig
 
 Compose = Callable[..., FitConfig]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_docs import DOCS, commands_in
 
-from trainer.cli import main
+from trainer.cli.main import main
 
 PAGE = DOCS / "custom.md"
 EXAMPLES = DOCS / "examples"

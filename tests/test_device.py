@@ -10,10 +10,10 @@ from commandline import run_python
 
 FAULTS_A_STEP = """
 import resource, sys, torch
-from trainer.device import keep_freed_memory
+from trainer.device import disable_malloc_trim
 
 if sys.argv[1] == "kept":
-    keep_freed_memory()
+    disable_malloc_trim()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.cli import main
-from trainer.commands.fit import FitResult
+from trainer.cli.main import main
+from trainer.commands.fit.run import FitResult
 from trainer.commands.sweep.plan import check
 from trainer.config import EvalConfig, FitConfig
 from trainer.config.sweep import SweepRequest
@@ -166,9 +166,9 @@ def test_documented_commands_compose(
     shutil.copytree(folder_with_a_run / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     recorded = Recorded()
-    monkeypatch.setattr("trainer.commands.fit.run", recorded.fit)
+    monkeypatch.setattr("trainer.commands.fit.run.run", recorded.fit)
     monkeypatch.setattr("trainer.commands.eval.run", recorded.eval)
-    monkeypatch.setattr("trainer.commands.sweep.verb.run", recorded.sweep)
+    monkeypatch.setattr("trainer.commands.sweep.command.run", recorded.sweep)
     argv = shlex.split(command, comments=True)[1:]
     with pytest.raises(SystemExit) as ended:
         main(argv)

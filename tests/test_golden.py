@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from trainer.commands.parts import build_parts
-from trainer.data.download import QuietReport
+from trainer.commands.fit.components import build_parts
+from trainer.data.image_sets.download import QuietReport
 
 GOLDEN = Path(__file__).parent / "golden"
 NUM_STEPS = 20

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainer.config import SCHEMAS
-from trainer.config.fits import LOSS_FITS
+from trainer.config.compatibility import LOSS_FITS
 from trainer.errors import ConfigError
 from trainer.losses import LOSSES, l1_norm, make_loss
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer.checkpoint.store import CheckpointStore
-from trainer.cli import main
+from trainer.cli.main import main
 
 SAYS = "saves: "
 

@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from benchmarks.contenders.setting import READ_EVERY
-from trainer.cli import main
+from trainer.cli.main import main
 from trainer.engine.step import Step
-from trainer.tracking import Dispensable
+from trainer.tracking import FailSafeTracker
 
 SAYS = "windows: "
 
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     logging = 0.0
 
     def counted(name: str) -> Any:
-        call = getattr(Dispensable, name)
+        call = getattr(FailSafeTracker, name)
 
         def watched(*arguments: Any) -> Any:
             global logging
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
     Step.__call__ = timed  # type: ignore[method-assign, assignment]
     for name in ("train", "update", "looks_at"):  # all that is called between two steps
-        setattr(Dispensable, name, counted(name))
+        setattr(FailSafeTracker, name, counted(name))
     try:
         main(sys.argv[1:])
     finally:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from trainer.leaving import ignore_signals, set_signals
+from trainer.signals import ignore_signals, set_signals
 
 
 def main() -> NoReturn:
     """Run the command line; a Ctrl-C counts from before its modules are loaded."""
     set_signals()
-    from trainer import cli
+    from trainer.cli import main as cli
 
     try:
         cli.main()

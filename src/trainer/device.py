@@ -14,7 +14,7 @@ import torch
 
 from trainer.config.checks import MAX_THREADS
 from trainer.errors import EnvironmentFault, printable
-from trainer.state import Count, check
+from trainer.state_checks import Count, check
 
 # Parameters of mallopt, malloc.h of glibc.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -91,7 +91,7 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(default if threads is None else threads)
 
 
-def keep_freed_memory() -> None:
+def disable_malloc_trim() -> None:
     """Let the allocator of the C library keep what is freed, for the next step, where it would return it at once.
 
     Every step frees all its activations and takes as much again; returned, each page of it is a fault and filled with

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from trainer.errors import ConfigError
 from trainer.registry import look_up
-from trainer.state import LARGEST, Count, check
+from trainer.state_checks import LARGEST, Count, check
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -61,7 +61,7 @@ def make_optimizer(model: nn.Module, *, name: str, decay_all: bool = True, **opt
     return maker(groups, **options)
 
 
-def bare_step(optimizer: Optimizer) -> Callable[..., Any]:
+def unwrapped_step(optimizer: Optimizer) -> Callable[..., Any]:
     """`optimizer.step` without what torch wraps around it, to be called without gradients.
 
     Its hooks, of which we have none, take 30 us a step, and import torch's compiler, which takes longer than torch.
@@ -136,7 +136,7 @@ def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
     with torch.no_grad():
-        bare_step(twin)()
+        unwrapped_step(twin)()
     return dict(twin.state_dict()["state"])
 
 

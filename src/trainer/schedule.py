@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from trainer.state import NUMBER, NUMBER_OR_NONE, Count, check
+from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, check
 
 
 @dataclass(frozen=True, slots=True)

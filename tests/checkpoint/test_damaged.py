@@ -19,7 +19,7 @@ from trainer.checkpoint.file import SEAL_KEY, is_intact
 from trainer.checkpoint.header import read_description
 from trainer.checkpoint.load import load_weights, restore
 from trainer.errors import InputError
-from trainer.rundir import MODEL_FILE, STATE_FILE
+from trainer.run.folder import MODEL_FILE, STATE_FILE
 
 LAST, OLDER = "step-000018", "step-000012"
 FILES = (MODEL_FILE, STATE_FILE)

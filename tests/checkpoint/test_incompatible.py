@@ -10,7 +10,7 @@ import processes
 import pytest
 from forging import Forged, assert_refused, contents, forge_model, make_run
 
-from trainer.rundir import MODEL_FILE
+from trainer.run.folder import MODEL_FILE
 
 STEP = Path("run/checkpoints/step-000018")
 

@@ -30,7 +30,7 @@ from running import Outcome, Trainer
 
 from trainer.checkpoint.header import read_description
 from trainer.errors import InputError
-from trainer.rundir import MODEL_FILE, STATE_FILE
+from trainer.run.folder import MODEL_FILE, STATE_FILE
 
 STEP = Path("run/checkpoints/step-000018")
 SECRET = "a secret of the user"

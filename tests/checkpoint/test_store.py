@@ -21,7 +21,7 @@ from trainer.checkpoint.store import CheckpointStore
 from trainer.config import FitConfig, to_plain
 from trainer.errors import CheckpointError, EnvironmentFault, InputError
 from trainer.optim import OptimizerState, make_optimizer
-from trainer.rundir import MODEL_FILE, STATE_FILE, find_checkpoint, step_folders
+from trainer.run.folder import MODEL_FILE, STATE_FILE, find_checkpoint, step_folders
 
 SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9}
 

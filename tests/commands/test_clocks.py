@@ -23,6 +23,9 @@ from processes import Prepare
 from running import SMALL, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import trainer.run.folder
+import trainer.run.record
+
 KILLED = -9
 HOUR = 3600.0
 # 18 updates; a save every second one.
@@ -38,10 +41,9 @@ class _Clock(datetime):
 
 
 def _set_clock(now: Callable[[], float]) -> None:
-    from trainer import rundir, runrecord
 
     time.time = now
-    for module in (rundir, runrecord):
+    for module in (trainer.run.folder, trainer.run.record):
         setattr(module, "datetime", _Clock)  # noqa: B010 (not exported, says mypy)
 
 

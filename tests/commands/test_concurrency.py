@@ -23,6 +23,8 @@ from processes import Started
 from running import SMALL, Outcome, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import trainer.run.folder
+
 KILLED = -9
 ENDLESS = (*SMALL, "trainer.epochs=1000000", "trainer.save_every=1steps")
 SWEEP = ("fit", "-m", *SMALL, "logger=none")
@@ -71,9 +73,8 @@ class _OneSecond(datetime):
 
 def _in_one_second() -> None:
     """Twenty processes take longer than a second to start, so the clock that names the folders stands still."""
-    from trainer import rundir
 
-    setattr(rundir, "datetime", _OneSecond)  # noqa: B010 (not exported, says mypy)
+    setattr(trainer.run.folder, "datetime", _OneSecond)  # noqa: B010 (not exported, says mypy)
 
 
 @pytest.mark.slow
@@ -105,8 +106,8 @@ def test_two_sweeps_in_one_second(tmp_path: Path, start: Start) -> None:
 
 def _fake_images(mirror: str, cache: Path) -> None:
     """`data=mnist` means six images of a server on this machine."""
-    from trainer.data import sources
-    from trainer.data.catalog import IMAGE_SETS
+    from trainer.data.image_sets import locate as sources
+    from trainer.data.image_sets.catalog import IMAGE_SETS
 
     os.environ["XDG_CACHE_HOME"] = str(cache)
     IMAGE_SETS["mnist"] = dataclasses.replace(fake_set(mirrors=(mirror,)), name="mnist", folder="MNIST")

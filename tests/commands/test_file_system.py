@@ -124,8 +124,8 @@ def timeless(run: Run) -> list[dict[str, Any]]:
 
 def _fake_images(*mirrors: str) -> None:
     """`data=mnist` means six images of a server on this machine."""
-    from trainer.data import sources
-    from trainer.data.catalog import IMAGE_SETS
+    from trainer.data.image_sets import locate as sources
+    from trainer.data.image_sets.catalog import IMAGE_SETS
 
     IMAGE_SETS["mnist"] = dataclasses.replace(fake_set(mirrors=mirrors), name="mnist", folder="MNIST")
     sources.load_images = functools.partial(sources.load_images, allow_loopback_http=True)

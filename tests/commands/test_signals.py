@@ -25,11 +25,12 @@ from running import SMALL, Run
 from signalling import as_from_a_shell, at_call, hang, hang_in_phase, in_phase, reached, stopped, to_all, wait_until
 from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
 
-from trainer import runrecord
-from trainer.commands.stopping import Signals
 from trainer.commands.sweep import plan
-from trainer.data import catalog, sources
-from trainer.runrecord import RunRecord
+from trainer.data.image_sets import catalog
+from trainer.data.image_sets import locate as sources
+from trainer.run import record as runrecord
+from trainer.run.record import RunRecord
+from trainer.signals import Signals
 
 # 9 updates an epoch, a save every 2, and 4 batches in each validation.
 WORDS = (*STREAMED, "data.num_workers=2", "data.eval_batch_size=5")

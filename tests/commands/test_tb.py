@@ -26,9 +26,9 @@ from commandline import ROOT, quiet_environment, run_trainer, trainer_main
 from running import SMALL
 from signalling import processes_of, wait_until
 
-from trainer.arguments import RUN_KEYS, read_tb_words
+from trainer.cli.arguments import RUN_KEYS, read_tb_words
 from trainer.commands.tb import PINNED, pinned, short_names
-from trainer.tracking.events import event_files
+from trainer.tracking.event_files import event_files
 
 NAMES = {"first": "runs/2026-01-01/10-00-00-mlp", "second": "runs/2026-01-01/10-05-00-mlp", "sweep": "swept"}
 # Says at its end what it has loaded.

@@ -13,10 +13,10 @@ import pytest
 import torch
 from signalling import wait_until
 
-from trainer.commands.stopping import Signals
-from trainer.data import streamed
-from trainer.data.streamed import StreamedBatches
+from trainer.data import dataset as streamed
+from trainer.data.dataset import StreamedBatches
 from trainer.errors import CustomCodeError
+from trainer.signals import Signals
 
 
 class Slow(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainer.config import SCHEMAS, SECTIONS, FitConfig, from_saved, to_plain
-from trainer.config.fits import check_fit
+from trainer.config.compatibility import check_fit
 from trainer.errors import ConfigError
 
 Table = dict[str, Any]

@@ -10,9 +10,9 @@ import torch
 
 from trainer.commands.build import build_data
 from trainer.data.batches import TensorBatches
-from trainer.data.download import QuietReport
+from trainer.data.image_sets.download import QuietReport
 from trainer.data.load import Data
-from trainer.data.order import epoch_order, split_indices
+from trainer.data.seeding import epoch_order, split_indices
 from trainer.data.synthetic import dirichlet, line
 from trainer.errors import ConfigError
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.commands.parts import build_parts
-from trainer.data.download import QuietReport
+from trainer.commands.fit.components import build_parts
+from trainer.data.image_sets.download import QuietReport
 
 SMALL = ("data=dirichlet", "model=mlp", "data.train_size=700", "data.val_size=150")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from trainer.errors import CheckpointError, EnvironmentFault, printable
-from trainer.rundir import MODEL_FILE, STATE_FILE, step_folders, step_of
+from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folders, step_of
 
 DESCRIPTION_KEY, SEAL_KEY = "trainer", "sha256"
 BLANK_SEAL = "0" * 64

@@ -13,7 +13,7 @@ from typing import Any
 from trainer.checkpoint.file import MAX_NAME, is_intact, read_file, read_header
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CheckpointError
-from trainer.rundir import MODEL_FILE, step_of
+from trainer.run.folder import MODEL_FILE, step_of
 
 VERSION = 2
 

@@ -15,7 +15,7 @@ from trainer.checkpoint.header import check_version, parse
 from trainer.checkpoint.store import Stateful
 from trainer.checkpoint.tree import unflatten
 from trainer.errors import CheckpointError
-from trainer.rundir import MODEL_FILE, STATE_FILE
+from trainer.run.folder import MODEL_FILE, STATE_FILE
 
 
 def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:

@@ -22,18 +22,8 @@ from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, is_in
 from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.errors import EnvironmentFault
-from trainer.rundir import (
-    CHECKPOINTS,
-    MODEL_FILE,
-    STATE_FILE,
-    aside_of,
-    finite_or_null,
-    remove,
-    retired_of,
-    step_folder_name,
-    step_folders,
-    sync_folder,
-)
+from trainer.files import aside_of, finite_or_null, remove, sync_folder
+from trainer.run.folder import CHECKPOINTS, MODEL_FILE, STATE_FILE, retired_of, step_folder_name, step_folders
 
 # What file systems without symbolic links say; commands find the steps without them.
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP)

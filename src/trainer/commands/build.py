@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from trainer.checkpoint.load import check_fits
 from trainer.config import FitConfig
-from trainer.data.download import Report
+from trainer.data.image_sets.download import Report
 from trainer.data.load import Data, load_data
-from trainer.device import autocast_dtype, keep_freed_memory, pick_device, set_determinism, set_threads
+from trainer.device import autocast_dtype, disable_malloc_trim, pick_device, set_determinism, set_threads
 from trainer.engine.evaluate import Evaluation, evaluate
 from trainer.errors import CheckpointError, CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
@@ -29,7 +29,7 @@ def options(section: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def own_faults(config: FitConfig) -> Iterator[None]:
+def user_code_errors(config: FitConfig) -> Iterator[None]:
     """What a person's own class raises is theirs, and shown with their traceback; what the machine refuses is not."""
     own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
     try:
@@ -53,7 +53,7 @@ def prepare_device(config: FitConfig) -> torch.device:
 def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Data:
     """The data set of the config, on `device`; from then on, memory that is freed is kept for the next step."""
     data = load_data(**options(config.data), seed=config.seed, device=device, report=report)
-    keep_freed_memory()  # not earlier: what loading took for a while is returned
+    disable_malloc_trim()  # not earlier: what loading took for a while is returned
     return data
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainer import rundir
 from trainer.checkpoint.header import read_description
 from trainer.checkpoint.load import load_into, load_weights
-from trainer.commands import report
 from trainer.commands.build import (
     build_data,
     build_model,
     check_checkpoint_fits,
     evaluate_split,
-    own_faults,
     prepare_device,
+    user_code_errors,
 )
+from trainer.commands.fit import summary as report
 from trainer.config import EvalConfig
 from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.errors import CheckpointError
 from trainer.metrics import class_reports
+from trainer.run.folder import MODEL_FILE, find_checkpoint
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import as_json
 
@@ -30,8 +30,8 @@ from trainer.tracking.metrics_file import as_json
 def run(config: EvalConfig, *, terminal: Terminal) -> None:
     """Evaluate `config.ckpt` and print the result; raises the errors of trainer.errors."""
     fit = config.fit
-    found = rundir.find_checkpoint(config.ckpt, root=Path(fit.run.root))
-    model_file = found / rundir.MODEL_FILE if found.is_dir() else found
+    found = find_checkpoint(config.ckpt, root=Path(fit.run.root))
+    model_file = found / MODEL_FILE if found.is_dir() else found
     description = read_description(model_file)
     device = prepare_device(fit)
     data = build_data(fit, device=device, report=terminal)
@@ -46,7 +46,7 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
     check_checkpoint_fits(fit, weights, input_shape=shape, num_outputs=num_outputs, source=model_file)
     model = build_model(fit, input_shape=shape, num_outputs=num_outputs)
     load_into(model, weights, source=model_file)
-    with own_faults(fit):
+    with user_code_errors(fit):
         result = evaluate_split(fit, model.to(device), data, config.eval.split, device=device)
     if config.eval.json:
         print(as_json(_as_json(config, result, data=data, checkpoint=model_file)))

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import rundir
-from trainer.commands.stopping import Signals
 from trainer.errors import EnvironmentFault, InputError, TrainerError, nearest, printable
+from trainer.run.folder import CHECKPOINTS, all_runs, near_path
+from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 
 # What the second address shows on top of the tab Time Series. A tag that no run has is passed over there.
@@ -77,7 +77,7 @@ def pinned(address: str) -> str:
 
 def is_run(folder: Path) -> bool:
     """Whether `folder` is the folder of one run, also of one that another program wrote."""
-    names = ("run.json", rundir.CHECKPOINTS, "metrics.jsonl")
+    names = ("run.json", CHECKPOINTS, "metrics.jsonl")
     return any(os.path.lexists(folder / name) for name in names) or any(folder.glob(_EVENT_FILES))
 
 
@@ -118,9 +118,9 @@ def _find(reference: str, root: Path) -> Path:
             f"{folder} {'is no folder' if is_there else 'does not exist'}.",
             hint=_EXPECTED if is_there else _meant(reference) or _EXPECTED,
         )
-    if is_run(folder) or rundir.all_runs(folder) or _has_records(folder):
+    if is_run(folder) or all_runs(folder) or _has_records(folder):
         return folder
-    above = next((path for path in (folder, *folder.absolute().parents) if path.name == rundir.CHECKPOINTS), None)
+    above = next((path for path in (folder, *folder.absolute().parents) if path.name == CHECKPOINTS), None)
     hint = _EXPECTED if above is None else f"Name the run itself: {shlex.join(['trainer', 'tb', str(above.parent)])}"
     raise InputError(f"{folder} is not a run folder, and holds none.", hint=hint)
 
@@ -128,25 +128,25 @@ def _find(reference: str, root: Path) -> Path:
 def _meant(reference: str) -> str | None:
     if reference.isdecimal():
         return f"Did you mean port={reference}?"
-    near = rundir.near_path(Path(reference))
+    near = near_path(Path(reference))
     return "Did you mean last?" if near is None and nearest(reference, ["last"]) else near
 
 
 def _newest(root: Path) -> Path:
-    runs = rundir.all_runs(root)
+    runs = all_runs(root)
     if not runs:
         raise _no_run(root)
     return runs[-1]
 
 
 def _all_below(root: Path) -> Path:
-    if not rundir.all_runs(root) and not _has_records(root):
+    if not all_runs(root) and not _has_records(root):
         raise _no_run(root)
     return root
 
 
 def _no_run(root: Path) -> InputError:
-    near = None if root.exists() else rundir.near_path(root)
+    near = None if root.exists() else near_path(root)
     return InputError(f"There is no run in {root}.", hint=near or "Start one: trainer fit")
 
 
@@ -163,7 +163,7 @@ def _check_records(folder: Path) -> None:
 
 def _has_records(folder: Path) -> bool:
     # rglob does not follow links, behind which whole days may lie on another disk.
-    return any(folder.rglob(_EVENT_FILES)) or any(any(run.glob(_EVENT_FILES)) for run in rundir.all_runs(folder))
+    return any(folder.rglob(_EVENT_FILES)) or any(any(run.glob(_EVENT_FILES)) for run in all_runs(folder))
 
 
 def _tensorboard() -> Any:

@@ -13,13 +13,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
+from trainer.config.compatibility import check_fit
 from trainer.config.data import DATA
-from trainer.config.fits import check_fit
+from trainer.config.logger import LOGGER
 from trainer.config.model import LOSS, MODEL
 from trainer.config.optim import OPTIMIZER
-from trainer.config.run import LOGGER, EvalConfig, EvalOptions, FitConfig, RunConfig, TrainerConfig
+from trainer.config.run import EvalConfig, EvalOptions, FitConfig, RunConfig
 from trainer.config.scheduler import SCHEDULER
 from trainer.config.sweep import LAUNCHER, SWEEP
+from trainer.config.trainer import TrainerConfig
 from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
 from trainer.registry import look_up
 

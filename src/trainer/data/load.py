@@ -12,11 +12,11 @@ from torch import Tensor
 
 from trainer.config.transforms import output_shape, parse_transforms
 from trainer.data.batches import Batches, Prepare, TensorBatches
-from trainer.data.catalog import IMAGE_SETS
-from trainer.data.download import Report
-from trainer.data.order import split_indices
-from trainer.data.sources import load_image_set
-from trainer.data.streamed import StreamedBatches, first_sample, limited, make_dataset, split_dataset
+from trainer.data.dataset import StreamedBatches, first_sample, limited, make_dataset, split_dataset
+from trainer.data.image_sets.catalog import IMAGE_SETS
+from trainer.data.image_sets.download import Report
+from trainer.data.image_sets.locate import load_image_set
+from trainer.data.seeding import split_indices
 from trainer.data.synthetic import dirichlet, line
 from trainer.data.transforms import make_augmentation, make_eval_transform
 from trainer.errors import ConfigError

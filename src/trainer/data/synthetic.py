@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.data.order import generator
+from trainer.data.seeding import generator
 
 
 def dirichlet(num_samples: int, *, features: int, alpha: float, seed: int, part: str) -> tuple[Tensor, Tensor]:

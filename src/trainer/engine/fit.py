@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainer.data.batches import Batches
 from trainer.engine.evaluate import EvaluationStopped
-from trainer.engine.journal import Journal
+from trainer.engine.periodic import Periodic
 from trainer.engine.progress import Monitor, Progress
 from trainer.engine.step import NonFiniteError, Step
 from trainer.errors import CustomCodeError, TrainingError
@@ -47,7 +47,7 @@ def fit(
     step: Step,
     batches: Batches,
     schedule: Schedule,
-    journal: Journal,
+    journal: Periodic,
     monitor: Monitor,
     progress: Progress,
     limits: Limits,

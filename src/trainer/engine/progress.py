@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config.checks import Cadence
-from trainer.state import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
+from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
 
 
 @dataclass(slots=True)

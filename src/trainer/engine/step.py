@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from trainer.engine.variants import Forward
 from trainer.losses import Loss, l1_norm
-from trainer.optim import bare_step
-from trainer.state import NUMBER, Count, check
+from trainer.optim import unwrapped_step
+from trainer.state_checks import NUMBER, Count, check
 from trainer.tracking.observer import Update
 
+# How the model is run: as it is, or compiled.
+Forward = Callable[[Tensor], Tensor]
 # Batches whose predictions wait to be counted.
 _UNREAD = 16
 
@@ -63,7 +64,7 @@ class Step:
         self._accumulates, self._clip_norm, self._l1, self._ema = accumulate > 1, clip_norm, l1, ema
         self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._bare_step = bare_step(optimizer)
+        self._unwrapped_step = unwrapped_step(optimizer)
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
         self._window_samples = 0
         self._grad_norm: Tensor | None = None
@@ -204,7 +205,7 @@ class Step:
         self._grad_norm = self._clip(gradients) if measures or self._clip_norm is not None else None
         if scaler is None:
             with torch.no_grad():
-                self._bare_step()
+                self._unwrapped_step()
         else:
             scaler.step(optimizer)
             scaler.update()
@@ -263,5 +264,5 @@ class Step:
             return total
 
         with torch.no_grad():
-            self._bare_step(closure)
+            self._unwrapped_step(closure)
         self._after_update()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainer.errors import ConfigError, CustomCodeError
-from trainer.plugin import call, import_class
+from trainer.user_code import call, import_class
 
 
 def custom(

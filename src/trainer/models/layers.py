@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from trainer.errors import ConfigError
-from trainer.models.dense import Linear
-from trainer.models.pooling import AvgPool2d
+from trainer.models.fast_layers import AvgPool2d, Linear
 
 Shape = tuple[int, ...]
 

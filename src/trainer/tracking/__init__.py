@@ -80,7 +80,7 @@ class ObservingTracker(Tracker, Observer, Protocol):
     """One that is told of both, numbers and the model."""
 
 
-class Dispensable:
+class FailSafeTracker:
     """A tracker whose failing is told once, and then it is left alone: to watch must never stop the training.
 
     `make` makes the tracker; `name` is what a person calls it.
@@ -149,12 +149,12 @@ class Dispensable:
                 with contextlib.suppress(Exception):
                     tracker.close("interrupted")  # it is not the run that failed
             self._warn(
-                f"{self._name} gets no more records ({account_of(error)}). Training goes on; metrics.jsonl is complete."
+                f"{self._name} gets no more records ({describe_error(error)}). Training goes on; metrics.jsonl is complete."
             )
             return None
 
 
-def account_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Why something failed, in a phrase for a warning; under TRAINER_DEBUG=1 its traceback is shown at once."""
     if os.environ.get("TRAINER_DEBUG") == "1":
         traceback.print_exception(error)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainer.errors import EnvironmentFault, printable
-from trainer.rundir import finite_or_null, write_bytes
-from trainer.state import LARGEST
+from trainer.files import finite_or_null, write_bytes
+from trainer.state_checks import LARGEST
 from trainer.tracking.records import SPLITS, EpochRecord, EvalRecord, ResumePoint, TrainRecord
 
 FILE_NAME = "metrics.jsonl"

@@ -12,8 +12,8 @@ from fake_images import contents, write_set
 from swept import Swept
 from taking import ENDLESS, has_trained, outcomes, task_of, until
 
-from trainer.commands.sweep.job import Task
 from trainer.commands.sweep.launchers.local import LocalLauncher, Machine, _places
+from trainer.commands.sweep.task import Task
 from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, UsageError
 
@@ -148,7 +148,7 @@ def run_with_images(*words: str, cwd: Path) -> Ran:
     """A sweep with a cache of its own that is empty, and four threads to share."""
     (cwd / "sitecustomize.py").write_text(SITECUSTOMIZE)
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    path = os.pathsep.join([str(cwd), str(Path(__file__).parents[2] / "data"), *filter(None, given)])
+    path = os.pathsep.join([str(cwd), str(Path(__file__).parents[2] / "support"), *filter(None, given)])
     env = {"PYTHONPATH": path, "UNPACKED": str(cwd / "unpacked.txt"), "OMP_NUM_THREADS": "4"}
     return run_trainer(*IMAGES, *words, cwd=cwd, env=env)
 

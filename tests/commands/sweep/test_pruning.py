@@ -15,9 +15,9 @@ import pytest
 from test_search import no_writing, optuna_config
 
 from trainer.commands.sweep import study as keeping
-from trainer.commands.sweep.job import Trial
 from trainer.commands.sweep.pruning import judge_of
 from trainer.commands.sweep.search import Search
+from trainer.commands.sweep.task import Trial
 from trainer.config.sweep import Axis
 
 SPACE = (Axis(key="optimizer.lr", low=0.0, high=1.0),)

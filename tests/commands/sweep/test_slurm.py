@@ -17,7 +17,8 @@ from running import Run
 from slurm_commands import SlurmCommands
 from taking import ENDLESS, OWN_MODEL, has_trained, outcomes, task_of, until
 
-from trainer.commands.sweep.launchers import clusters, slurm
+from trainer.commands.sweep.launchers import slurm
+from trainer.commands.sweep.launchers import slurm as clusters
 from trainer.commands.sweep.launchers.slurm import SlurmHandle, SlurmLauncher
 from trainer.config.sweep import SlurmConfig
 from trainer.errors import ConfigError, EnvironmentFault

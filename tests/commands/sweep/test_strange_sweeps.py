@@ -19,7 +19,7 @@ from signalling import processes_of, wait_until
 from swept import TINY, Swept
 
 from trainer.commands.sweep.record import read_record
-from trainer.runlock import locked
+from trainer.run.lock import locked
 
 Damage = Callable[[dict[str, Any]], object]
 

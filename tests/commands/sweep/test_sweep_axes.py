@@ -15,9 +15,9 @@ from running import SMALL, Run, Trainer
 from swept import TINY, only_sweep
 from test_wrong_commands import DRIVER, Outcome, check
 
-from trainer.arguments import Arguments
+from trainer.cli.arguments import Arguments
+from trainer.cli.compose import sweep_request
 from trainer.commands.sweep import plan
-from trainer.composing import asked_sweep
 from trainer.config.sweep import Axis, SweepRequest
 
 BASE = "data=dirichlet model=mlp"
@@ -51,7 +51,7 @@ sweep:
 
 @contextlib.contextmanager
 def asked(words: str, *, mine: str = "") -> Iterator[SweepRequest]:
-    with asked_sweep(Arguments.parse("fit", shlex.split(f"{mine} {words}"))) as request:
+    with sweep_request(Arguments.parse("fit", shlex.split(f"{mine} {words}"))) as request:
         yield request
 
 

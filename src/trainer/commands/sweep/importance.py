@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.commands.sweep.ranking import value_of
 from trainer.commands.sweep.record import SweepRecord
-from trainer.commands.sweep.results import value_of
 
 if TYPE_CHECKING:
     import numpy as np

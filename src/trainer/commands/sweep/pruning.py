@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trainer.commands.sweep.job import Trial
 from trainer.commands.sweep.study import open_storage, reason
+from trainer.commands.sweep.task import Trial
 
 if TYPE_CHECKING:
     import optuna

@@ -10,8 +10,8 @@ from types import NoneType
 from typing import Any
 
 from trainer.errors import printable
-from trainer.rundir import read_json, write_json
-from trainer.state import NUMBER_OR_NONE, Count, check
+from trainer.files import read_json, write_json
+from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = "sweep.json"

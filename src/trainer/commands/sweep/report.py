@@ -19,10 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.commands.sweep.importance import importance
+from trainer.commands.sweep.ranking import best_of, differing_keys, groups_of, metric_names, ranked, telling
 from trainer.commands.sweep.record import STATUSES, JobRecord, SweepRecord, figure, short
-from trainer.commands.sweep.results import best_of, differing_keys, groups_of, metric_names, ranked, telling
 from trainer.errors import printable
-from trainer.rundir import write_text
+from trainer.files import write_text
 from trainer.tracking.console import Terminal
 
 CSV_NAME, MARKDOWN_NAME = "sweep.csv", "sweep.md"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.commands.sweep import study as keeping
-from trainer.commands.sweep.job import Trial
 from trainer.commands.sweep.pruning import PRUNING, settings
+from trainer.commands.sweep.task import Trial
 from trainer.config.sweep import Axis, OptunaConfig, RandomConfig
 from trainer.errors import InputError, UsageError
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.tracking.quiet import untouched
-from trainer.tracking.tensorboard.layers import ROOT
+from trainer.tracking.preserve import untouched
+from trainer.tracking.tensorboard.layer_stats import ROOT
 
 # Layers that only move, drop or pick values: what they give says nothing that the layer before does not.
 _PASSING = (

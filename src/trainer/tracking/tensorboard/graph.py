@@ -16,8 +16,8 @@ from tensorboard.compat.proto.versions_pb2 import VersionDef
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from trainer.tracking.quiet import untouched
-from trainer.tracking.tensorboard.recording import Call, Recorder, Shape, shown_paths
+from trainer.tracking.preserve import untouched
+from trainer.tracking.tensorboard.graph_tracing import Call, Recorder, Shape, shown_paths
 
 _LONGEST_REASON = 200
 # Of the format; torch's own writer says the same.

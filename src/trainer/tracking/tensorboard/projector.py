@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import ConfigError, suggestion
-from trainer.rundir import aside_of, remove, retired_of, step_of, write_text
-from trainer.tracking.quiet import untouched
+from trainer.files import aside_of, remove, write_text
+from trainer.run.folder import retired_of, step_of
+from trainer.tracking.preserve import untouched
 
 FOLDER, CONFIG_FILE = "projector", "projector_config.pbtxt"
 _TENSORS, _METADATA, _SPRITE, _ENTRY = "tensors.tsv", "metadata.tsv", "sprite.png", "entry.pbtxt"

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.config.run import TensorBoardConfig
-from trainer.tracking import account_of
-from trainer.tracking.events import event_files, rewind
+from trainer.config.logger import TensorBoardConfig
+from trainer.tracking import describe_error
+from trainer.tracking.event_files import event_files, rewind
 from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.observer import Update, Watch
 from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, TrainRecord
-from trainer.tracking.tensorboard import hparams, layout, projector
+from trainer.tracking.tensorboard import custom_scalars, hparams, projector
+from trainer.tracking.tensorboard.context import Subject
 from trainer.tracking.tensorboard.graph import NotTraceable, trace
-from trainer.tracking.tensorboard.predicted import PredictionRecords, ProjectorRecords
+from trainer.tracking.tensorboard.model_records import HistogramRecords, LayerRecords, PictureRecords
+from trainer.tracking.tensorboard.prediction_records import PredictionRecords, ProjectorRecords
 from trainer.tracking.tensorboard.scalars import Scalars
-from trainer.tracking.tensorboard.shown import HistogramRecords, LayerRecords, PictureRecords
-from trainer.tracking.tensorboard.subject import Subject
 from trainer.tracking.tensorboard.writer import EventFileError, EventWriter
 
 Look = Callable[[int, Update], None]
@@ -140,7 +140,7 @@ class TensorBoard:
             raise
         except Exception as error:
             self._lost.add(kind)
-            self._warn(f"TensorBoard gets no more of this kind: {kind} ({account_of(error)}). All else goes on.")
+            self._warn(f"TensorBoard gets no more of this kind: {kind} ({describe_error(error)}). All else goes on.")
             return None
 
     def _make_looks(self, kinds: TensorBoardConfig, subject: Subject) -> dict[str, tuple[int, Look]]:
@@ -175,7 +175,7 @@ class TensorBoard:
     ) -> None:
         """What stands at the beginning: a resume drops it, and it is written again."""
         if kinds.scalars or kinds.layers:
-            self._writer.layout(layout.TAG, layout.layout(), layout.METADATA, 0)
+            self._writer.layout(custom_scalars.TAG, custom_scalars.layout(), custom_scalars.METADATA, 0)
         if kinds.text:
             for name, markdown in texts.items():
                 self._writer.text(f"Run/{name}", markdown, 0)

@@ -22,7 +22,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 
-from trainer.tracking.events import framed
+from trainer.tracking.event_files import framed
 
 # What waits is written once it is as much, or as old, so that a TensorBoard that watches sees a run go on.
 _BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0

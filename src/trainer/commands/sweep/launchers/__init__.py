@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from trainer.commands.sweep.job import Outcome, Task
+from trainer.commands.sweep.task import Outcome, Task
 
 
 class Handle(Protocol):

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer import errors
-from trainer.commands.sweep.job import Outcome, Task, run_task
 from trainer.commands.sweep.launchers import Handle
+from trainer.commands.sweep.task import Outcome, Task
+from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, TrainerError, UsageError
-from trainer.leaving import STOPPING, set_signals
+from trainer.signals import STOPPING, set_signals
 
-_NURSERY = "trainer.commands.sweep.launchers.nursery"
+_NURSERY = "trainer.commands.sweep.launchers.preload"
 # What Optuna loads when a trial first reports to its study: 0.6 s of each.
 _TO_REPORT = ("optuna.storages._rdb.storage", "alembic.command", "alembic.migration", "sqlalchemy.orm")
 # For the jobs that run when the sweep itself cannot go on, such as with its terminal closed; seconds.
@@ -235,8 +236,8 @@ def _look_around(sender: connection.Connection[Any, Any], folder: str, configs: 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     import torch
 
-    from trainer.data.catalog import IMAGE_SETS
-    from trainer.data.sources import load_image_set
+    from trainer.data.image_sets.catalog import IMAGE_SETS
+    from trainer.data.image_sets.locate import load_image_set
     from trainer.tracking.console import Terminal
 
     found: Any = Machine(threads=torch.get_num_threads(), gpus=torch.cuda.device_count(), memory=_memory())

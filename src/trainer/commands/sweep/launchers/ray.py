@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.sweep.job import Outcome, Task, run_task
 from trainer.commands.sweep.launchers import Handle
+from trainer.commands.sweep.task import Outcome, Task
+from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import RayConfig
 from trainer.errors import EnvironmentFault, printable
-from trainer.leaving import STOPPING
+from trainer.signals import STOPPING
 
 # Of jobs that were handed in and have not ended. A cluster may grow when jobs wait.
 _MAX_JOBS = 1000

@@ -1,0 +1,1 @@
+"""`trainer check-run`: verify what a run left on the disk."""

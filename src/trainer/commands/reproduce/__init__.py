@@ -1,0 +1,1 @@
+"""`trainer reproduce`: train a run again and compare every bit."""

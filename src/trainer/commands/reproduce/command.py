@@ -1,0 +1,75 @@
+"""`trainer reproduce`: train a run again from the config in its checkpoint, and compare what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from trainer.commands.reproduce.original import Original, with_original_machine
+from trainer.config import FitConfig
+from trainer.config.checks import Cadence
+from trainer.errors import DataError
+from trainer.tracking.console import Terminal
+
+if TYPE_CHECKING:
+    from trainer.data.load import Data
+
+
+def run(config: FitConfig, original: Original, *, command: Sequence[str], terminal: Terminal) -> int:
+    """Train as `config`, that of `original`, says, and compare; returns 0 when both are equal bit for bit, else 1.
+
+    Raises DataError when the data is another, and what fit raises.
+    """
+    from trainer.checkpoint.load import load_weights
+    from trainer.commands.build import check_checkpoint_fits
+    from trainer.commands.fit import run as fit
+    from trainer.commands.reproduce.compare import Outcome, report
+
+    description = original.description
+    # Before training: damage is told at once, and should the run be removed meanwhile, it can still be compared.
+    weights = load_weights(original.step, description.aliases)
+
+    def check_data(config: FitConfig, data: Data) -> None:
+        _check_data(data, original)
+        shape, num_outputs = data.input_shape, data.num_outputs
+        check_checkpoint_fits(config, weights, input_shape=shape, num_outputs=num_outputs, source=original.step)
+        terminal.line(f"Reproducing {original.entry.id}: {original.entry.path}")
+
+    if Cadence.parse("trainer.eval_every", config.trainer.eval_every).unit == "min":
+        terminal.warn(
+            f"trainer.eval_every={config.trainer.eval_every} goes by the clock: which step is the best, and what "
+            "follows from it, may differ."
+        )
+    result = fit.run(
+        with_original_machine(config, original.machine), command=command, terminal=terminal, check=check_data
+    )
+    then = Outcome(
+        record=original.entry.record,
+        metrics=original.entry.metrics,
+        machine=original.machine,
+        step=original.step.name,
+        weights=weights,
+    )
+    own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
+    return report(then, Outcome.of(result.run), own=own, terminal=terminal)
+
+
+def _check_data(data: Data, original: Original) -> None:
+    """Raises DataError naming the first file that is not as it was, or what else shows that the data is another."""
+    then, now = original.description.checksums, data.checksums
+    for name in {**then, **now}:
+        if then.get(name) != now.get(name):
+            raise DataError(
+                f"{name} is not what the run was trained on: SHA-256 {_digits(then, name)} then, "
+                f"{_digits(now, name)} now.",
+                hint="Nothing was trained. Give the files of then: data.root=…",
+            )
+    description = original.description
+    forms = ((description.input_shape, description.num_outputs), (tuple(data.input_shape), data.num_outputs))
+    if forms[0] != forms[1]:
+        told = [f"samples {'x'.join(map(str, shape))} and {num} outputs" for shape, num in forms]
+        raise DataError(f"The data is another: {told[0]} then, {told[1]} now.", hint="Nothing was trained.")
+
+
+def _digits(checksums: Mapping[str, str], name: str) -> str:
+    return f"{checksums[name][:12]}…" if name in checksums else "none"

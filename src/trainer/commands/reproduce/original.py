@@ -1,0 +1,141 @@
+"""The run that is to be reproduced: which it is, whether it can be, and on what it ran. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.checkpoint.file import read_file
+from trainer.checkpoint.header import Description, check_version, parse, read_description
+from trainer.config import FitConfig
+from trainer.config.checks import MAX_THREADS
+from trainer.config.overrides import override
+from trainer.errors import CheckpointError, InputError, UsageError
+from trainer.run.folder import MODEL_FILE, STATE_FILE, find_checkpoint, step_folder_name
+from trainer.run.index import Entry, find
+from trainer.run.lock import is_locked
+from trainer.state_checks import Count, check
+
+if TYPE_CHECKING:
+    pass
+
+# What a resume may have changed without changing a bit.
+_NO_CHANGE = ("data.root", "data.num_workers")
+_MAX_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """A run that is done: its entry, its last step folder, what that says of itself, and on what it was saved.
+
+    `machine` has `device`, `threads`, `torch` and `variant` (see device.Machine).
+    """
+
+    entry: Entry
+    step: Path
+    description: Description
+    machine: dict[str, Any]
+
+    @property
+    def config(self) -> FitConfig:
+        """The whole config of the run."""
+        return self.description.config
+
+
+def read_original(reference: str, *, root: Path) -> Original:
+    """The run that `reference` means, as `runindex.find` knows it.
+
+    Raises UsageError for one that cannot be reproduced, and why; InputError for one that is damaged.
+    """
+    entry = find(reference, root=root)
+    _check_done(entry)
+    _check_resumes(entry)
+    step = find_checkpoint(str(entry.path), root=root, prefer="last")
+    description = read_description(step / MODEL_FILE)
+    said = entry.record.get("checkpoints")
+    last = said.get("last", step.name) if isinstance(said, dict) else step.name
+    if not step.name == last == step_folder_name(description.progress.get("step", 0)):
+        raise CheckpointError(
+            f"{step} is not the last checkpoint of the run, which is {str(last)[:60]}.",
+            hint=f"See what is there: {shlex.join(['trainer', 'check-run', str(entry.path)])}",
+        )
+    return Original(entry=entry, step=step, description=description, machine=read_machine(step))
+
+
+def read_machine(step: Path) -> dict[str, Any]:
+    """On what the state in a step folder was saved, every field checked; raises CheckpointError."""
+    path = step / STATE_FILE
+    content = parse(read_file(path)[0].description, source=path)
+    check_version(content, source=path)
+    table = content.get("table")
+    machine = table.get("machine") if isinstance(table, dict) else None
+    try:
+        check(machine, device=str, threads=Count, torch=str, variant=str)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise CheckpointError(f"{path}: what it says of its machine makes no sense: {error}.") from error
+    assert isinstance(machine, dict), "it has been checked"
+    if not 1 <= machine["threads"] <= MAX_THREADS:
+        raise CheckpointError(f"{path}: a run cannot have had {machine['threads']} threads.")
+    return machine
+
+
+def _check_done(entry: Entry) -> None:
+    run, status = entry.path, entry.status
+    if status == "running" or is_locked(run):
+        raise UsageError(f"{run} is still running.", hint="Wait for it to end, and reproduce it then.")
+    if status == "damaged":
+        raise InputError(
+            f"The run.json of {run} is damaged: nothing says how the run ended.",
+            hint=f"See what is there: {shlex.join(['trainer', 'check-run', str(run)])}",
+        )
+    if status != "done":
+        raise UsageError(
+            f"{run} is not done ({status}): there is no end of it to compare with.",
+            hint=f"Finish it first: {shlex.join(['trainer', 'fit', override('resume', str(run))])}",
+        )
+
+
+def _check_resumes(entry: Entry) -> None:
+    """A resume goes on bit for bit, but neither from another run nor with another config."""
+    resumes = entry.record.get("resumed", [])
+    for resume in resumes if isinstance(resumes, list) else [resumes]:
+        changes = resume.get("changes") if isinstance(resume, Mapping) else None
+        if not isinstance(changes, Mapping):
+            raise InputError(f"The run.json of {entry.path} is damaged: its resumes cannot be read.")
+        begun = Path(str(resume.get("from"))).parent.parent
+        if begun.name not in ("", entry.path.name, Path(os.path.realpath(entry.path)).name):
+            raise UsageError(
+                f"{entry.path} went on from a step of {begun}, so its config alone does not give it.",
+                hint=f"Reproduce that one: {shlex.join(['trainer', 'reproduce', str(begun)])} "
+                "(or, was this folder renamed, give it its name back).",
+            )
+        told = [f"{key} {_change(values)}" for key, values in changes.items() if key not in _NO_CHANGE]
+        if told:
+            more = f" and {len(told) - _MAX_SHOWN} more" if len(told) > _MAX_SHOWN else ""
+            raise UsageError(
+                f"{entry.path} was changed when it was resumed at step {resume.get('step')}: "
+                f"{', '.join(told[:_MAX_SHOWN])}{more}.",
+                hint="No one config gives that run. What was run when is in its run.json, under command and resumed.",
+            )
+
+
+def _change(values: Any) -> str:
+    before, after = values if isinstance(values, list) and len(values) == 2 else (None, None)
+    return " -> ".join("null" if value is None else str(value)[:60] for value in (before, after))
+
+
+def with_original_machine(config: FitConfig, machine: Mapping[str, Any]) -> FitConfig:
+    """`config` with what was left open when it ran, which decides the last bits: threads, and how the model is run."""
+    from trainer.device import COMPILED
+
+    options = config.trainer
+    threads = machine["threads"] if options.threads is None else options.threads
+    compiles = options.compile
+    if compiles == "auto":
+        compiles = "on" if machine["variant"] == COMPILED else "off"
+    return dataclasses.replace(config, trainer=dataclasses.replace(options, threads=threads, compile=compiles))

@@ -1,0 +1,1 @@
+"""Where the files of the known image sets come from: found, downloaded, verified, unpacked, cached."""

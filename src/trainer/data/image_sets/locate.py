@@ -1,0 +1,192 @@
+"""Finds the files of an image set, nearest source first, and gives them as tensors. Batches are not made here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.data.image_sets.cache import Cache, cache_folder, read_verified
+from trainer.data.image_sets.catalog import IMAGE_SETS, DataFile, ImageSet
+from trainer.data.image_sets.debian import fetch_from_package
+from trainer.data.image_sets.download import DEFAULT_TIMEOUTS, DownloadFailed, Report, Verify, download, exclusive
+from trainer.data.image_sets.https import Timeouts
+from trainer.data.image_sets.idx import Bytes, size_of
+from trainer.errors import ConfigError, DataError, EnvironmentFault, TrainerError, printable, suggestion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedImages:
+    """An image set in memory: images uint8 (N, H, W), labels uint8 (N,), and the SHA-256 of each file by its name."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    checksums: dict[str, str]
+
+
+def load_image_set(name: str, *, root: Path, report: Report) -> LoadedImages:
+    """The image set `name` of `IMAGE_SETS`, from `root` (torchvision's layout), or fetched into it.
+
+    Every file is verified by the SHA-256 of its unpacked bytes. Raises ConfigError for an unknown name, DataError when
+    a file is damaged and no source has a right one, EnvironmentFault when there is no source or `root` refuses.
+    """
+    if name not in IMAGE_SETS:
+        raise ConfigError(f"There is no image set {name}.", hint=suggestion(name, IMAGE_SETS, label="Image sets"))
+    return load_images(IMAGE_SETS[name], root=root, report=report)
+
+
+def load_images(
+    image_set: ImageSet,
+    *,
+    root: Path,
+    report: Report,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    allow_loopback_http: bool = False,
+) -> LoadedImages:
+    """As `load_image_set`, for any set; `allow_loopback_http` is for tests."""
+    cache = Cache(cache_folder(os.environ))
+    search = _Search(image_set, folder=root.expanduser() / image_set.folder / "raw", cache=cache, report=report)
+    search.look_in(search.folder)
+    if search.missing and image_set.os_folder is not None:
+        search.look_in(Path(image_set.os_folder))
+    if search.missing:
+        search.fetch(timeouts=timeouts, allow_loopback_http=allow_loopback_http)
+    if cache.problem is not None:
+        report.note(cache.problem)
+    return _as_tensors(image_set, search.found)
+
+
+class _Search:
+    """One walk down the chain of sources: what was found, what was wrong, what was tried."""
+
+    def __init__(self, image_set: ImageSet, *, folder: Path, cache: Cache, report: Report) -> None:
+        self.folder = folder
+        self.found: dict[str, Bytes] = {}
+        self._set, self._cache, self._report = image_set, cache, report
+        self._faults: dict[Path, TrainerError] = {}
+        self._tried: list[str] = []
+
+    @property
+    def missing(self) -> list[DataFile]:
+        return [file for file in self._set.files if file.name not in self.found]
+
+    def look_in(self, folder: Path) -> None:
+        """Takes what is missing from `folder`, gzip or plain; warns, once, of each file there that is wrong."""
+        num_before = len(self.found)
+        for file in self.missing:
+            # gzip first: what we fetch is gzip, so a damaged plain file is passed by from then on.
+            for path in (folder / f"{file.name}.gz", folder / file.name):
+                if file.name not in self.found and self._is_there(path):
+                    self._load(path, file)
+        if folder != self.folder and len(self.found) > num_before:
+            self._report.note(f"{self._set.title}: using the copy in {folder}.")
+        elif folder != self.folder:
+            self._tried.append(f"{folder} (nothing of use)")
+
+    def fetch(self, *, timeouts: Timeouts, allow_loopback_http: bool) -> None:
+        """Brings what is missing into the set's folder. Raises when that cannot be done."""
+        with exclusive(self.folder / self._set.title, report=self._report) as locked:
+            self.look_in(self.folder)  # another process may have fetched it while we waited
+            self._download(timeouts=timeouts, allow_loopback_http=allow_loopback_http)
+            if self.missing:
+                self._unpack_package(locked=locked)
+        if self.missing:
+            raise self._failure()
+
+    def _is_there(self, path: Path) -> bool:
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            fault = EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.")
+            self._warn(path, fault)
+            return False
+        return True
+
+    def _load(self, path: Path, file: DataFile) -> None:
+        try:
+            self.found[file.name] = self._cache.load(path, file)
+        except (DataError, EnvironmentFault) as fault:
+            self._warn(path, fault)
+
+    def _warn(self, path: Path, fault: TrainerError) -> None:
+        if path not in self._faults:
+            self._report.warn(printable(f"{fault.what} (in {path.parent}; looking further for it)"))
+        self._faults[path] = fault
+
+    def _download(self, *, timeouts: Timeouts, allow_loopback_http: bool) -> None:
+        for file in self.missing:
+            target = self.folder / f"{file.name}.gz"
+            unpacked = size_of(file.shape)
+            try:
+                download(
+                    [mirror + target.name for mirror in self._set.mirrors],
+                    target,
+                    verify=partial(read_verified, file=file),
+                    max_bytes=unpacked + unpacked // 100 + (1 << 16),  # gzip adds less to what it cannot shrink
+                    report=self._report,
+                    timeouts=timeouts,
+                    allow_loopback_http=allow_loopback_http,
+                )
+            except DownloadFailed as fault:
+                # The others would fail alike, each after the same wait.
+                self._tried.append(fault.what.rstrip("."))
+                return
+            self._load(target, file)
+
+    def _unpack_package(self, *, locked: bool) -> None:
+        if self._set.debian_package is None or self._set.os_folder is None:
+            return
+        members: dict[str, tuple[Path, Verify]] = {}
+        for file in self.missing:
+            for name in (f"{file.name}.gz", file.name):
+                members[f"{self._set.os_folder}/{name}"] = (self.folder / name, partial(read_verified, file=file))
+        try:
+            fetch_from_package(self._set.debian_package, members, report=self._report, locked=locked)
+        except DownloadFailed as fault:
+            self._tried.append(fault.what.rstrip("."))
+        self.look_in(self.folder)
+
+    def _failure(self) -> TrainerError:
+        missing = self.missing
+        tried = f"Tried: {'; '.join([str(self.folder), *self._tried])}."
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        address = self._set.mirrors[0] if self._set.mirrors else "its publisher"
+        hint = f"Get {missing[0].name}.gz{more} from {address} into {self.folder.absolute()} (SHA-256 is checked)."
+        damaged = [
+            fault for path, fault in self._faults.items() if path.name.removesuffix(".gz") in {f.name for f in missing}
+        ]
+        for fault in damaged:
+            if isinstance(fault, DataError):
+                return DataError(fault.what, where=tried, hint=hint)
+        return EnvironmentFault(
+            f"{self._set.title} is not in {self.folder} and could not be fetched.", where=tried, hint=hint
+        )
+
+
+def _as_tensors(image_set: ImageSet, found: dict[str, Bytes]) -> LoadedImages:
+    for file in (image_set.train_labels, image_set.test_labels):
+        highest, num_classes = int(found[file.name].max(initial=0)), len(image_set.classes)
+        if highest >= num_classes:
+            raise DataError(
+                f"{file.name}: found label {highest}, but {image_set.title} has {num_classes} classes.",
+                hint="The file is the published one, so the fault is in trainer's catalog: please report it.",
+            )
+
+    def tensor(file: DataFile) -> Tensor:
+        return torch.from_numpy(found[file.name])
+
+    return LoadedImages(
+        train_images=tensor(image_set.train_images),
+        train_labels=tensor(image_set.train_labels),
+        test_images=tensor(image_set.test_images),
+        test_labels=tensor(image_set.test_labels),
+        checksums={file.name: file.sha256 for file in image_set.files},
+    )

@@ -1,0 +1,95 @@
+"""One writer: the lock on a run folder, held by the process that trains in it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer.errors import EnvironmentFault, UsageError
+from trainer.run.folder import LOCK_FILE
+
+# Who has just taken the lock may not have written its name yet, or only looks whether it is free; seconds.
+_TIME_TO_WRITE = 0.5
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the lock of `run`; raises UsageError naming the process that has it, EnvironmentFault where none can be had.
+
+    A record lock of the system on `.lock`: it ends with the process, however that ends; its child processes do not
+    inherit it; and a copy of the folder is not locked, for the lock is not in the file. The file says whose it is.
+    """
+    try:
+        handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{run} cannot be locked: {error.strerror or error}.",
+            hint="Make it a folder that you can write to, or choose another one: run.dir=…",
+        ) from error
+    try:
+        try:
+            owner = _take(handle)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{run} cannot be locked: {error.strerror or error}.", hint="Use a file system with locks."
+            ) from error
+        if owner is not None:
+            raise UsageError(
+                f"{run} is in use by {owner}.", hint="Wait for it, stop it, or use another folder: run.dir=…"
+            )
+        with contextlib.suppress(OSError):  # a full disk: it is locked all the same
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def is_locked(run: Path) -> bool:
+    """Whether another process holds the lock of `run`."""
+    try:
+        # To read, which is enough for a shared lock: the run may be another person's.
+        handle = os.open(run / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+def check_free(run: Path) -> None:
+    """Raises UsageError naming the process that holds the lock of `run`, if one does."""
+    if is_locked(run):
+        with locked(run):
+            pass
+
+
+def _take(handle: int) -> str | None:
+    """Take the lock; else who has it: `process 4711 on host h`, as far as the file says it."""
+    deadline = time.monotonic() + _TIME_TO_WRITE
+    while True:
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        try:
+            content = json.loads(os.pread(handle, 1000, 0))
+            return f"process {int(content['process'])} on host {str(content['host'])[:100]}"
+        except (OSError, ValueError, TypeError, KeyError):
+            if time.monotonic() > deadline:
+                return "another process"
+        time.sleep(0.01)

@@ -1,0 +1,213 @@
+"""The help pages, the version, and the config that --cfg shows: written for people, and never out of date."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import quiet_environment, run_trainer, trainer_main
+from composing import CONFIGS, choices_of, config_of, read_yaml
+
+import trainer
+from trainer.cli.arguments import PORT, RUN_KEYS, VERBS, Arguments, read_run_words, read_tb_words
+from trainer.cli.help import comments
+from trainer.cli.run_arguments import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, read_reproduce_words, read_runs_words
+from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, from_saved, to_plain
+from trainer.run.index import STATUSES
+
+
+def shown(*words: str, cwd: Path) -> str:
+    """What a command that only shows something writes."""
+    ran = trainer_main(*words, cwd=cwd)
+    assert (ran.code, ran.err) == (0, "")
+    assert list(cwd.iterdir()) == []
+    return ran.out
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_the_overview_names_every_command(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown(*words, cwd=tmp_path)
+    assert all(f"trainer {verb} " in page for verb in VERBS)
+    assert "  trainer tb\n" in page and "  trainer runs\n" in page
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("model=cn", "--help"), ("-m", "--help")])
+def test_the_page_of_fit_names_every_group_with_its_choices(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("fit", *words, cwd=tmp_path).split("Groups")[1].split("Keys")[0]
+    for group in (*CHOICES, "trainer", "experiment"):
+        [line] = re.findall(rf"^  {group} +(.*)$", page, flags=re.MULTILINE)
+        assert sorted(line.split()) == choices_of(group)
+    defaults = re.findall(r"^  (\w+) +(\w+)", page, flags=re.MULTILINE)
+    chosen = {group: getattr(config_of(), group).name for group in SCHEMAS}
+    assert chosen.items() <= dict(defaults).items()
+
+
+def test_the_pages_explain_keys_with_the_comments_of_the_yaml(tmp_path: Path) -> None:
+    pages = shown("fit", "--help", cwd=tmp_path) + shown("eval", "--help", cwd=tmp_path)
+    for key in (
+        "optimizer.lr",
+        "data.batch_size",
+        "trainer.epochs",
+        "trainer.monitor",
+        "run.name",
+        "seed",
+        "eval.split",
+    ):
+        group, _, name = key.rpartition(".")
+        files = [CONFIGS / "fit.yaml", *(CONFIGS / group).glob("*.yaml")] if group else [CONFIGS / "fit.yaml"]
+        [line] = re.findall(rf"^  {re.escape(key)} +(.*)$", pages, flags=re.MULTILINE)
+        explained, default = re.fullmatch(r"(.+) \[(.*)\]", line).groups()  # type: ignore[union-attr]
+        assert (default, explained) in [comments(file).get(name) for file in files]
+        assert explained
+
+
+def test_the_examples_of_the_pages_are_right(tmp_path: Path) -> None:
+    pages = "".join(shown(*words, cwd=tmp_path) for words in (("--help",), ("fit", "--help"), ("eval", "--help")))
+    examples = re.findall(r"^  trainer (fit|eval) ((?!.*[<…]).+)$", pages, flags=re.MULTILINE)
+    assert len(examples) >= 8
+    for verb, words in examples:
+        arguments = Arguments.parse(verb, shlex.split(words.split("   ")[0]))
+        if verb == "fit" and not arguments.asks_for_help and not arguments.is_multirun:
+            config_of(*(word for word in arguments.given if not word.startswith("resume=")))
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
+def test_the_page_of_check_run(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("check-run", *words, cwd=tmp_path)
+    assert page.startswith("trainer check-run: ")
+    assert all(f"\n  {what} " in page for what in ("run.json", "last, best", "metrics.jsonl", "TensorBoard"))
+    examples = re.findall(r"^  trainer check-run ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
+    assert [read_run_words(words.split())[0] for words in examples] == ["last", "last"]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
+def test_the_page_of_tb(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("tb", *words, cwd=tmp_path)
+    assert page.startswith("trainer tb: ")
+    assert all(f"\n  {key} " in page for key in RUN_KEYS["tb"])
+    assert f"[{PORT}]" in page
+    examples = re.findall(r"^  trainer tb((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
+    assert [read_tb_words(words.split()) for words in examples] == [
+        ([], Path("runs"), PORT),
+        (["last"], Path("runs"), PORT),
+        (["last"], Path("runs"), 6007),
+    ]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("ls", "--help"), ("note", "--help")])
+def test_the_page_of_runs(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("runs", *words, cwd=tmp_path)
+    assert page.startswith("trainer runs: ")
+    assert all(re.search(rf"\b{verb} ", page) for verb in RUNS_VERBS)
+    flags = {flag for known in RUNS_FLAGS.values() for flag in known}
+    assert all(word in page for word in (*flags, *RUNS_KEYS["ls"], *STATUSES))
+    examples = re.findall(r"^  trainer runs((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
+    verbs = [read_runs_words(shlex.split(words)).verb for words in examples]
+    assert verbs == ["ls", "ls", "best", "compare", "tag", "note"]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
+def test_the_page_of_reproduce(words: tuple[str, ...], tmp_path: Path) -> None:
+    page = shown("reproduce", *words, cwd=tmp_path)
+    assert page.startswith("trainer reproduce: ")
+    assert [key for key in RUN_KEYS["reproduce"] if key not in page] == []
+    examples = re.findall(r"^  trainer reproduce ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
+    assert [read_reproduce_words(words.split())[0] for words in examples] == ["last", "3fa9c1"]
+
+
+def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    mine = tmp_path_factory.mktemp("mine") / "model"
+    mine.mkdir()
+    (mine / "tiny.yaml").write_text("# Mine.\nname: mlp\nhidden: [2]\ndropout: 0.0\n")
+    for words in (("--config-dir", str(mine.parent)), (f"--config-dir={mine.parent}",), ("-cd", str(mine.parent))):
+        [line] = re.findall(r"^  model +(.*)$", shown("fit", *words, "--help", cwd=tmp_path), flags=re.MULTILINE)
+        assert "tiny" in line.split()
+        content = yaml.safe_load(shown("fit", *words, "model=tiny", "--cfg", "job", cwd=tmp_path))
+        assert content["model"]["hidden"] == [2]
+
+
+@pytest.mark.parametrize("words", [("--cfg", "job"), ("--cfg=job",), ("-c", "job"), ("model=mlp", "--cfg", "job")])
+def test_cfg_job_prints_the_whole_config(words: tuple[str, ...], tmp_path: Path) -> None:
+    content = yaml.safe_load(shown("fit", *words, cwd=tmp_path))
+    overrides = [word for word in words if word.startswith("model=")]
+    of_the_command = {group: content.pop(group) for group in COMMAND_SCHEMAS}
+    assert {group["name"] for group in of_the_command.values()} == {"grid", "local"}
+    assert from_saved(content, source="--cfg job") == config_of(*overrides)
+    assert set(content) == set(to_plain(config_of()))
+
+
+def test_cfg_job_of_eval_has_its_own_keys(tmp_path: Path) -> None:
+    content = yaml.safe_load(shown("eval", "--cfg", "job", cwd=tmp_path))
+    assert content["eval"] == read_yaml(CONFIGS / "eval" / "default.yaml")
+    assert content["ckpt"] is None
+
+
+def test_a_package_of_the_config(tmp_path: Path) -> None:
+    out = shown("fit", "--cfg", "job", "--package", "optimizer", cwd=tmp_path)
+    assert yaml.safe_load(out) == read_yaml(CONFIGS / "optimizer" / "sgd.yaml")
+
+
+def test_hydras_own_help_and_info(tmp_path: Path) -> None:
+    assert "--multirun" in shown("fit", "--hydra-help", cwd=tmp_path)
+    assert "cnn" in shown("fit", "--info", "defaults", cwd=tmp_path)
+
+
+def test_the_version(tmp_path: Path) -> None:
+    assert shown("--version", cwd=tmp_path) == f"trainer {trainer.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [("--version",), ("fit", "--help"), ("fit", "--cfg", "job"), ("fit", "model=cn")])
+def test_python_m_trainer_is_the_same(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert run_trainer(*words, cwd=tmp_path) == trainer_main(*words, cwd=tmp_path)
+
+
+def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m trainer fit --cfg job | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=quiet_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "flags"),
+    [
+        (["model=cnn", "-m", "seed=1,2"], ["--multirun", "model=cnn", "seed=1,2"], {"--multirun": None}),
+        (["-cd", "mine", "model=a"], ["--config-dir", "mine", "model=a"], {"--config-dir": "mine"}),
+        (["--cfg=job"], ["--cfg", "job"], {"--cfg": "job"}),
+    ],
+)
+def test_flags_may_stand_anywhere(words: list[str], given: list[str], flags: dict[str, str | None]) -> None:
+    arguments = Arguments.parse("fit", words)
+    assert arguments.given == given
+    assert arguments.flags == flags
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("optimizer.lr=0.1", "optimizer.lr", "0.1"),
+        ("+a.b=c=d", "a.b", "c=d"),
+        ("++a=1", "a", "1"),
+        ("~a", "a", ""),
+        ("ckpt='my runs/a=b'", "ckpt", "my runs/a=b"),
+        (r'ckpt="it\"s"', "ckpt", 'it"s'),
+        (r"ckpt=a\=b", "ckpt", "a=b"),
+    ],
+)
+def test_the_value_of_an_override_as_text(word: str, key: str, value: str) -> None:
+    assert Arguments.parse("fit", [word]).values == {key: value}
+
+
+def test_json_is_a_flag_of_eval() -> None:
+    assert Arguments.parse("eval", ["ckpt=last", "--json"]).given == ["ckpt=last", "eval.json=true"]
