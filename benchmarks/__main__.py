@@ -23,13 +23,18 @@ OUT = Path(__file__).parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the suite, print the tables and write the results; 1 when a contender failed or trained otherwise."""
+    """Run the suite, print the tables and write the results; 1 when a contender failed or
+    trained otherwise.
+    """
     arguments = _parse(argv)
     console, findings = _console(), Findings()
     facts = machine.facts(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         job = _prepare(arguments, Path(folder))
-        console.print(f"{facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}; {job.limit:,} samples an epoch")
+        console.print(
+            f"{facts['cpu']}, {facts['cores']} cores, torch {facts['torch']}; {job.limit:,} "
+            "samples an epoch"
+        )
         for name, measure in PARTS.items():
             if name in arguments.parts:
                 console.print(f"part {name}")
@@ -38,26 +43,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.show(console, tables)
     arguments.out.mkdir(parents=True, exist_ok=True)
     outcomes = findings.outcomes
-    report.write_json(arguments.out / "results.json", facts=facts, outcomes=outcomes, figures=findings.figures)
+    report.write_json(
+        arguments.out / "results.json", facts=facts, outcomes=outcomes, figures=findings.figures
+    )
     report.write_markdown(arguments.out / "results.md", facts=facts, tables=tables, how=_how(argv))
     console.print(f"Written: {arguments.out / 'results.md'} and results.json")
-    return int(any(not _is_good(outcome, found) for found in outcomes.values() for outcome in found))
+    return int(
+        any(not _is_good(outcome, found) for found in outcomes.values() for outcome in found)
+    )
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     shared = Path("../shared/datasets")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="trainer against the loops people write.")
-    parser.add_argument("--data-root", type=Path, default=shared if shared.is_dir() else Path("data"))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="trainer against the loops people write."
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=shared if shared.is_dir() else Path("data")
+    )
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=20_000, help="samples an epoch, the same on every side")
-    parser.add_argument("--full", action="store_true", help="all training samples that fill a batch")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of every contender")
     parser.add_argument(
-        "--patience", type=float, default=60, help="seconds to wait at most, before each contender, for a quiet machine"
+        "--limit", type=int, default=20_000, help="samples an epoch, the same on every side"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="all training samples that fill a batch"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="CPU threads of every contender"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60,
+        help="seconds to wait at most, before each contender, for a quiet machine",
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of results.md and results.json")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="folder of results.md and results.json"
+    )
     arguments = parser.parse_args(argv)
     if arguments.full:
         arguments.limit = NUM_TRAIN

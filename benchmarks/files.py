@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def unpack(data_root: Path, target: Path) -> None:
-    """Write the four IDX files below `target`, as trainer finds them (or fetches them) for `data_root`."""
+    """Write the four IDX files below `target`, as trainer finds them (or fetches them) for
+    `data_root`.
+    """
     from trainer.data.image_sets.download import QuietReport
     from trainer.data.image_sets.locate import load_image_set
 
@@ -27,6 +29,8 @@ def unpack(data_root: Path, target: Path) -> None:
 
 
 def _write(path: Path, values: Tensor) -> None:
-    """As IDX: 0, 0, the type (8 = uint8), the number of axes, each axis as a big-endian 32-bit integer, the bytes."""
+    """As IDX: 0, 0, the type (8 = uint8), the number of axes, each axis as a big-endian 32-bit
+    integer, the bytes.
+    """
     header = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
     path.write_bytes(header + values.numpy().tobytes())

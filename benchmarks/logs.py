@@ -19,8 +19,9 @@ from benchmarks.machine import wait_for_quiet
 from benchmarks.runner import Job
 from benchmarks.startup import time_command
 
-# By model and logger, a round each: `windows`, the seconds of every 50 steps of two epochs of all data, a record in
-# each, and `logging`, the seconds of them in the logger's calls. Two epochs have every kind of record of the default.
+# By model and logger, a round each: `windows`, the seconds of every 50 steps of two epochs of all
+# data, a record in each, and `logging`, the seconds of them in the logger's calls. Two epochs have
+# every kind of record of the default.
 Rounds = list[dict[str, Any]]
 Found = dict[str, dict[str, Rounds]]
 LOGGERS = ("none", "tensorboard", "tensorboard_full")
@@ -43,7 +44,9 @@ def cost(figures: dict[str, Rounds], logger: str = "tensorboard") -> float:
 
 
 def as_rows(found: Found) -> list[list[str]]:
-    """By model: the share of each logger, and beside it how much longer the epoch took than without one."""
+    """By model: the share of each logger, and beside it how much longer the epoch took than
+    without one.
+    """
     rows = []
     for model, figures in found.items():
         seconds = {logger: _undisturbed(figures[logger]) for logger in LOGGERS}
@@ -63,9 +66,16 @@ def _undisturbed(rounds: Rounds) -> float:
 
 
 def _windows(model: str, logger: str, *, job: Job) -> dict[str, Any]:
-    setting = argparse.Namespace(model=model, data_root=job.data_root, limit=NUM_TRAIN, threads=job.threads, seed=0)
+    setting = argparse.Namespace(
+        model=model, data_root=job.data_root, limit=NUM_TRAIN, threads=job.threads, seed=0
+    )
     with tempfile.TemporaryDirectory(prefix="logs-") as folder:
-        words = [*fit_words(setting, Path(folder) / "run"), f"logger={logger}", "data.eval_limit=1", "trainer.epochs=2"]
+        words = [
+            *fit_words(setting, Path(folder) / "run"),
+            f"logger={logger}",
+            "data.eval_limit=1",
+            "trainer.epochs=2",
+        ]
         _, done = time_command([sys.executable, "-m", "benchmarks.contenders.windows", *words])
     [said] = [line.removeprefix(SAYS) for line in done.stdout.splitlines() if line.startswith(SAYS)]
     found: dict[str, Any] = json.loads(said)

@@ -33,7 +33,8 @@ QUIET = 0.1  # of the machine: below this, others do not count as a disturbance
 
 @dataclass
 class Watch:
-    """Seconds of CPU that processes other than our children used since it was made, as a share of all cores.
+    """Seconds of CPU that processes other than our children used since it was made, as a share of
+    all cores.
 
     None where the system does not tell (/proc/stat is Linux's).
     """
@@ -55,7 +56,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """Let processes that outlive their parent become our children: else a Watch takes them for others. Linux only."""
+    """Let processes that outlive their parent become our children: else a Watch takes them for
+    others. Linux only.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -101,9 +104,15 @@ def _cpu() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    found = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
     name = found.get("model name", platform.machine())
-    return f"{name} (family {found['cpu family']}, model {found['model']})" if "cpu family" in found else name
+    return (
+        f"{name} (family {found['cpu family']}, model {found['model']})"
+        if "cpu family" in found
+        else name
+    )
 
 
 def _version(name: str) -> str:

@@ -1,4 +1,6 @@
-"""Many small runs: a sweep of two hundred, with the memory of its parent, and how long listing five hundred takes."""
+"""Many small runs: a sweep of two hundred, with the memory of its parent, and how long listing
+five hundred takes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from benchmarks.startup import Seconds, time_command
 
 NUM_JOBS, NUM_LISTED = 200, 500
 # A job of about a second, most of it in the default logger.
-SMALL = ("data=dirichlet", "data.train_size=4000", "model=mlp", "trainer.device=cpu", "trainer.epochs=1")
+SMALL = (
+    "data=dirichlet",
+    "data.train_size=4000",
+    "model=mlp",
+    "trainer.device=cpu",
+    "trainer.epochs=1",
+)
 _BY_METRIC = ("sort=val/accuracy", "status=done")
 LISTINGS = {"trainer runs ls": (), " ".join(["trainer runs ls", *_BY_METRIC]): _BY_METRIC}
 _EVERY = 0.2
@@ -27,15 +35,18 @@ _EVERY = 0.2
 def sweep(folder: Path) -> dict[str, Any]:
     """A sweep of NUM_JOBS below `folder`/runs: `seconds`, what it left, and `memory`.
 
-    `statuses` are those of its run folders, `listed` the paths that `trainer runs ls` names, `memory` the bytes that
-    the parent is resident in, by how many run folders there are; empty where the system does not tell.
+    `statuses` are those of its run folders, `listed` the paths that `trainer runs ls` names,
+    `memory` the bytes that the parent is resident in, by how many run folders there are; empty
+    where the system does not tell.
     """
     words = ["fit", "-m", *SMALL, f"seed=range(0,{NUM_JOBS})", "sweep.jobs=2", "run.name=many"]
     memory: dict[int, int] = {}
     start = time.perf_counter()
     with (
         (folder / "said").open("w", encoding="utf-8") as said,
-        subprocess.Popen([sys.executable, "-m", "trainer", *words], cwd=folder, stdout=said, stderr=said) as process,
+        subprocess.Popen(
+            [sys.executable, "-m", "trainer", *words], cwd=folder, stdout=said, stderr=said
+        ) as process,
     ):
         while process.poll() is None:
             resident = _resident(process.pid)
@@ -45,7 +56,9 @@ def sweep(folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError((folder / "said").read_text(encoding="utf-8")[-2000:])
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("runs/*/*/*/run.json")]
+    records = [
+        json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("runs/*/*/*/run.json")
+    ]
     _, done = time_command(_listing(folder, "--json", "limit=0"))
     listed = [entry["path"] for entry in json.loads(done.stdout)]
     return {
@@ -64,8 +77,14 @@ def num_right(found: dict[str, Any]) -> int:
 
 
 def parent_bytes(found: dict[str, Any]) -> tuple[float, float] | None:
-    """The median of the parent's memory over the second twentieth of the jobs, and over the last; None if unknown."""
-    early = [value for count, value in found["memory"].items() if NUM_JOBS // 20 < count <= NUM_JOBS // 10]
+    """The median of the parent's memory over the second twentieth of the jobs, and over the
+    last; None if unknown.
+    """
+    early = [
+        value
+        for count, value in found["memory"].items()
+        if NUM_JOBS // 20 < count <= NUM_JOBS // 10
+    ]
     late = [value for count, value in found["memory"].items() if count > NUM_JOBS - NUM_JOBS // 20]
     return (statistics.median(early), statistics.median(late)) if early and late else None
 
@@ -78,12 +97,16 @@ def as_rows(found: dict[str, Any]) -> list[list[str]]:
 
 
 def listing(folder: Path, *, rounds: int) -> Seconds:
-    """Seconds of the commands that list NUM_LISTED runs, copies of one below `folder`/runs, after one unmeasured."""
+    """Seconds of the commands that list NUM_LISTED runs, copies of one below `folder`/runs,
+    after one unmeasured.
+    """
     first = min(path.parent for path in folder.glob("runs/*/*/*/run.json"))
     with tempfile.TemporaryDirectory(prefix="listed-") as place:
         for number in range(NUM_LISTED):
             run = Path(place) / "runs" / f"2026-01-{1 + number % 28:02d}" / f"run-{number}"
-            shutil.copytree(first, run, symlinks=True, ignore=shutil.ignore_patterns("events.*", "*.lock"))
+            shutil.copytree(
+                first, run, symlinks=True, ignore=shutil.ignore_patterns("events.*", "*.lock")
+            )
         took: Seconds = {name: [] for name in LISTINGS}
         for number in range(rounds + 1):
             for name, words in LISTINGS.items():

@@ -23,7 +23,9 @@ DATA_SHARE, MODEL_SHARE = 3, 10
 
 
 def measure(models: Sequence[str], *, job: Job) -> Bytes:
-    """Peak bytes of `import torch` and, by model, of one run with all of the data in memory, and the model's own."""
+    """Peak bytes of `import torch` and, by model, of one run with all of the data in memory, and
+    the model's own.
+    """
     found: Bytes = {model: {"import": [], "trainer": [], "model": []} for model in models}
     for _ in range(job.rounds):
         for model, figures in found.items():
@@ -31,17 +33,29 @@ def measure(models: Sequence[str], *, job: Job) -> Bytes:
             with tempfile.TemporaryDirectory(prefix="memory-") as folder:
                 run = Path(folder) / "run"
                 setting = argparse.Namespace(
-                    model=model, data_root=job.data_root, limit=NUM_TRAIN, threads=job.threads, seed=0
+                    model=model,
+                    data_root=job.data_root,
+                    limit=NUM_TRAIN,
+                    threads=job.threads,
+                    seed=0,
                 )
                 stop = f"trainer.max_steps={job.limit // BATCH_SIZE}"
-                figures["trainer"].append(_peak([sys.executable, "-m", "trainer", *fit_words(setting, run), stop]))
-                figures["model"].append(_model_bytes(run / "checkpoints" / "last" / "model.safetensors"))
+                figures["trainer"].append(
+                    _peak([sys.executable, "-m", "trainer", *fit_words(setting, run), stop])
+                )
+                figures["model"].append(
+                    _model_bytes(run / "checkpoints" / "last" / "model.safetensors")
+                )
     return found
 
 
 def allowed(figures: dict[str, list[float]]) -> float:
     """`import torch`, the data set's own bytes three times, the model's ten times."""
-    return statistics.median(figures["import"]) + DATA_SHARE * DATA_BYTES + MODEL_SHARE * figures["model"][0]
+    return (
+        statistics.median(figures["import"])
+        + DATA_SHARE * DATA_BYTES
+        + MODEL_SHARE * figures["model"][0]
+    )
 
 
 def as_rows(found: Bytes) -> list[list[str]]:

@@ -1,4 +1,6 @@
-"""The parts of the suite, by name: each measures, and adds what it found and its tables to the findings."""
+"""The parts of the suite, by name: each measures, and adds what it found and its tables to the
+findings.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,26 @@ from benchmarks.runner import EVALUATION, THROUGHPUT, Job, Outcome, Say, compete
 
 @dataclass(slots=True)
 class Findings:
-    """What was measured: `outcomes` of contenders by part, all other `figures` by their name in results.json."""
+    """What was measured: `outcomes` of contenders by part, all other `figures` by their name in
+    results.json.
+    """
 
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     tables: list[report.Table] = field(default_factory=list)
 
 
-def throughput(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
+def throughput(
+    findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say
+) -> None:
     """One epoch of every contender on every model."""
     found = findings.outcomes["throughput"] = compete(THROUGHPUT, models, job=job, say=say)
     findings.tables += report.throughput_tables(found)
 
 
-def evaluation(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
+def evaluation(
+    findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say
+) -> None:
     """The test set, with the cnn."""
     found = findings.outcomes["evaluation"] = compete(EVALUATION, ["cnn"], job=job, say=say)
     findings.tables += report.evaluation_tables(found)
@@ -36,10 +44,14 @@ def evaluation(findings: Findings, job: Job, models: Sequence[str], data_root: P
 
 def save(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
     """Checkpoints of the cnn with Adam, on all of the data."""
-    found = saving.measure(job.data_root, num_samples=NUM_TRAIN, threads=job.threads, rounds=job.rounds)
+    found = saving.measure(
+        job.data_root, num_samples=NUM_TRAIN, threads=job.threads, rounds=job.rounds
+    )
     findings.figures["saving_seconds"] = found
     header = (f"epoch of {NUM_TRAIN:,}", "seconds", "spread")
-    findings.tables.append(report.Table("Saving, cnn with Adam every epoch", header, saving.as_rows(found)))
+    findings.tables.append(
+        report.Table("Saving, cnn with Adam every epoch", header, saving.as_rows(found))
+    )
 
 
 def log(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
@@ -54,7 +66,9 @@ def log(findings: Findings, job: Job, models: Sequence[str], data_root: Path, sa
     findings.tables.append(report.Table("Loggers against logger=none", header, logs.as_rows(found)))
 
 
-def remember(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
+def remember(
+    findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say
+) -> None:
     """The peak of every model."""
     found = findings.figures["memory_bytes"] = memory.measure(models, job=job)
     header = ("model", "trainer, MB", "spread", "import torch, MB", "allowed, MB")
@@ -62,35 +76,53 @@ def remember(findings: Findings, job: Job, models: Sequence[str], data_root: Pat
     findings.tables.append(report.Table(title, header, memory.as_rows(found)))
 
 
-def fit_line(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
+def fit_line(
+    findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say
+) -> None:
     """Five points, 1,000 epochs."""
-    found = findings.figures["line_seconds"] = line.measure(threads=job.threads, rounds=max(3, job.rounds))
+    found = findings.figures["line_seconds"] = line.measure(
+        threads=job.threads, rounds=max(3, job.rounds)
+    )
     header = ("command", "seconds", "spread")
-    findings.tables.append(report.Table("Five points, 1,000 updates, whole command", header, startup.as_rows(found)))
+    findings.tables.append(
+        report.Table("Five points, 1,000 updates, whole command", header, startup.as_rows(found))
+    )
 
 
 def start(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
     """From start to exit, or to the first step; the data as the person has them, packed."""
-    found = findings.figures["startup_seconds"] = startup.measure(data_root, rounds=max(3, job.rounds))
-    findings.tables.append(report.Table("Start to exit", ("command", "seconds", "spread"), startup.as_rows(found)))
+    found = findings.figures["startup_seconds"] = startup.measure(
+        data_root, rounds=max(3, job.rounds)
+    )
+    findings.tables.append(
+        report.Table("Start to exit", ("command", "seconds", "spread"), startup.as_rows(found))
+    )
 
 
 def sweep(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
-    """Sixteen short jobs of lenet5 as one command, two hundred small ones, and listing five hundred runs."""
+    """Sixteen short jobs of lenet5 as one command, two hundred small ones, and listing five
+    hundred runs.
+    """
     with tempfile.TemporaryDirectory(prefix="sweeps-") as folder:
         found = findings.figures["sweep_seconds"] = sweeps.measure(Path(folder), job=job, say=say)
-        identical = sweeps.count_identical(sweeps.sweep_folder(Path(folder), sweeps.TWO, job.rounds - 1))
+        identical = sweeps.count_identical(
+            sweeps.sweep_folder(Path(folder), sweeps.TWO, job.rounds - 1)
+        )
         findings.figures["sweep_identical"] = identical
     with tempfile.TemporaryDirectory(prefix="many-") as folder:
         many = findings.figures["many_runs"] = manyruns.sweep(Path(folder))
-        listings = findings.figures["listing_seconds"] = manyruns.listing(Path(folder), rounds=max(3, job.rounds))
+        listings = findings.figures["listing_seconds"] = manyruns.listing(
+            Path(folder), rounds=max(3, job.rounds)
+        )
     title = f"A sweep of {sweeps.NUM_JOBS} jobs, lenet5, {job.limit:,} samples each: whole command"
     header = ("command", "seconds", "spread", "a job", "by sweep.jobs=2", "accuracy", "others")
     findings.tables.append(report.Table(title, header, sweeps.as_rows(found)))
     columns = ("sweep of small jobs", "seconds", "done", "listed", "parent early, MB", "late, MB")
     findings.tables.append(report.Table("Many runs", columns, manyruns.as_rows(many)))
     title = f"Listing {manyruns.NUM_LISTED} runs, start to exit"
-    findings.tables.append(report.Table(title, ("command", "seconds", "spread"), startup.as_rows(listings)))
+    findings.tables.append(
+        report.Table(title, ("command", "seconds", "spread"), startup.as_rows(listings))
+    )
 
 
 Measure = Callable[[Findings, Job, Sequence[str], Path, Say], None]

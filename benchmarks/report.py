@@ -56,10 +56,23 @@ class Table:
 
 def throughput_tables(outcomes: Sequence[Outcome]) -> list[Table]:
     """One table a model, and the ratios of them all."""
-    header = ("contender", "samples/s", "whole command", "first loss", "first 50", "the rest", "accuracy", "others")
+    header = (
+        "contender",
+        "samples/s",
+        "whole command",
+        "first loss",
+        "first 50",
+        "the rest",
+        "accuracy",
+        "others",
+    )
     models = list(dict.fromkeys(outcome.model for outcome in outcomes))
     tables = [
-        Table(f"Training, {model}", header, [_training_row(outcome, outcomes) for outcome in _of(model, outcomes)])
+        Table(
+            f"Training, {model}",
+            header,
+            [_training_row(outcome, outcomes) for outcome in _of(model, outcomes)],
+        )
         for model in models
     ]
     return [*tables, _ratio_table("Training: trainer against", models, outcomes)]
@@ -68,25 +81,43 @@ def throughput_tables(outcomes: Sequence[Outcome]) -> list[Table]:
 def evaluation_tables(outcomes: Sequence[Outcome]) -> list[Table]:
     """Evaluation of the test set."""
     models = list(dict.fromkeys(outcome.model for outcome in outcomes))
-    rows = [[outcome.model, outcome.contender.label, _rate(outcome), _others(outcome)] for outcome in outcomes]
+    rows = [
+        [outcome.model, outcome.contender.label, _rate(outcome), _others(outcome)]
+        for outcome in outcomes
+    ]
     header = ("model", "contender", "samples/s", "others")
     table = Table("Evaluation of 10,000 images (best of 3 in a process)", header, rows)
     return [table, _ratio_table("Evaluation: trainer against", models, outcomes)]
 
 
 def best(model: str, side: str, outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The variant of `side` with the highest median on `model`; None when the side is absent or failed."""
-    found = [outcome for outcome in _of(model, outcomes) if outcome.contender.side == side and outcome.samples]
-    return max(found, key=lambda outcome: statistics.median(outcome.values("samples_per_second")), default=None)
+    """The variant of `side` with the highest median on `model`; None when the side is absent or
+    failed.
+    """
+    found = [
+        outcome
+        for outcome in _of(model, outcomes)
+        if outcome.contender.side == side and outcome.samples
+    ]
+    return max(
+        found,
+        key=lambda outcome: statistics.median(outcome.values("samples_per_second")),
+        default=None,
+    )
 
 
 def is_comparable(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:
-    """Whether it trained the same model as well as the DataLoader loop did; True of what does not train."""
+    """Whether it trained the same model as well as the DataLoader loop did; True of what does
+    not train.
+    """
     reference = best(outcome.model, "dataloader", outcomes)
     if not outcome.values("num_parameters"):
         return True
     keys = () if outcome.contender.side == "eager" else ("initial_loss", "late_loss")
-    is_same = reference is None or outcome.values("num_parameters")[0] == reference.values("num_parameters")[0]
+    is_same = (
+        reference is None
+        or outcome.values("num_parameters")[0] == reference.values("num_parameters")[0]
+    )
     return is_same and all(_is_right(key, outcome, reference) for key in keys)
 
 
@@ -101,17 +132,32 @@ def ratio(model: str, side: str, outcomes: Sequence[Outcome]) -> tuple[float, fl
         return None
     key = "samples_per_second"
     rounds = {sample["round"]: sample[key] for sample in theirs.samples}
-    paired = [sample[key] / rounds[sample["round"]] for sample in ours.samples if sample["round"] in rounds]
-    return statistics.median(ours.values(key)) / statistics.median(theirs.values(key)), min(paired), max(paired)
+    paired = [
+        sample[key] / rounds[sample["round"]]
+        for sample in ours.samples
+        if sample["round"] in rounds
+    ]
+    return (
+        statistics.median(ours.values(key)) / statistics.median(theirs.values(key)),
+        min(paired),
+        max(paired),
+    )
 
 
 def write_json(
-    path: Path, *, facts: dict[str, Any], outcomes: dict[str, list[Outcome]], figures: dict[str, Any]
+    path: Path,
+    *,
+    facts: dict[str, Any],
+    outcomes: dict[str, list[Outcome]],
+    figures: dict[str, Any],
 ) -> None:
     """Every figure of every round."""
     content = {
         "machine": facts,
-        **{part: [dataclasses.asdict(outcome) for outcome in found] for part, found in outcomes.items()},
+        **{
+            part: [dataclasses.asdict(outcome) for outcome in found]
+            for part, found in outcomes.items()
+        },
         **figures,
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -143,9 +189,20 @@ def _of(model: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _training_row(outcome: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
     if not outcome.samples:
         return [outcome.contender.label, outcome.problem or "", *[""] * 6]
-    reference, accuracy = best(outcome.model, "dataloader", outcomes), outcome.values("test_accuracy")
+    reference, accuracy = (
+        best(outcome.model, "dataloader", outcomes),
+        outcome.values("test_accuracy"),
+    )
     if outcome.contender.side == "eager":
-        return [outcome.contender.label, _rate(outcome), "", "", *["one batch"] * 2, "", _others(outcome)]
+        return [
+            outcome.contender.label,
+            _rate(outcome),
+            "",
+            "",
+            *["one batch"] * 2,
+            "",
+            _others(outcome),
+        ]
     return [
         outcome.contender.label,
         _rate(outcome),
@@ -157,7 +214,9 @@ def _training_row(outcome: Outcome, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _loss(key: str, outcome: Outcome, reference: Outcome | None) -> str:
-    return f"{statistics.mean(outcome.values(key)):.3f}" + ("" if _is_right(key, outcome, reference) else "  differs")
+    return f"{statistics.mean(outcome.values(key)):.3f}" + (
+        "" if _is_right(key, outcome, reference) else "  differs"
+    )
 
 
 def _is_right(key: str, outcome: Outcome, reference: Outcome | None) -> bool:
@@ -181,8 +240,14 @@ def _others(outcome: Outcome) -> str:
 
 
 def _ratio_table(title: str, models: Sequence[str], outcomes: Sequence[Outcome]) -> Table:
-    sides = list(dict.fromkeys(outcome.contender.side for outcome in outcomes if outcome.contender.side != "trainer"))
-    rows = [[model, *(_ratio_text(ratio(model, side, outcomes)) for side in sides)] for model in models]
+    sides = list(
+        dict.fromkeys(
+            outcome.contender.side for outcome in outcomes if outcome.contender.side != "trainer"
+        )
+    )
+    rows = [
+        [model, *(_ratio_text(ratio(model, side, outcomes)) for side in sides)] for model in models
+    ]
     return Table(title, ("model", *sides), rows)
 
 

@@ -19,7 +19,9 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A module of benchmarks.contenders and the variant it is started as; `side` is what a report compares."""
+    """A module of benchmarks.contenders and the variant it is started as; `side` is what a
+    report compares.
+    """
 
     side: str
     variant: str = ""
@@ -75,7 +77,9 @@ EVALUATION = (
 )
 
 
-def compete(contenders: Sequence[Contender], models: Sequence[str], *, job: Job, say: Say) -> list[Outcome]:
+def compete(
+    contenders: Sequence[Contender], models: Sequence[str], *, job: Job, say: Say
+) -> list[Outcome]:
     """Every contender on every model, `job.rounds` times; each round begins with another contender.
 
     A contender that is absent or fails is not tried again on that model.
@@ -88,14 +92,19 @@ def compete(contenders: Sequence[Contender], models: Sequence[str], *, job: Job,
             for outcome in (*ours[shift:], *ours[:shift]):
                 if outcome.problem is None:
                     _run(outcome, job=job, seed=number)
-                    say(f"round {number + 1}/{job.rounds}  {model:<7} {outcome.contender.label:<16} {_last(outcome)}")
+                    say(
+                        f"round {number + 1}/{job.rounds}  {model:<7} "
+                        f"{outcome.contender.label:<16} {_last(outcome)}"
+                    )
     return outcomes
 
 
 def _run(outcome: Outcome, *, job: Job, seed: int) -> None:
-    """One round of one contender, repeated while others disturb it; the least disturbed attempt counts.
+    """One round of one contender, repeated while others disturb it; the least disturbed attempt
+    counts.
 
-    The choice looks only at what others used, never at the figures; the other attempts are kept as `disturbed`.
+    The choice looks only at what others used, never at the figures; the other attempts are kept as
+    `disturbed`.
     """
     attempts: list[dict[str, Any]] = []
     while len(attempts) < ATTEMPTS and (not attempts or _share(attempts[-1]) > QUIET):
@@ -105,7 +114,8 @@ def _run(outcome: Outcome, *, job: Job, seed: int) -> None:
         said = _start(outcome, job=job, seed=seed)
         if said is None:
             return
-        # trainer's contender says how long the command itself took: around it there is more than the command.
+        # trainer's contender says how long the command itself took: around it there is more than
+        # the command.
         said.setdefault("command_seconds", time.perf_counter() - start)
         attempts.append({"round": seed, **said, "others_share": watch.others_share()})
     kept = min(attempts, key=_share)
@@ -114,11 +124,20 @@ def _run(outcome: Outcome, *, job: Job, seed: int) -> None:
 
 
 def _start(outcome: Outcome, *, job: Job, seed: int) -> dict[str, Any] | None:
-    """What the contender's process says; None, with the outcome's `problem` set, when it is absent or failed."""
+    """What the contender's process says; None, with the outcome's `problem` set, when it is
+    absent or failed.
+    """
     contender = outcome.contender
     command = [
         *(sys.executable, "-m", f"benchmarks.contenders.{contender.module or contender.side}"),
-        *("--model", outcome.model, "--variant", contender.variant, "--data-root", str(job.data_root)),
+        *(
+            "--model",
+            outcome.model,
+            "--variant",
+            contender.variant,
+            "--data-root",
+            str(job.data_root),
+        ),
         *("--limit", str(job.limit), "--threads", str(job.threads), "--seed", str(seed)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -141,5 +160,9 @@ def _last(outcome: Outcome) -> str:
     if outcome.problem is not None:
         return outcome.problem
     sample = outcome.samples[-1]
-    share = "" if sample["others_share"] is None else f"  (others used {sample['others_share']:.0%} of the machine)"
+    share = (
+        ""
+        if sample["others_share"] is None
+        else f"  (others used {sample['others_share']:.0%} of the machine)"
+    )
     return f"{sample['samples_per_second']:>8,.0f} samples/s{share}"

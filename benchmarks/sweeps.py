@@ -1,4 +1,6 @@
-"""A sweep of short jobs as one command: trainer's with one and with two jobs at a time, and Hydra's basic launcher."""
+"""A sweep of short jobs as one command: trainer's with one and with two jobs at a time, and
+Hydra's basic launcher.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from benchmarks.machine import QUIET, Watch, adopt_orphans, reap_orphans, wait_f
 from benchmarks.runner import Job, Say
 from benchmarks.startup import time_command
 
-# By side, a round each: `seconds` of the whole command, `others_share`, `accuracies` on the test set by job.
+# By side, a round each: `seconds` of the whole command, `others_share`, `accuracies` on the test
+# set by job.
 Found = dict[str, list[dict[str, Any]]]
 LRS, SEEDS = "lr=0.01,0.02,0.03,0.05", "seed=0,1,2,3"
 NUM_JOBS = 16
@@ -32,9 +35,11 @@ SAME_WORK = 0.02
 
 
 def measure(folder: Path, *, job: Job, say: Say) -> Found:
-    """Every side in turn; each round begins with another. trainer's sweeps stay in `folder`: see `sweep_folder`.
+    """Every side in turn; each round begins with another. trainer's sweeps stay in `folder`: see
+    `sweep_folder`.
 
-    All take the CPU threads that they take by themselves: trainer as many a job as its share of the cores, torch all.
+    All take the CPU threads that they take by themselves: trainer as many a job as its share of the
+    cores, torch all.
     """
     adopt_orphans()
     sides = [ONE, TWO, *HYDRA, *QUIETLY]
@@ -44,7 +49,11 @@ def measure(folder: Path, *, job: Job, say: Say) -> Found:
         for side in (*sides[shift:], *sides[:shift]):
             sample = _run(side, sweep_folder(folder, side, number), job=job)
             found[side].append(sample)
-            share = "" if sample["others_share"] is None else f"  (others used {sample['others_share']:.0%})"
+            share = (
+                ""
+                if sample["others_share"] is None
+                else f"  (others used {sample['others_share']:.0%})"
+            )
             say(f"round {number + 1}/{job.rounds}  {side:<48} {sample['seconds']:>6.1f} s{share}")
     return found
 
@@ -55,7 +64,9 @@ def sweep_folder(folder: Path, side: str, number: int) -> Path:
 
 
 def count_identical(sweep: Path) -> int:
-    """How many jobs of `sweep` have, bit for bit, the weights of the same command run alone, with the same threads."""
+    """How many jobs of `sweep` have, bit for bit, the weights of the same command run alone,
+    with the same threads.
+    """
     identical = 0
     for job in json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["jobs"]:
         with tempfile.TemporaryDirectory(prefix="alone-") as alone:
@@ -66,9 +77,17 @@ def count_identical(sweep: Path) -> int:
 
 
 def ratio(found: Found, ours: str, theirs: Iterable[str]) -> float | None:
-    """How many times as long the best of `theirs` took, by medians; None where the work was not the same."""
-    fair = [side for side in theirs if abs(accuracy(found[side]) - accuracy(found[ours])) <= SAME_WORK]
-    return min((seconds(found[side]) for side in fair), default=0.0) / seconds(found[ours]) if fair else None
+    """How many times as long the best of `theirs` took, by medians; None where the work was not
+    the same.
+    """
+    fair = [
+        side for side in theirs if abs(accuracy(found[side]) - accuracy(found[ours])) <= SAME_WORK
+    ]
+    return (
+        min((seconds(found[side]) for side in fair), default=0.0) / seconds(found[ours])
+        if fair
+        else None
+    )
 
 
 def seconds(samples: list[dict[str, Any]]) -> float:
@@ -82,11 +101,15 @@ def accuracy(samples: list[dict[str, Any]]) -> float:
 
 
 def as_rows(found: Found) -> list[list[str]]:
-    """Seconds of the whole command and their spread, those of a job, how TWO compares, accuracy, others' share."""
+    """Seconds of the whole command and their spread, those of a job, how TWO compares, accuracy,
+    others' share.
+    """
     rows = []
     for side, samples in found.items():
         took = [sample["seconds"] for sample in samples]
-        shares = [sample["others_share"] for sample in samples if sample["others_share"] is not None]
+        shares = [
+            sample["others_share"] for sample in samples if sample["others_share"] is not None
+        ]
         rows.append(
             [
                 side,
@@ -104,7 +127,9 @@ def as_rows(found: Found) -> list[list[str]]:
 def _run(side: str, folder: Path, *, job: Job) -> dict[str, Any]:
     """One round of one side, repeated while others disturb it; the least disturbed attempt counts."""
     attempts: list[dict[str, Any]] = []
-    while len(attempts) < ATTEMPTS and all((attempt["others_share"] or 0.0) > QUIET for attempt in attempts):
+    while len(attempts) < ATTEMPTS and all(
+        (attempt["others_share"] or 0.0) > QUIET for attempt in attempts
+    ):
         place = folder.with_name(f"{folder.name}-{len(attempts)}")
         wait_for_quiet(job.patience)
         watch = Watch()
@@ -112,9 +137,13 @@ def _run(side: str, folder: Path, *, job: Job) -> dict[str, Any]:
         reap_orphans()
         accuracies = _said(done.stdout) if side in HYDRA else _recorded(place)
         if len(accuracies) != NUM_JOBS:
-            raise RuntimeError(f"{side}: {len(accuracies)} of {NUM_JOBS} jobs ended:\n{done.stderr}")
+            raise RuntimeError(
+                f"{side}: {len(accuracies)} of {NUM_JOBS} jobs ended:\n{done.stderr}"
+            )
         share = watch.others_share()
-        attempts.append({"seconds": took, "others_share": share, "accuracies": accuracies, "place": place})
+        attempts.append(
+            {"seconds": took, "others_share": share, "accuracies": accuracies, "place": place}
+        )
     kept = min(attempts, key=lambda attempt: attempt["others_share"] or 0.0)
     kept.pop("place").rename(folder)
     return kept
@@ -122,21 +151,41 @@ def _run(side: str, folder: Path, *, job: Job) -> dict[str, Any]:
 
 def _command(side: str, place: Path, *, job: Job) -> list[str]:
     if side in HYDRA:
-        words = [LRS, SEEDS, f"data_root={job.data_root}", f"limit={job.limit}", f"val_size={VAL_SIZE}"]
+        words = [
+            LRS,
+            SEEDS,
+            f"data_root={job.data_root}",
+            f"limit={job.limit}",
+            f"val_size={VAL_SIZE}",
+        ]
         more = [f"workers={HYDRA[side]}", f"hydra.sweep.dir={place}"]
         return [sys.executable, "-m", "benchmarks.contenders.hydra_sweep", "-m", *words, *more]
     words = [
         *("fit", "-m", "model=lenet5", "data=fashion_mnist", "optimizer=sgd", "scheduler=constant"),
-        *(f"data.root={job.data_root}", f"data.val_size={VAL_SIZE}", f"data.train_limit={job.limit}"),
-        *(f"data.batch_size={BATCH_SIZE}", f"optimizer.momentum={MOMENTUM}", "trainer.epochs=1", "trainer.device=cpu"),
+        *(
+            f"data.root={job.data_root}",
+            f"data.val_size={VAL_SIZE}",
+            f"data.train_limit={job.limit}",
+        ),
+        *(
+            f"data.batch_size={BATCH_SIZE}",
+            f"optimizer.momentum={MOMENTUM}",
+            "trainer.epochs=1",
+            "trainer.device=cpu",
+        ),
         *("trainer.precision=fp32", f"optimizer.{LRS}", SEEDS, f"run.dir={place}"),
-        *(QUIETLY.get(side, side).removeprefix("trainer, "), *(["logger=none"] if side in QUIETLY else [])),
+        *(
+            QUIETLY.get(side, side).removeprefix("trainer, "),
+            *(["logger=none"] if side in QUIETLY else []),
+        ),
     ]
     return [sys.executable, "-m", "trainer", *words]
 
 
 def _said(output: str) -> list[float]:
-    return [json.loads(line)["test_accuracy"] for line in output.splitlines() if line.startswith("{")]
+    return [
+        json.loads(line)["test_accuracy"] for line in output.splitlines() if line.startswith("{")
+    ]
 
 
 def _recorded(sweep: Path) -> list[float]:
@@ -145,5 +194,9 @@ def _recorded(sweep: Path) -> list[float]:
 
 
 def _have_same_weights(one: Path, other: Path) -> bool:
-    mine, theirs = (load_file(run / "checkpoints" / "last" / "model.safetensors") for run in (one, other))
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    mine, theirs = (
+        load_file(run / "checkpoints" / "last" / "model.safetensors") for run in (one, other)
+    )
+    return mine.keys() == theirs.keys() and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )

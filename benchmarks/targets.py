@@ -26,7 +26,9 @@ LISTING_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One figure and its bound; `measured` is None where it was not, or where the sides cannot be compared."""
+    """One figure and its bound; `measured` is None where it was not, or where the sides cannot
+    be compared.
+    """
 
     what: str
     bound: float
@@ -45,8 +47,16 @@ class Target:
 
 def table(findings: Findings) -> Table:
     """All targets, those of parts that did not run too."""
-    targets = [*_ratios(findings), *_logging(findings), *_memory(findings), *_seconds(findings), *_sweeps(findings)]
-    return Table("Targets", ("what", "target", "measured", ""), [target.as_row() for target in targets])
+    targets = [
+        *_ratios(findings),
+        *_logging(findings),
+        *_memory(findings),
+        *_seconds(findings),
+        *_sweeps(findings),
+    ]
+    return Table(
+        "Targets", ("what", "target", "measured", ""), [target.as_row() for target in targets]
+    )
 
 
 def _ratios(findings: Findings) -> Iterator[Target]:
@@ -57,21 +67,33 @@ def _ratios(findings: Findings) -> Iterator[Target]:
             what = f"training {model}, by {side}"
             yield Target(what=what, bound=bound, measured=found and found[0], is_least=True)
     found = ratio("cnn", "dataloader", findings.outcomes.get("evaluation", []))
-    yield Target(what="evaluation cnn, by dataloader", bound=EVALUATION, measured=found and found[0], is_least=True)
+    yield Target(
+        what="evaluation cnn, by dataloader",
+        bound=EVALUATION,
+        measured=found and found[0],
+        is_least=True,
+    )
 
 
 def _logging(findings: Findings) -> Iterator[Target]:
     found = findings.figures.get("logging_seconds", {})
     for model, bound in LOGGING.items():
         measured = logs.cost(found[model]) if model in found else None
-        yield Target(what=f"the default logger's share, {model}", bound=bound, measured=measured, pattern="{:.1%}")
+        yield Target(
+            what=f"the default logger's share, {model}",
+            bound=bound,
+            measured=measured,
+            pattern="{:.1%}",
+        )
 
 
 def _memory(findings: Findings) -> Iterator[Target]:
     for model, figures in findings.figures.get("memory_bytes", {}).items():
         measured = statistics.median(figures["trainer"]) / 1e6
         bound = memory.allowed(figures) / 1e6
-        yield Target(what=f"peak memory, {model}", bound=bound, measured=measured, pattern="{:.0f} MB")
+        yield Target(
+            what=f"peak memory, {model}", bound=bound, measured=measured, pattern="{:.0f} MB"
+        )
 
 
 def _seconds(findings: Findings) -> Iterator[Target]:
@@ -106,6 +128,8 @@ def _sweeps(findings: Findings) -> Iterator[Target]:
     yield least("small jobs of one sweep that are done and listed once", manyruns.NUM_JOBS, right)
     held = manyruns.parent_bytes(many) if many else None
     growth = held and (held[1] - held[0]) / 1e6
-    yield Target(what="growth of its parent", bound=PARENT_GROWTH_MB, measured=growth, pattern="{:.1f} MB")
+    yield Target(
+        what="growth of its parent", bound=PARENT_GROWTH_MB, measured=growth, pattern="{:.1f} MB"
+    )
     slowest = max(map(statistics.median, listings.values())) if listings else None
     yield Target(what="listing 500 runs", bound=LISTING_S, measured=slowest, pattern="{:.2f} s")

@@ -1,6 +1,8 @@
-"""Trains a run and a sweep, opens every tab of a real TensorBoard in a real browser, and keeps pictures of them.
+"""Trains a run and a sweep, opens every tab of a real TensorBoard in a real browser, and keeps
+pictures of them.
 
-Needs Debian's `chromium` and `chromium-driver`. Run it with `make screenshots`; it takes some three minutes.
+Needs Debian's `chromium` and `chromium-driver`. Run it with `make screenshots`; it takes some three
+minutes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _SECONDS = 60
 
 @dataclass(frozen=True)
 class Shot:
-    """A tab, which must show `words`; `click` is the text of what is clicked first. `of` is `run` or `sweep`."""
+    """A tab, which must show `words`; `click` is the text of what is clicked first. `of` is
+    `run` or `sweep`.
+    """
 
     name: str
     tab: str
@@ -53,9 +57,16 @@ SHOTS = (
     Shot("pr_curves", "pr_curves", ("Precision_recall/",)),
     Shot("projector", "projector", ("Points: 1000", "Dimension: 128", "into fc2")),
     Shot("hparams", "hparams", ("optimizer.lr", "Accuracy/test"), of="sweep"),
-    Shot("hparams_parallel", "hparams", ("optimizer.lr",), of="sweep", click="parallel coordinates view"),
+    Shot(
+        "hparams_parallel",
+        "hparams",
+        ("optimizer.lr",),
+        of="sweep",
+        click="parallel coordinates view",
+    ),
 )
-# The page is made of elements with shadow trees of their own, and the projector is a page in it: not in a page's text.
+# The page is made of elements with shadow trees of their own, and the projector is a page in it:
+# not in a page's text.
 _DEEP = """
 const found = [];
 (function walk(node) {
@@ -66,7 +77,10 @@ const found = [];
 })(document.body);
 """
 _TEXT = _DEEP + "return found.map(node => node.textContent).join('');"
-_CLICK = _DEEP + "found.find(node => node.textContent.trim().toLowerCase() === arguments[0].toLowerCase())"
+_CLICK = (
+    _DEEP
+    + "found.find(node => node.textContent.trim().toLowerCase() === arguments[0].toLowerCase())"
+)
 _CLICK += ".parentElement.click();"
 
 
@@ -74,11 +88,15 @@ def main() -> None:
     """Read the words of the command line, train, look."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", default="data", help="where Fashion-MNIST is, or is put")
-    parser.add_argument("--out", type=Path, default=Path("build/screenshots"), help="folder of all pictures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/screenshots"), help="folder of all pictures"
+    )
     options = parser.parse_args()
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
-            sys.exit(f"{program} is not installed. On Debian: apt-get install chromium chromium-driver")
+            sys.exit(
+                f"{program} is not installed. On Debian: apt-get install chromium chromium-driver"
+            )
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="screenshots-") as folder:
         train(Path(folder), data_root=str(Path(options.data_root).resolve()))
@@ -95,7 +113,11 @@ def main() -> None:
 def train(folder: Path, *, data_root: str) -> None:
     """A run of the cnn, and a sweep of twelve runs of LeNet-5 on a part of the data."""
     data = ("data=fashion_mnist", f"data.root={data_root}")
-    often = ("logger.images_every=200", "logger.histograms_every=200", "logger.projector_epochs=[1]")
+    often = (
+        "logger.images_every=200",
+        "logger.histograms_every=200",
+        "logger.projector_epochs=[1]",
+    )
     jobs = (
         ("model=cnn", *data, *often, "trainer.epochs=3", "run.dir=run/fashion_mnist-cnn"),
         ("-m", "model=lenet5", *data, "data.train_limit=6000", "trainer.epochs=2", "optimizer.lr=0.3,0.1,0.03,0.01",
@@ -112,7 +134,11 @@ def served(logdir: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+pinnedCards\S+", line)))
+            yield next(
+                found[0]
+                for line in process.stdout
+                if (found := re.search(r"http://\S+pinnedCards\S+", line))
+            )
         finally:
             process.send_signal(signal.SIGINT)
 
@@ -125,7 +151,9 @@ def browser() -> Iterator[Chrome]:
     for flag in ("headless", "no-sandbox", "hide-scrollbars", "use-gl=angle", "use-angle=swiftshader",
                  "enable-unsafe-swiftshader", f"window-size={SIZE[0]},{SIZE[1]}"):  # fmt: skip
         options.add_argument(f"--{flag}")
-    page = Chrome(options=options, service=ChromeService(executable_path=shutil.which("chromedriver")))
+    page = Chrome(
+        options=options, service=ChromeService(executable_path=shutil.which("chromedriver"))
+    )
     try:
         yield page
     finally:
@@ -133,7 +161,9 @@ def browser() -> Iterator[Chrome]:
 
 
 def take(page: Chrome, shot: Shot, address: str, path: Path) -> None:
-    """Open a tab, wait until it shows its words and has come to rest, and keep a picture; raises TimeoutException."""
+    """Open a tab, wait until it shows its words and has come to rest, and keep a picture; raises
+    TimeoutException.
+    """
     page.get("about:blank")
     page.get(re.sub("#.*", f"#{shot.tab}", address))
     wait = WebDriverWait(page, _SECONDS)
@@ -149,7 +179,9 @@ def keep(source: Path, target: Path) -> None:
     """A smaller copy with 128 colours, which a curve on white does not miss."""
     with Image.open(source) as picture:
         size = (KEPT_WIDTH, round(picture.height * KEPT_WIDTH / picture.width))
-        picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(128).save(target, optimize=True)
+        picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(128).save(
+            target, optimize=True
+        )
 
 
 if __name__ == "__main__":

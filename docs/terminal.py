@@ -1,4 +1,5 @@
-"""Makes docs/terminal.svg: a real run on a real (pseudo) terminal, drawn as it stood when it was done.
+"""Makes docs/terminal.svg: a real run on a real (pseudo) terminal, drawn as it stood when it was
+done.
 
 python docs/terminal.py trainer fit model=cnn data=fashion_mnist
 """
@@ -57,7 +58,9 @@ def main() -> None:
     console.print(Text(f"$ {shlex.join(['trainer', *shown[1:]])}", style="bold"))
     for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
-    Path(__file__).with_name("terminal.svg").write_text(console.export_svg(title="trainer"), encoding="utf-8")
+    Path(__file__).with_name("terminal.svg").write_text(
+        console.export_svg(title="trainer"), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

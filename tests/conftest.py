@@ -1,4 +1,6 @@
-"""Fixtures for all tests: the shipped YAML as a config, the real image data, real commands run in this process."""
+"""Fixtures for all tests: the shipped YAML as a config, the real image data, real commands run
+in this process.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,13 @@ Compose = Callable[..., FitConfig]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--update-golden` writes what test_golden.py compares with; `--faults` is what `make torture` runs."""
+    """`--update-golden` writes what test_golden.py compares with; `--faults` is what `make
+    torture` runs.
+    """
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
-    parser.addoption("--faults", action="store_true", help="run only the plan of faults, and print its table")
+    parser.addoption(
+        "--faults", action="store_true", help="run only the plan of faults, and print its table"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,7 +74,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Trainer:
+def trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Trainer:
     """`trainer("fit", …)` runs the command in `tmp_path` and says how it ended."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -85,7 +93,9 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 @pytest.fixture
 def fit(trainer: Trainer, tmp_path: Path) -> Fit:
-    """`fit("optimizer=adam", …)` trains a small model with these overrides, which must work, and gives its run."""
+    """`fit("optimizer=adam", …)` trains a small model with these overrides, which must work, and
+    gives its run.
+    """
     count = 0
 
     def run(*overrides: str, base: tuple[str, ...] = SMALL) -> Run:

@@ -1,4 +1,6 @@
-"""The example of people's own classes in docs/custom.md: the page shows the files, and its commands work."""
+"""The example of people's own classes in docs/custom.md: the page shows the files, and its
+commands work.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ Trainer = Callable[[list[str]], int]
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    """Runs a command in this process, in a folder that holds a copy of the example; gives its exit code."""
+    """Runs a command in this process, in a folder that holds a copy of the example; gives its
+    exit code.
+    """
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -50,15 +54,22 @@ def shortened(argv: list[str]) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(EXAMPLES)))
 def test_the_page_shows_the_files(path: Path) -> None:
     shown = re.search(
-        rf"`{path.relative_to(EXAMPLES)}`:\n\n```\w+\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
+        rf"`{path.relative_to(EXAMPLES)}`:\n\n```\w+\n(.*?)^```",
+        PAGE.read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     assert shown and shown[1] == path.read_text()
 
 
 def test_the_page_has_fit_eval_and_resume_by_class_and_by_yaml() -> None:
-    kinds = [("--config-dir" in argv, argv[0], any(word.startswith("resume=") for word in argv)) for argv in COMMANDS]
+    kinds = [
+        ("--config-dir" in argv, argv[0], any(word.startswith("resume=") for word in argv))
+        for argv in COMMANDS
+    ]
     for by_yaml in (False, True):
-        assert {(by_yaml, "fit", False), (by_yaml, "eval", False), (by_yaml, "fit", True)} <= set(kinds)
+        assert {(by_yaml, "fit", False), (by_yaml, "eval", False), (by_yaml, "fit", True)} <= set(
+            kinds
+        )
 
 
 def test_the_commands_of_the_page_work_in_order(trainer: Trainer) -> None:
@@ -67,7 +78,9 @@ def test_the_commands_of_the_page_work_in_order(trainer: Trainer) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_learn_the_spirals(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_page_learn_the_spirals(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
     accuracies = []
     for argv in COMMANDS:
         capsys.readouterr()
@@ -77,7 +90,9 @@ def test_the_commands_of_the_page_learn_the_spirals(trainer: Trainer, capsys: py
     assert min(accuracies) > 0.95
 
 
-def test_a_checkpoint_does_not_name_the_class_by_itself(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_does_not_name_the_class_by_itself(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert trainer(shortened(COMMANDS[0])) == 0
     for name in [name for name in sys.modules if name.split(".")[0] == "my_pkg"]:
         del sys.modules[name]

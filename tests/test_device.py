@@ -30,8 +30,12 @@ print((faults() - before) // 10)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory"
+)
 def test_freed_memory_is_not_faulted_in_again(tmp_path: Path) -> None:
     """Tensors of 36, 2 and 12 MB: 12,000 pages a step, where they are returned and taken anew."""
-    counts = [int(run_python("-c", FAULTS_A_STEP, which, cwd=tmp_path).out) for which in ("kept", "usual")]
+    counts = [
+        int(run_python("-c", FAULTS_A_STEP, which, cwd=tmp_path).out) for which in ("kept", "usual")
+    ]
     assert counts[0] < 100 < counts[1]

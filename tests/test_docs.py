@@ -1,4 +1,6 @@
-"""The documentation against the code: every key and choice is described, links resolve, commands compose."""
+"""The documentation against the code: every key and choice is described, links resolve, commands
+compose.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from trainer.config.transforms import TRANSFORMS
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(DOCS.glob("*.md")),
+]
 CHOICES = sorted(CONFIGS.glob("*/*.yaml"))
 # `trainer eval` and the top-level keys share the page about runs.
 PAGE_OF = {"eval": "run", "launcher": "cluster"}
@@ -89,7 +96,9 @@ def test_every_transform_and_its_options_are_described(name: str) -> None:
 def test_every_dependency_has_its_reason() -> None:
     text = (DOCS / "dependencies.md").read_text(encoding="utf-8")
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    lists = re.findall(r"^(?:dependencies|dev|bench) = \[(.*?)\]", project, re.MULTILINE | re.DOTALL)
+    lists = re.findall(
+        r"^(?:dependencies|dev|bench) = \[(.*?)\]", project, re.MULTILINE | re.DOTALL
+    )
     names = [name for inner in lists for name in re.findall(r'"([A-Za-z][\w-]*)', inner)]
     assert len(lists) == 3
     assert [name for name in names if not is_named(text, name, name.lower())] == []
@@ -97,15 +106,21 @@ def test_every_dependency_has_its_reason() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_relative_links_resolve(page: Path) -> None:
-    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", link)]
+    prose = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    links = [
+        link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", link)
+    ]
     for link in links:
         target, _, anchor = link.partition("#")
         found = page.parent / target if target else page
         assert found.exists(), link
         if anchor:
             headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], link
+            assert anchor in [
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ], link
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -114,16 +129,24 @@ def test_pages_name_no_path_of_the_machine_they_were_written_on(page: Path) -> N
 
 
 def commands_in(page: Path) -> list[str]:
-    """The `trainer …` commands in the fenced blocks of a page, continued lines joined; none with a placeholder."""
+    """The `trainer …` commands in the fenced blocks of a page, continued lines joined; none with
+    a placeholder.
+    """
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    found = [match[1] for line in lines if (match := re.match(r"(?:\$ )?(trainer (?:fit|eval|check-run|-).*)", line))]
+    found = [
+        match[1]
+        for line in lines
+        if (match := re.match(r"(?:\$ )?(trainer (?:fit|eval|check-run|-).*)", line))
+    ]
     return [command for command in found if not re.search(r"[<…]", command)]
 
 
 # The commands of custom.md run for real in test_custom_example.py.
-COMMANDS = [(page, command) for page in PAGES if page.name != "custom.md" for command in commands_in(page)]
+COMMANDS = [
+    (page, command) for page in PAGES if page.name != "custom.md" for command in commands_in(page)
+]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +155,16 @@ def folder_with_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     run = folder / "runs/2026-01-01/00-00-00-run"
     with pytest.raises(SystemExit) as ended:
-        main(["fit", "model=linear", "data=dirichlet", "trainer=debug", "logger=none", f"run.dir={run}"])
+        main(
+            [
+                "fit",
+                "model=linear",
+                "data=dirichlet",
+                "trainer=debug",
+                "logger=none",
+                f"run.dir={run}",
+            ]
+        )
     assert not ended.value.code
     return folder
 
@@ -159,9 +191,15 @@ def test_there_are_commands_to_check() -> None:
     assert len(COMMANDS) > 20
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page.name}: {command}" for page, command in COMMANDS])
+@pytest.mark.parametrize(
+    ("page", "command"), COMMANDS, ids=[f"{page.name}: {command}" for page, command in COMMANDS]
+)
 def test_documented_commands_compose(
-    page: Path, command: str, folder_with_a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    command: str,
+    folder_with_a_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(folder_with_a_run / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
@@ -173,6 +211,8 @@ def test_documented_commands_compose(
     with pytest.raises(SystemExit) as ended:
         main(argv)
     assert not ended.value.code
-    only_shows = {"--help", "-h", "--cfg", "--version", "--shell-completion"} & {word.split("=")[0] for word in argv}
+    only_shows = {"--help", "-h", "--cfg", "--version", "--shell-completion"} & {
+        word.split("=")[0] for word in argv
+    }
     # check-run has no config: it really ran, on a run that is sound.
     assert recorded.configs or only_shows or argv[0] == "check-run"

@@ -1,4 +1,6 @@
-"""The errors a person sees: their text, their exit code, the nearest name, and nothing that could drive a terminal."""
+"""The errors a person sees: their text, their exit code, the nearest name, and nothing that
+could drive a terminal.
+"""
 
 from __future__ import annotations
 
@@ -41,19 +43,26 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("kind", "code"), CODES.items(), ids=lambda value: getattr(value, "__name__", "")
+)
 def test_every_error_has_its_exit_code(kind: type[TrainerError], code: int) -> None:
     assert kind("It happened.").exit_code == code
 
 
 def test_every_error_is_in_the_list_at_the_top_of_the_file() -> None:
     kinds = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, TrainerError)
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, TrainerError)
     }
     assert kinds == {kind.__name__ for kind in CODES} | {"Stopped"}
     page = ast.get_docstring(ast.parse(Path(errors.__file__).read_text(encoding="utf-8"))) or ""
     listed = re.findall(r"(\w+) +([0-9])", page)
-    assert dict(listed).items() >= {kind.__name__: str(code) for kind, code in CODES.items() if code > 1}.items()
+    assert (
+        dict(listed).items()
+        >= {kind.__name__: str(code) for kind, code in CODES.items() if code > 1}.items()
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
@@ -69,7 +78,9 @@ def test_an_error_is_what_where_and_what_to_do() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_an_error_is_three_lines_at_most_whatever_it_names(what: str, where: str, hint: str) -> None:
+def test_an_error_is_three_lines_at_most_whatever_it_names(
+    what: str, where: str, hint: str
+) -> None:
     text = str(TrainerError(what, where=where, hint=hint))
     assert len(re.split("[\n\r\x0b\x0c\x1c-\x1e\x85]", text)) <= 3
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)

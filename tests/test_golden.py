@@ -57,7 +57,9 @@ def first_losses(config: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_first_losses_are_the_golden_ones(name: str, compose: Any, request: pytest.FixtureRequest) -> None:
+def test_the_first_losses_are_the_golden_ones(
+    name: str, compose: Any, request: pytest.FixtureRequest
+) -> None:
     words = list(RUNS[name])
     if "fashion_mnist" in name:
         words.append(f"data.root={request.getfixturevalue('datasets_root')}")
@@ -66,7 +68,8 @@ def test_the_first_losses_are_the_golden_ones(name: str, compose: Any, request: 
     if request.config.getoption("--update-golden"):
         path.write_text(json.dumps(losses, indent=1) + "\n")
     golden = json.loads(path.read_text())
-    # Another processor may sum in another order: a difference of a real change is far larger than this.
+    # Another processor may sum in another order: a difference of a real change is far larger than
+    # this.
     assert losses == pytest.approx(golden, rel=2e-4)
 
 

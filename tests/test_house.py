@@ -1,4 +1,6 @@
-"""The house keeps its rules: which room may import which, what a file may be called, what the source never holds."""
+"""The house keeps its rules: which room may import which, what a file may be called, what the
+source never holds.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,25 @@ from house import MAX_FILE_LINES, SOURCE, files_in
 
 FILES = files_in(SOURCE)
 
-# The ladder of docs/design.md: a room may import rooms of a higher row number, and no other room of its own row.
+# The ladder of docs/design.md: a room may import rooms of a higher row number, and no other room of
+# its own row.
 ROWS = {
     **dict.fromkeys(("cli", "__main__"), 1),
     "commands": 2,
     "engine": 3,
     **dict.fromkeys(
-        ("data", "models", "losses", "optim", "schedule", "metrics", "device", "checkpoint", "tracking"), 4
+        (
+            "data",
+            "models",
+            "losses",
+            "optim",
+            "schedule",
+            "metrics",
+            "device",
+            "checkpoint",
+            "tracking",
+        ),
+        4,
     ),
     **dict.fromkeys(("run", "config"), 5),
     **dict.fromkeys(("errors", "files", "signals", "registry", "user_code", "state_checks"), 6),
@@ -63,7 +77,10 @@ def imports_of(file: Path) -> Iterator[Import]:
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{file}: a relative import"
                 base = child.module or ""
-                names = [f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base for alias in child.names]
+                names = [
+                    f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base
+                    for alias in child.names
+                ]
             yield from (Import(file, name, is_local, is_typing) for name in names)
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
@@ -88,8 +105,12 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-OURS = [found for file in FILES for found in imports_of(file) if found.module.split(".")[0] == "trainer"]
-THEIRS = [found for file in FILES for found in imports_of(file) if found.module.split(".")[0] != "trainer"]
+OURS = [
+    found for file in FILES for found in imports_of(file) if found.module.split(".")[0] == "trainer"
+]
+THEIRS = [
+    found for file in FILES for found in imports_of(file) if found.module.split(".")[0] != "trainer"
+]
 
 
 def is_allowed(found: Import) -> bool:
@@ -115,7 +136,10 @@ def verb_of(module: str) -> str:
 def test_every_room_has_its_row() -> None:
     assert {room_of(module_of(file)) for file in FILES} == set(ROWS)
     assert {room for room, row in ROWS.items() if row == 6} == set(GROUND)
-    assert len({path for path in SOURCE.iterdir() if path.name not in ("__pycache__", "py.typed")}) - 1 <= MAX_ROOMS
+    assert (
+        len({path for path in SOURCE.iterdir() if path.name not in ("__pycache__", "py.typed")}) - 1
+        <= MAX_ROOMS
+    )
 
 
 def test_imports_go_in_no_circle() -> None:
@@ -158,7 +182,9 @@ def test_the_ladder_itself(file: str, module: str, is_local: bool, allowed: bool
 
 
 def test_the_engine_knows_neither_yaml_nor_hydra() -> None:
-    packages = {found.module.split(".")[0] for found in THEIRS if room_of(module_of(found.file)) == "engine"}
+    packages = {
+        found.module.split(".")[0] for found in THEIRS if room_of(module_of(found.file)) == "engine"
+    }
     assert packages.isdisjoint({"yaml", "hydra", "omegaconf"})
 
 
@@ -172,7 +198,11 @@ def test_torch_is_not_imported_above_the_commands_or_in_the_lowest_row() -> None
     bare = {module for module in modules if ROWS[room_of(module)] in (1, 5, 6, 7)}
     bare |= {f"trainer.{name}" for name in FREE_OF_TORCH}
     heavy = {"torch", "torchvision", "numpy", "safetensors", "tensorboard"}
-    wrong = [str(found) for found in THEIRS if module_of(found.file) in bare and found.module.split(".")[0] in heavy]
+    wrong = [
+        str(found)
+        for found in THEIRS
+        if module_of(found.file) in bare and found.module.split(".")[0] in heavy
+    ]
     assert wrong == []
     # And not by way of another room, where it is imported at once.
     for found in OURS:
@@ -190,10 +220,14 @@ def test_a_file_is_short_named_for_what_it_does_and_says_so(file: Path) -> None:
 
 
 def test_no_file_is_on_the_list_of_longer_ones_in_vain() -> None:
-    assert all(len((SOURCE / name).read_text(encoding="utf-8").splitlines()) > MAX_FILE_LINES for name in LONGER)
+    assert all(
+        len((SOURCE / name).read_text(encoding="utf-8").splitlines()) > MAX_FILE_LINES
+        for name in LONGER
+    )
 
 
-# What runs code out of data, in any spelling that the source could call it by. `model.eval()` takes no text.
+# What runs code out of data, in any spelling that the source could call it by. `model.eval()` takes
+# no text.
 FORBIDDEN = {
     "pickle": r"\b(c?[pP]ickle|dill|cloudpickle|joblib|marshal|shelve)\b",
     "torch.load": r"\b(torch|np|numpy)\.load\(|weights_only|allow_pickle",
@@ -228,19 +262,30 @@ def test_nothing_in_the_source_runs_code_out_of_data(what: str) -> None:
     pattern = re.compile(FORBIDDEN[what])
     assert pattern.search(EXAMPLES[what])
     assert not pattern.search("model.eval()")
-    found = [f"{file.relative_to(SOURCE)}: {match[0]}" for file in FILES for match in pattern.finditer(code_of(file))]
+    found = [
+        f"{file.relative_to(SOURCE)}: {match[0]}"
+        for file in FILES
+        for match in pattern.finditer(code_of(file))
+    ]
     assert found == []
 
 
 def users_of(pattern: str, files: list[Path] = FILES) -> set[str]:
     """The modules whose code has something that matches."""
-    return {module_of(file).removeprefix("trainer.") for file in files if re.search(pattern, code_of(file))}
+    return {
+        module_of(file).removeprefix("trainer.")
+        for file in files
+        if re.search(pattern, code_of(file))
+    }
 
 
 def test_one_module_opens_checkpoints_and_one_opens_data_files() -> None:
     opening = r"\bopen\(|\.read_(bytes|text)\(|\bfdopen\("
-    assert users_of(opening, [file for file in FILES if file.parent.name == "checkpoint"]) == {"checkpoint.file"}
-    # They turn bytes into tensors and back; the functions of the library that open files are not used.
+    assert users_of(opening, [file for file in FILES if file.parent.name == "checkpoint"]) == {
+        "checkpoint.file"
+    }
+    # They turn bytes into tensors and back; the functions of the library that open files are not
+    # used.
     assert users_of(r"\bsafetensors\b") == {"checkpoint.load", "checkpoint.store"}
     assert users_of(r"\b(safe_open|load_file|save_file|load_model|save_model)\b") == set()
     assert users_of(r"\b(gzip|zlib|fromfile|frombuffer|memmap)\b") == {"data.image_sets.idx"}
@@ -295,7 +340,9 @@ finally:
 
 @pytest.mark.parametrize("words", QUICK.values(), ids=list(QUICK))
 def test_what_needs_no_torch_does_not_load_it(words: tuple[str, ...], tmp_path: Path) -> None:
-    ran = run_python("-c", WITHOUT_TORCH, *words, cwd=tmp_path, env={"COMP_LINE": "trainer fit model=l"})
+    ran = run_python(
+        "-c", WITHOUT_TORCH, *words, cwd=tmp_path, env={"COMP_LINE": "trainer fit model=l"}
+    )
     assert "imported:" not in ran.err
     assert ran.code in (0, 2, 3)
     assert ran.out or ran.err

@@ -38,7 +38,9 @@ def test_bce_with_logits(smoothing: float) -> None:
     targets = nn.functional.one_hot(CLASSES, 3) * (1 - smoothing) + smoothing / 3
     probability = 1 / (1 + (-LOGITS).exp())
     expected = -(targets * probability.log() + (1 - targets) * (1 - probability).log()).mean()
-    torch.testing.assert_close(make_loss("bce_with_logits", label_smoothing=smoothing)(LOGITS, CLASSES), expected)
+    torch.testing.assert_close(
+        make_loss("bce_with_logits", label_smoothing=smoothing)(LOGITS, CLASSES), expected
+    )
 
 
 @pytest.mark.parametrize(("margin", "p"), [(1.0, 1), (0.5, 2)])
@@ -57,7 +59,9 @@ def test_losses_of_values() -> None:
     outputs, targets = torch.tensor([[1.0], [5.0]]), torch.tensor([[1.5], [2.0]])
     assert make_loss("mse")(outputs, targets).item() == pytest.approx((0.25 + 9) / 2)
     assert make_loss("l1")(outputs, targets).item() == pytest.approx((0.5 + 3) / 2)
-    assert make_loss("huber", delta=1.0)(outputs, targets).item() == pytest.approx((0.125 + 2.5) / 2)
+    assert make_loss("huber", delta=1.0)(outputs, targets).item() == pytest.approx(
+        (0.125 + 2.5) / 2
+    )
 
 
 def test_l1_norm() -> None:

@@ -27,4 +27,6 @@ def test_they_equal_plain_counting(pairs: list[tuple[int, int]]) -> None:
         assert row.support == support
         assert row.precision == (right / found if found else 0.0)
         assert row.recall == (right / support if support else 0.0)
-        assert row.f1 == (2 * row.precision * row.recall / (row.precision + row.recall) if right else 0.0)
+        assert row.f1 == (
+            2 * row.precision * row.recall / (row.precision + row.recall) if right else 0.0
+        )

@@ -25,9 +25,17 @@ def make_net() -> nn.Module:
 
 
 def make_conv_net() -> nn.Module:
-    """As the command trains convolutions: in channels-last layout, in which a momentum must be as well."""
+    """As the command trains convolutions: in channels-last layout, in which a momentum must be
+    as well.
+    """
     torch.manual_seed(0)
-    layers = (nn.Linear(5, 18), nn.Unflatten(1, (2, 3, 3)), nn.Conv2d(2, 3, 2), nn.Tanh(), nn.Flatten())
+    layers = (
+        nn.Linear(5, 18),
+        nn.Unflatten(1, (2, 3, 3)),
+        nn.Conv2d(2, 3, 2),
+        nn.Tanh(),
+        nn.Flatten(),
+    )
     return nn.Sequential(*layers, nn.Linear(12, 1)).to(memory_format=torch.channels_last)
 
 
@@ -64,14 +72,18 @@ def test_it_trains_with_the_shipped_values(name: str, compose: Any) -> None:
 
 @pytest.mark.parametrize("make", [make_net, make_conv_net])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_it_goes_on_exactly_from_saved_state(name: str, make: Callable[[], nn.Module], compose: Any) -> None:
+def test_it_goes_on_exactly_from_saved_state(
+    name: str, make: Callable[[], nn.Module], compose: Any
+) -> None:
     if name == "lbfgs":
         make = make_net  # torch's takes no gradients in another layout
     net = make()
     optimizer = make_optimizer(net, **shipped(compose, name))
     train(net, optimizer, steps=range(5))
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(flatten(OptimizerState(optimizer).state_dict(), path="optimizer", tensors=tensors))
+    text = json.dumps(
+        flatten(OptimizerState(optimizer).state_dict(), path="optimizer", tensors=tensors)
+    )
     saved = {key: to_saved(tensor) for key, tensor in tensors.items()}
 
     twin = make()
@@ -107,7 +119,9 @@ def test_a_setting_that_needs_what_was_not_kept_is_refused() -> None:
     optimizer = make_optimizer(net, name="adam", lr=0.1)
     train(net, optimizer, steps=range(3))
     other = OptimizerState(make_optimizer(net, name="adam", lr=0.1, amsgrad=True))
-    with pytest.raises(ValueError, match="no max_exp_avg_sq of parameter 0, which these settings need"):
+    with pytest.raises(
+        ValueError, match="no max_exp_avg_sq of parameter 0, which these settings need"
+    ):
         other.load_state_dict(OptimizerState(optimizer).state_dict())
 
 

@@ -1,4 +1,6 @@
-"""Looking names up: the tables of names agree with the YAML, and a wrong name is answered with the nearest."""
+"""Looking names up: the tables of names agree with the YAML, and a wrong name is answered with
+the nearest.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ def test_a_name_gives_its_entry() -> None:
 def test_a_wrong_name_is_answered_with_the_nearest(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         look_up(TABLE, name, kind="model")
-    assert str(caught.value) == f"model={name}: there is no such model.\nDid you mean cnn? Choices: cnn, mlp."
+    assert (
+        str(caught.value)
+        == f"model={name}: there is no such model.\nDid you mean cnn? Choices: cnn, mlp."
+    )
 
 
 def test_a_name_that_is_near_to_none_is_answered_with_all() -> None:

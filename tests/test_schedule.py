@@ -38,12 +38,20 @@ ONE_CYCLE = {
 }
 BY_EPOCH: list[tuple[str, dict[str, Any], Maker]] = [
     ("step", {"step_size": 2, "gamma": 0.3}, lambda o: lr_scheduler.StepLR(o, 2, 0.3)),
-    ("multistep", {"milestones": [4, 1], "gamma": 0.5}, lambda o: lr_scheduler.MultiStepLR(o, [1, 4], 0.5)),
+    (
+        "multistep",
+        {"milestones": [4, 1], "gamma": 0.5},
+        lambda o: lr_scheduler.MultiStepLR(o, [1, 4], 0.5),
+    ),
     ("exponential", {"gamma": 0.8}, lambda o: lr_scheduler.ExponentialLR(o, 0.8)),
 ]
 BY_STEP: list[tuple[str, dict[str, Any], Maker]] = [
     ("constant", {}, lambda o: lr_scheduler.ConstantLR(o, 1.0)),
-    ("cosine", {"t_max": None, "eta_min": 0.001}, lambda o: lr_scheduler.CosineAnnealingLR(o, TOTAL, 0.001)),
+    (
+        "cosine",
+        {"t_max": None, "eta_min": 0.001},
+        lambda o: lr_scheduler.CosineAnnealingLR(o, TOTAL, 0.001),
+    ),
     (
         "one_cycle",
         {"max_lr": None, **ONE_CYCLE},
@@ -84,9 +92,13 @@ def test_step_schedules_equal_torch(name: str, options: dict[str, Any], make: Ma
     theirs, schedule = make(optimizer), ours(name, mine, **options)
     for step in range(TOTAL):
         schedule.apply(step=step, epoch=0)
-        assert schedule.learning_rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+        assert schedule.learning_rate == pytest.approx(
+            optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12
+        )
         if name == "one_cycle":
-            assert mine.param_groups[0]["momentum"] == pytest.approx(optimizer.param_groups[0]["momentum"], rel=1e-9)
+            assert mine.param_groups[0]["momentum"] == pytest.approx(
+                optimizer.param_groups[0]["momentum"], rel=1e-9
+            )
         optimizer.step()
         if step + 1 < TOTAL:
             theirs.step()
@@ -99,7 +111,9 @@ def test_step_schedules_equal_torch(name: str, options: dict[str, Any], make: Ma
     patience=st.integers(0, 3),
     cooldown=st.integers(0, 2),
 )
-def test_plateau_equals_torch(values: list[float], maximize: bool, patience: int, cooldown: int) -> None:
+def test_plateau_equals_torch(
+    values: list[float], maximize: bool, patience: int, cooldown: int
+) -> None:
     options: dict[str, Any] = {
         "factor": 0.5,
         "patience": patience,
@@ -117,7 +131,13 @@ def test_plateau_equals_torch(values: list[float], maximize: bool, patience: int
 
 
 def test_plateau_goes_on_from_its_state() -> None:
-    options: dict[str, Any] = {"factor": 0.5, "patience": 0, "threshold": 0.0, "cooldown": 0, "min_lr": 0.0}
+    options: dict[str, Any] = {
+        "factor": 0.5,
+        "patience": 0,
+        "threshold": 0.0,
+        "cooldown": 0,
+        "min_lr": 0.0,
+    }
     first, second = ours("plateau", **options), ours("plateau", **options)
     for value in (0.5, 0.4, 0.3):
         first.after_evaluation(value, step=0, epoch=0)
@@ -127,7 +147,10 @@ def test_plateau_goes_on_from_its_state() -> None:
 
 
 def test_warm_up_multiplies_the_curve_under_it() -> None:
-    plain, warm = ours("cosine", t_max=None, eta_min=0.0), ours("cosine", t_max=None, eta_min=0.0, warmup_steps=5)
+    plain, warm = (
+        ours("cosine", t_max=None, eta_min=0.0),
+        ours("cosine", t_max=None, eta_min=0.0, warmup_steps=5),
+    )
     for step in range(TOTAL):
         plain.apply(step=step, epoch=0)
         warm.apply(step=step, epoch=0)

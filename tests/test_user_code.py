@@ -1,4 +1,6 @@
-"""A person's own class: found by name, called with their arguments, and told apart from a fault of trainer."""
+"""A person's own class: found by name, called with their arguments, and told apart from a fault
+of trainer.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,19 @@ from trainer.errors import ConfigError, CustomCodeError
 from trainer.user_code import call, import_class
 
 
-def test_a_class_of_the_working_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "plugin_found.py").write_text("class Net:\n    def __init__(self, width=1): self.width = width\n")
+def test_a_class_of_the_working_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_found.py").write_text(
+        "class Net:\n    def __init__(self, width=1): self.width = width\n"
+    )
     monkeypatch.chdir(tmp_path)
-    assert call(import_class("plugin_found.Net", key="model.target"), {"width": 3}, key="model.target").width == 3
+    assert (
+        call(
+            import_class("plugin_found.Net", key="model.target"), {"width": 3}, key="model.target"
+        ).width
+        == 3
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,25 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--outdir",
+        str(tmp_path / "dist"),
+        str(ROOT),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     with zipfile.ZipFile(wheel) as archive:
-        shipped = {name.removeprefix("trainer/") for name in archive.namelist() if name.startswith("trainer/configs/")}
+        shipped = {
+            name.removeprefix("trainer/")
+            for name in archive.namelist()
+            if name.startswith("trainer/configs/")
+        }
         for name in archive.namelist():
             archive.extract(name, site)
     assert shipped == {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
@@ -29,7 +41,9 @@ def test_the_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
 
     def run(*argv: str) -> str:
         command = [sys.executable, "-m", *argv]
-        done = subprocess.run(command, cwd=empty, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=empty, env=env, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -1,4 +1,6 @@
-"""The plain loop with Accelerate around it, as its documentation adds it to a script: `prepare` and `backward`."""
+"""The plain loop with Accelerate around it, as its documentation adds it to a script: `prepare`
+and `backward`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def main() -> None:
     prepare(arguments)
     accelerator = accelerate.Accelerator(cpu=True)
     plain = make_model(arguments.model)
-    loader = make_loader(arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit)
+    loader = make_loader(
+        arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit
+    )
     model, optimizer, loader = accelerator.prepare(
         plain, make_optimizer(plain, lr=learning_rate(arguments.model)), loader
     )

@@ -14,8 +14,12 @@ Images = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 
-def load_arrays(root: Path, *, limit: int | None = None, train: bool = True) -> tuple[Images, Labels]:
-    """Normalised images (N, 28, 28, 1) and labels (N,) of the first `limit` training samples, or of the test set."""
+def load_arrays(
+    root: Path, *, limit: int | None = None, train: bool = True
+) -> tuple[Images, Labels]:
+    """Normalised images (N, 28, 28, 1) and labels (N,) of the first `limit` training samples, or
+    of the test set.
+    """
     folder, split = root / "FashionMNIST" / "raw", "train" if train else "t10k"
     pixels = _read(folder / f"{split}-images-idx3-ubyte", header=16).reshape(-1, 28, 28, 1)[:limit]
     labels = _read(folder / f"{split}-labels-idx1-ubyte", header=8)[:limit]

@@ -1,4 +1,6 @@
-"""The plain loop people write: torchvision's dataset, a DataLoader, forward, backward, step, a look at the loss."""
+"""The plain loop people write: torchvision's dataset, a DataLoader, forward, backward, step, a
+look at the loss.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def main() -> None:
     model = make_model(arguments.model)
     optimizer = make_optimizer(model, lr=learning_rate(arguments.model))
     criterion, clock = nn.CrossEntropyLoss(), Clock()
-    loader = make_loader(arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit)
+    loader = make_loader(
+        arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit
+    )
     model.train()
     for number, (inputs, targets) in enumerate(loader):
         optimizer.zero_grad()

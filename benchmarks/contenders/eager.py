@@ -1,4 +1,6 @@
-"""The eager limit: the plain step on one resident batch, over and over, with nothing to fetch and nothing to log."""
+"""The eager limit: the plain step on one resident batch, over and over, with nothing to fetch
+and nothing to log.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,13 @@ def main() -> None:
     arguments = parse_arguments()
     prepare(arguments)
     model = make_model(arguments.model)
-    # The same work without learning: one batch seen for ever is learned until gradients are denormal, and slow.
+    # The same work without learning: one batch seen for ever is learned until gradients are
+    # denormal, and slow.
     optimizer = make_optimizer(model, lr=0.0, fused=True if arguments.variant == "fused" else None)
     criterion, clock = nn.CrossEntropyLoss(), Clock()
-    inputs, targets = next(iter(make_loader(arguments.data_root, num_workers=0, limit=arguments.limit)))
+    inputs, targets = next(
+        iter(make_loader(arguments.data_root, num_workers=0, limit=arguments.limit))
+    )
     model.train()
     for _ in range(arguments.limit // BATCH_SIZE):
         optimizer.zero_grad()

@@ -26,10 +26,16 @@ REPEATS = 3
 
 
 def main() -> None:
-    """Evaluate one untrained model several times; the variant is `trainer`, or the loop's number of workers."""
+    """Evaluate one untrained model several times; the variant is `trainer`, or the loop's number
+    of workers.
+    """
     arguments = parse_arguments()
     prepare(arguments)
-    run = _trainer(arguments) if arguments.variant == "trainer" else _loop(make_model(arguments.model), arguments)
+    run = (
+        _trainer(arguments)
+        if arguments.variant == "trainer"
+        else _loop(make_model(arguments.model), arguments)
+    )
     run()  # once to warm up
     seconds = []
     for _ in range(REPEATS):
@@ -43,7 +49,9 @@ def _trainer(arguments: argparse.Namespace) -> Callable[[], float]:
     """What `trainer eval` does with the shipped values: its model in its layout, its batch size."""
     device = torch.device("cpu")
     shipped = [_shipped(f"model/{arguments.model}"), _shipped("data/fashion_mnist")]
-    model = trainer_model(**shipped[0], input_shape=(1, 28, 28), num_outputs=10).to(memory_format=torch.channels_last)
+    model = trainer_model(**shipped[0], input_shape=(1, 28, 28), num_outputs=10).to(
+        memory_format=torch.channels_last
+    )
     data = load_data(
         "fashion_mnist",
         seed=arguments.seed,
@@ -64,7 +72,9 @@ def _trainer(arguments: argparse.Namespace) -> Callable[[], float]:
 
 
 def _shipped(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((configs_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    content: dict[str, Any] = yaml.safe_load(
+        (configs_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    )
     return content
 
 

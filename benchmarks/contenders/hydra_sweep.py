@@ -1,4 +1,5 @@
-"""A sweep as people write it with Hydra alone: its sweeper, its basic launcher, the plain DataLoader loop as the job.
+"""A sweep as people write it with Hydra alone: its sweeper, its basic launcher, the plain
+DataLoader loop as the job.
 
 The basic launcher runs the jobs one after the other in this process, so torch is loaded once.
 """

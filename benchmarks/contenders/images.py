@@ -14,14 +14,18 @@ from torchvision.datasets import FashionMNIST
 from benchmarks.contenders.setting import BATCH_SIZE, EVAL_BATCH_SIZE, MEAN, STD
 
 
-def make_loader(root: Path, *, num_workers: int, limit: int | None = None, train: bool = True) -> DataLoader[Any]:
+def make_loader(
+    root: Path, *, num_workers: int, limit: int | None = None, train: bool = True
+) -> DataLoader[Any]:
     """The shuffled training set (its first `limit` samples), or the test set in larger batches."""
     dataset = make_dataset(root, limit=limit, train=train)
     size = BATCH_SIZE if train else EVAL_BATCH_SIZE
     return DataLoader(dataset, batch_size=size, shuffle=train, num_workers=num_workers)
 
 
-def make_dataset(root: Path, *, first: int = 0, limit: int | None = None, train: bool = True) -> FashionMNIST:
+def make_dataset(
+    root: Path, *, first: int = 0, limit: int | None = None, train: bool = True
+) -> FashionMNIST:
     """The samples `first` up to `limit` of the training or of the test set."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
     dataset = FashionMNIST(str(root), train=train, transform=transform)

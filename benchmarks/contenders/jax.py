@@ -78,7 +78,9 @@ def _start(jax: Any, model: str, *, seed: int) -> dict[str, Any]:
         bound = 1 / math.sqrt(math.prod(shape[:-1]))
         kernel, bias = (
             jax.random.uniform(key, size, minval=-bound, maxval=bound)
-            for key, size in zip(keys[2 * number : 2 * number + 2], (shape, shape[-1:]), strict=True)
+            for key, size in zip(
+                keys[2 * number : 2 * number + 2], (shape, shape[-1:]), strict=True
+            )
         )
         weights[name] = {"kernel": kernel, "bias": bias}
     return weights
@@ -90,7 +92,9 @@ def _forward(jax: Any, model: str, weights: dict[str, Any], images: Any) -> Any:
 
     def conv(name: str, padding: str) -> Any:
         layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(hidden, weights[name]["kernel"], (1, 1), padding, dimension_numbers=layout)
+        return lax.conv_general_dilated(
+            hidden, weights[name]["kernel"], (1, 1), padding, dimension_numbers=layout
+        )
 
     def pool(values: Any, start: float, operation: Any) -> Any:
         return lax.reduce_window(values, start, operation, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
@@ -109,7 +113,9 @@ def _forward(jax: Any, model: str, weights: dict[str, Any], images: Any) -> Any:
 
 
 def _make_step(jax: Any, forward: Callable[[dict[str, Any], Any], Any], *, lr: float) -> Any:
-    """One update of SGD with momentum, as torch defines it; gives weights, velocity and the loss before the update."""
+    """One update of SGD with momentum, as torch defines it; gives weights, velocity and the loss
+    before the update.
+    """
 
     def mean_loss(weights: dict[str, Any], images: Any, labels: Any) -> Any:
         log_probs = jax.nn.log_softmax(forward(weights, images))

@@ -1,4 +1,6 @@
-"""Keras 3 as its documentation has it: a Sequential model, arrays in memory, `fit`; silent, nothing saved."""
+"""Keras 3 as its documentation has it: a Sequential model, arrays in memory, `fit`; silent,
+nothing saved.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from benchmarks.contenders.setting import (
 
 
 def main() -> None:
-    """Train one epoch; the variant is the backend, `torch` or `jax`. Without Keras or that backend it says so."""
+    """Train one epoch; the variant is the backend, `torch` or `jax`. Without Keras or that
+    backend it says so.
+    """
     arguments = parse_arguments()
     limit_threads(arguments.threads)
     os.environ["KERAS_BACKEND"] = arguments.variant
@@ -42,7 +46,9 @@ def main() -> None:
     )
     images, labels = load_arrays(arguments.data_root, limit=arguments.limit)
     clock = _make_clock(keras)
-    model.fit(images, labels, batch_size=BATCH_SIZE, epochs=1, shuffle=True, verbose=0, callbacks=[clock])
+    model.fit(
+        images, labels, batch_size=BATCH_SIZE, epochs=1, shuffle=True, verbose=0, callbacks=[clock]
+    )
     images, labels = load_arrays(arguments.data_root, train=False)
     _, accuracy = model.evaluate(images, labels, batch_size=EVAL_BATCH_SIZE, verbose=0)
     result = clock.result(arguments.limit, num_parameters=model.count_params())
@@ -54,7 +60,10 @@ def _make_model(keras: ModuleType, name: str) -> Any:
 
     Its weights start as torch's do: with Keras' own start the first loss is another.
     """
-    layers, start = keras.layers, {"kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")}
+    layers, start = (
+        keras.layers,
+        {"kernel_initializer": keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")},
+    )
 
     def dense(size: int) -> Any:
         return layers.Dense(size, activation="relu", **start)
@@ -66,11 +75,21 @@ def _make_model(keras: ModuleType, name: str) -> Any:
         "linear": lambda: [layers.Flatten()],
         "mlp": lambda: [layers.Flatten(), dense(512), dense(512)],
         "lenet5": lambda: [
-            *(conv(6, 5, "same"), layers.AveragePooling2D(2), conv(16, 5, "valid"), layers.AveragePooling2D(2)),
+            *(
+                conv(6, 5, "same"),
+                layers.AveragePooling2D(2),
+                conv(16, 5, "valid"),
+                layers.AveragePooling2D(2),
+            ),
             *(layers.Flatten(), dense(120), dense(84)),
         ],
         "cnn": lambda: [
-            *(conv(32, 3, "same"), layers.MaxPooling2D(2), conv(64, 3, "same"), layers.MaxPooling2D(2)),
+            *(
+                conv(32, 3, "same"),
+                layers.MaxPooling2D(2),
+                conv(64, 3, "same"),
+                layers.MaxPooling2D(2),
+            ),
             *(layers.Flatten(), dense(128)),
         ],
     }
@@ -78,7 +97,9 @@ def _make_model(keras: ModuleType, name: str) -> Any:
 
 
 def _make_clock(keras: Any) -> Any:
-    """A callback that reads the mean loss after the first step, after the warm-up and at the end, and the time."""
+    """A callback that reads the mean loss after the first step, after the warm-up and at the
+    end, and the time.
+    """
 
     class FitClock(keras.callbacks.Callback):
         # Keras then reads the loss for us when we do, and not at every step.

@@ -1,4 +1,6 @@
-"""Lightning with all that costs time switched off: no logger, no progress bar, no checkpoints, no summary."""
+"""Lightning with all that costs time switched off: no logger, no progress bar, no checkpoints,
+no summary.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     prepare(arguments)
     model, clock = make_model(arguments.model), Clock()
-    loader = make_loader(arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit)
+    loader = make_loader(
+        arguments.data_root, num_workers=int(arguments.variant), limit=arguments.limit
+    )
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -63,7 +67,9 @@ def _make_module(pl: Any, model: nn.Module, *, lr: float, clock: Clock) -> Any:
         def configure_optimizers(self) -> Any:
             return make_optimizer(self.model, lr=lr)
 
-        def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], number: int) -> None:
+        def on_train_batch_end(
+            self, outputs: Any, batch: tuple[Tensor, Tensor], number: int
+        ) -> None:
             clock.count(outputs["loss"].detach(), len(batch[1]))
 
         def on_train_epoch_end(self) -> None:

@@ -1,4 +1,6 @@
-"""Linear regression of five points, 1,000 updates, as people write it: a DataLoader of one batch and the plain loop."""
+"""Linear regression of five points, 1,000 updates, as people write it: a DataLoader of one batch
+and the plain loop.
+"""
 
 from __future__ import annotations
 

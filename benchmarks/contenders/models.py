@@ -1,4 +1,6 @@
-"""The models as DESIGN.md gives them, in plain torch, and their optimizer: what every torch contender trains."""
+"""The models as DESIGN.md gives them, in plain torch, and their optimizer: what every torch
+contender trains.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,34 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def make_model(name: str) -> nn.Module:
-    """The plain model called `name`, on its own: whatever trainer does to be faster, its peers run this."""
+    """The plain model called `name`, on its own: whatever trainer does to be faster, its peers
+    run this.
+    """
     if name == "linear":
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     if name == "mlp":
         return nn.Sequential(
-            *(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+            *(
+                nn.Flatten(),
+                nn.Linear(784, 512),
+                nn.ReLU(),
+                nn.Linear(512, 512),
+                nn.ReLU(),
+                nn.Linear(512, 10),
+            )
         )
     if name == "lenet5":
         return nn.Sequential(
             *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.AvgPool2d(2)),
             *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.AvgPool2d(2)),
-            *(nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+            *(
+                nn.Flatten(),
+                nn.Linear(400, 120),
+                nn.ReLU(),
+                nn.Linear(120, 84),
+                nn.ReLU(),
+                nn.Linear(84, 10),
+            ),
         )
     if name == "cnn":
         return nn.Sequential(
@@ -39,7 +57,9 @@ def make_model(name: str) -> nn.Module:
     raise SystemExit(f"There is no benchmark of model {name}.")
 
 
-def make_optimizer(model: nn.Module, *, lr: float, fused: bool | None = None) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, *, lr: float, fused: bool | None = None
+) -> torch.optim.Optimizer:
     """SGD as the job says; torch's default implementation unless `fused`."""
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=MOMENTUM, fused=fused)
 

@@ -1,6 +1,7 @@
 """Runs a command and says, in one JSON line, the most memory it was resident in at once.
 
-A process of its own, and a small one: Linux counts what the parent held when it started a child as the child's peak.
+A process of its own, and a small one: Linux counts what the parent held when it started a child as
+the child's peak.
 """
 
 from __future__ import annotations

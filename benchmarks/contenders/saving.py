@@ -1,4 +1,6 @@
-"""`trainer fit` on the words it is given, with a clock on every save: says, in one JSON line, what each one took."""
+"""`trainer fit` on the words it is given, with a clock on every save: says, in one JSON line,
+what each one took.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from trainer.cli.main import main
 SAYS = "saves: "
 
 
-def _timed(function: Callable[..., Any], clock: Callable[[], float], seconds: list[float]) -> Callable[..., Any]:
+def _timed(
+    function: Callable[..., Any], clock: Callable[[], float], seconds: list[float]
+) -> Callable[..., Any]:
     def timed(*arguments: Any, **options: Any) -> Any:
         start = clock()
         try:
@@ -28,7 +32,8 @@ def _timed(function: Callable[..., Any], clock: Callable[[], float], seconds: li
 if __name__ == "__main__":
     held: list[float] = []
     beside: list[float] = []
-    # The copy of the state, by the clock on the wall; the writing beside the training, by the CPU time of its thread.
+    # The copy of the state, by the clock on the wall; the writing beside the training, by the CPU
+    # time of its thread.
     CheckpointStore.save = _timed(CheckpointStore.save, time.perf_counter, held)  # type: ignore[method-assign]
     CheckpointStore._write = _timed(CheckpointStore._write, time.thread_time, beside)  # type: ignore[method-assign]
     try:

@@ -1,4 +1,6 @@
-"""What all contenders share: the sizes of the job, the clock, the JSON line. No torch here: JAX runs without it."""
+"""What all contenders share: the sizes of the job, the clock, the JSON line. No torch here: JAX
+runs without it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def limit_threads(threads: int) -> None:
-    """Keep this process on `threads` cores, for libraries whose number of threads has no switch; call it first."""
+    """Keep this process on `threads` cores, for libraries whose number of threads has no switch;
+    call it first.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 

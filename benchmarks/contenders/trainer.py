@@ -1,4 +1,6 @@
-"""trainer itself: the real command, its default logging and checkpoints, timed by what it left in its run folder."""
+"""trainer itself: the real command, its default logging and checkpoints, timed by what it left
+in its run folder.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,20 @@ from typing import Any
 
 from safetensors import safe_open
 
-from benchmarks.contenders.setting import BATCH_SIZE, MOMENTUM, WARM_UP, learning_rate, parse_arguments, tell
+from benchmarks.contenders.setting import (
+    BATCH_SIZE,
+    MOMENTUM,
+    WARM_UP,
+    learning_rate,
+    parse_arguments,
+    tell,
+)
 
 
 def main() -> None:
-    """Train one epoch with `python -m trainer fit`; its first loss is that of a run of one step, out of the timing."""
+    """Train one epoch with `python -m trainer fit`; its first loss is that of a run of one step,
+    out of the timing.
+    """
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="trainer-benchmark-") as folder:
         run, first = Path(folder) / "run", Path(folder) / "first"
@@ -31,29 +42,50 @@ def main() -> None:
 def fit_words(arguments: argparse.Namespace, run: Path) -> list[str]:
     """The words after `trainer` of the job that all contenders do."""
     return [
-        *("fit", f"model={arguments.model}", "data=fashion_mnist", "optimizer=sgd", "scheduler=constant"),
-        *(f"data.root={arguments.data_root}", "data.val_size=0", f"data.train_limit={arguments.limit}"),
+        *(
+            "fit",
+            f"model={arguments.model}",
+            "data=fashion_mnist",
+            "optimizer=sgd",
+            "scheduler=constant",
+        ),
+        *(
+            f"data.root={arguments.data_root}",
+            "data.val_size=0",
+            f"data.train_limit={arguments.limit}",
+        ),
         *(f"data.batch_size={BATCH_SIZE}", f"optimizer.lr={learning_rate(arguments.model)}"),
-        *(f"optimizer.momentum={MOMENTUM}", "trainer.epochs=1", "trainer.device=cpu", "trainer.precision=fp32"),
+        *(
+            f"optimizer.momentum={MOMENTUM}",
+            "trainer.epochs=1",
+            "trainer.device=cpu",
+            "trainer.precision=fp32",
+        ),
         *(f"trainer.threads={arguments.threads}", f"seed={arguments.seed}", f"run.dir={run}"),
     ]
 
 
 def _fit(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "trainer", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
 
 
 def _rows(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def _read(run: Path) -> dict[str, Any]:
-    """Its epoch by the clock on the wall: from the record of the last warm-up step to the last record or checkpoint.
+    """Its epoch by the clock on the wall: from the record of the last warm-up step to the last
+    record or checkpoint.
 
-    metrics.jsonl has trainer's own account of the time, which leaves out the saving of checkpoints; it is reported
-    beside ours.
+    metrics.jsonl has trainer's own account of the time, which leaves out the saving of checkpoints;
+    it is reported beside ours.
     """
     rows = _rows(run)
     train = [row for row in rows if row["split"] == "train"]
@@ -64,7 +96,9 @@ def _read(run: Path) -> dict[str, Any]:
     saved = (run / "checkpoints" / "last").lstat().st_mtime
     seconds = max(times[train[-1]["step"]], saved) - times[WARM_UP]
     ends = [row["samples"] for row in train]
-    late_sum = sum(row["loss"] * (end - start) for row, start, end in zip(late, ends, ends[1:], strict=False))
+    late_sum = sum(
+        row["loss"] * (end - start) for row, start, end in zip(late, ends, ends[1:], strict=False)
+    )
     return {
         "samples_per_second": samples / seconds,
         "seconds": seconds,
@@ -78,7 +112,9 @@ def _read(run: Path) -> dict[str, Any]:
 
 
 def wall_times(run: Path) -> dict[int, float]:
-    """When each training record was written, in seconds, by step: TensorBoard's events carry the time of day."""
+    """When each training record was written, in seconds, by step: TensorBoard's events carry the
+    time of day.
+    """
     # Imported when the training is over: it takes a second of CPU.
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

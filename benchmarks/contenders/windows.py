@@ -1,6 +1,7 @@
 """`trainer` on the words it is given, with a clock on its steps and on its logger.
 
-It says the seconds of each window between two records, and those that were spent in the logger's calls meanwhile.
+It says the seconds of each window between two records, and those that were spent in the logger's
+calls meanwhile.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     finally:
-        # From the step before a record to the step before the next: each window holds one record in full.
+        # From the step before a record to the step before the next: each window holds one record in
+        # full.
         marks = ends[READ_EVERY - 1 :: READ_EVERY]
         seconds = [end - start for start, end in itertools.pairwise(marks)]
         sys.stdout.write(f"{SAYS}{json.dumps({'windows': seconds, 'logging': logging})}\n")

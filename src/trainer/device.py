@@ -34,7 +34,8 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
             raise EnvironmentFault(
-                f"trainer.device={name}, but PyTorch sees no CUDA device (torch {torch.__version__}).",
+                f"trainer.device={name}, but PyTorch sees no CUDA device (torch "
+                f"{torch.__version__}).",
                 hint="Use trainer.device=cpu or trainer.device=auto.",
             )
         if device.index is not None and device.index >= count:
@@ -65,7 +66,9 @@ def device_name(device: torch.device) -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's and torch's global generators: first weights and dropout. Data has generators of its own."""
+    """Seed Python's and torch's global generators: first weights and dropout. Data has
+    generators of its own.
+    """
     random.seed(seed)
     torch.manual_seed(seed)
 
@@ -75,7 +78,9 @@ def set_determinism(deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads it when CUDA starts; without it torch refuses matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # to set it, torch imports its compiler
+    if (
+        deterministic != torch.are_deterministic_algorithms_enabled()
+    ):  # to set it, torch imports its compiler
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
 
@@ -86,16 +91,20 @@ def _default_threads() -> int:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use `threads` CPU threads; None means torch's own choice, also after another job of a sweep chose otherwise."""
+    """Use `threads` CPU threads; None means torch's own choice, also after another job of a
+    sweep chose otherwise.
+    """
     default = _default_threads()
     torch.set_num_threads(default if threads is None else threads)
 
 
 def disable_malloc_trim() -> None:
-    """Let the allocator of the C library keep what is freed, for the next step, where it would return it at once.
+    """Let the allocator of the C library keep what is freed, for the next step, where it would
+    return it at once.
 
-    Every step frees all its activations and takes as much again; returned, each page of it is a fault and filled with
-    zeros: 2,400 faults a step of the cnn, a third of its time on 2 cores, half of lenet5's. Only glibc has this call.
+    Every step frees all its activations and takes as much again; returned, each page of it is a
+    fault and filled with zeros: 2,400 faults a step of the cnn, a third of its time on 2 cores,
+    half of lenet5's. Only glibc has this call.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt
@@ -112,9 +121,10 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
 class Machine:
     """What decides the last bits beside the config, as an entry of the state table.
 
-    That is device, CPU threads, torch, and the way the model is run, which was `saved_variant` before a resume. On a
-    resume the number of threads is set as it was, unless the config says one. `differences` tells what is not as it
-    was, and why the results may then not be the same bit for bit.
+    That is device, CPU threads, torch, and the way the model is run, which was `saved_variant`
+    before a resume. On a resume the number of threads is set as it was, unless the config says one.
+    `differences` tells what is not as it was, and why the results may then not be the same bit for
+    bit.
     """
 
     def __init__(self, device: torch.device, *, threads: int | None) -> None:
@@ -126,10 +136,17 @@ class Machine:
     def state_dict(self) -> dict[str, object]:
         """Device type, threads in use, torch's version, the way the model is run."""
         threads, version = torch.get_num_threads(), str(torch.__version__)
-        return {"device": self._device.type, "threads": threads, "torch": version, "variant": self.variant}
+        return {
+            "device": self._device.type,
+            "threads": threads,
+            "torch": version,
+            "variant": self.variant,
+        }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Use as many threads as `state` says; raises ValueError for a state that `state_dict` did not give."""
+        """Use as many threads as `state` says; raises ValueError for a state that `state_dict`
+        did not give.
+        """
         check(state, device=str, threads=Count, torch=str, variant=str)
         if state["variant"] not in (EAGER, COMPILED):
             raise ValueError("variant is none that there is")
@@ -149,7 +166,9 @@ class Machine:
 
 
 class RandomState:
-    """The global random generators as one entry of the state table: Python's, torch's, and CUDA's where it is used."""
+    """The global random generators as one entry of the state table: Python's, torch's, and
+    CUDA's where it is used.
+    """
 
     def state_dict(self) -> dict[str, object]:
         """Every generator's state, as tensors and plain values."""

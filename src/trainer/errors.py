@@ -1,4 +1,5 @@
-"""The tree of errors a person can cause or meet, each with its exit code. Bugs of ours are not in it.
+"""The tree of errors a person can cause or meet, each with its exit code. Bugs of ours are not in
+it.
 
 TrainerError
 ├── TrainingError      1   training failed: the loss is not finite, a sweep job failed
@@ -23,14 +24,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def printable(text: object) -> str:
-    """`text` on one line, with control characters replaced, so that a name from outside cannot drive the terminal."""
+    """`text` on one line, with control characters replaced, so that a name from outside cannot
+    drive the terminal.
+    """
     return _CONTROL.sub("?", str(text))
 
 
 class TrainerError(Exception):
     """What happened, where, and what to do now: at most three lines.
 
-    `what` is a full sentence, `where` names the key or file when `what` does not, `hint` says what to do.
+    `what` is a full sentence, `where` names the key or file when `what` does not, `hint` says what
+    to do.
     """
 
     exit_code = 1

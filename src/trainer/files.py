@@ -1,4 +1,6 @@
-"""Writing and reading small files: atomically, as JSON or text; and the names files have until they are complete."""
+"""Writing and reading small files: atomically, as JSON or text; and the names files have until
+they are complete.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def aside_of(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, as far as it goes; nothing is followed, and a device or a pipe stays."""
+    """Remove a file, a link or a folder, as far as it goes; nothing is followed, and a device or
+    a pipe stays.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.is_symlink() or path.is_file():
@@ -64,7 +68,9 @@ def finite_or_null(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is no file or a damaged one (a run that died while it was made)."""
+    """The object in a JSON file; empty when there is no file or a damaged one (a run that died
+    while it was made).
+    """
     try:
         # Looked at before opening: to open a named pipe would wait for its writer.
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,4 +1,6 @@
-"""Numbers that judge a model: counted here, as tensors on the device. When to read them is the engine's business."""
+"""Numbers that judge a model: counted here, as tensors on the device. When to read them is the
+engine's business.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from torch import Tensor
 
 def confusion_matrix(predictions: Tensor, targets: Tensor, *, num_classes: int) -> Tensor:
     """Counts (C, C), row = true class, column = predicted class, of predictions (N,) and targets (N,)."""
-    return torch.bincount(targets * num_classes + predictions, minlength=num_classes**2).view(num_classes, num_classes)
+    return torch.bincount(targets * num_classes + predictions, minlength=num_classes**2).view(
+        num_classes, num_classes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,9 @@ class ClassReport:
 
 
 def class_reports(confusion: Tensor) -> list[ClassReport]:
-    """Precision, recall, F1 and support of every class of a confusion matrix (C, C); 0 where a ratio is undefined."""
+    """Precision, recall, F1 and support of every class of a confusion matrix (C, C); 0 where a
+    ratio is undefined.
+    """
     counts = confusion.to(torch.float64)
     right = counts.diag()
     support, predicted = counts.sum(1), counts.sum(0)

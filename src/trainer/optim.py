@@ -1,4 +1,6 @@
-"""Optimizers by name, made from plain values; the formulas are torch's. Learning rates over time: see `schedule`."""
+"""Optimizers by name, made from plain values; the formulas are torch's. Learning rates over
+time: see `schedule`.
+"""
 
 from __future__ import annotations
 
@@ -37,40 +39,51 @@ _FUSED = {"sgd", "adam", "adamw", "adagrad"}
 _NEVER_COMPILED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
-def make_optimizer(model: nn.Module, *, name: str, decay_all: bool = True, **options: Any) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, *, name: str, decay_all: bool = True, **options: Any
+) -> Optimizer:
     """The optimizer called `name` over the trained parameters of `model`.
 
-    With `decay_all=False` the parameters of fewer than two axes (biases, norms) form a group without weight decay.
-    Raises ConfigError for a model without parameters.
+    With `decay_all=False` the parameters of fewer than two axes (biases, norms) form a group
+    without weight decay. Raises ConfigError for a model without parameters.
     """
     _leave_compiler_out()
     maker = look_up(OPTIMIZERS, name, kind="optimizer")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
-        raise ConfigError("The model has no parameters to train.", hint="Choose a model with layers that learn.")
+        raise ConfigError(
+            "The model has no parameters to train.", hint="Choose a model with layers that learn."
+        )
     groups: list[Any] = trained
     if not decay_all:
         groups = [
             {"params": [parameter for parameter in trained if parameter.ndim >= 2]},
-            {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+            {
+                "params": [parameter for parameter in trained if parameter.ndim < 2],
+                "weight_decay": 0.0,
+            },
         ]
     if name in _FUSED:
         options["fused"] = True
     # YAML has no tuples.
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    options = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+    }
     return maker(groups, **options)
 
 
 def unwrapped_step(optimizer: Optimizer) -> Callable[..., Any]:
     """`optimizer.step` without what torch wraps around it, to be called without gradients.
 
-    Its hooks, of which we have none, take 30 us a step, and import torch's compiler, which takes longer than torch.
+    Its hooks, of which we have none, take 30 us a step, and import torch's compiler, which takes
+    longer than torch.
     """
     return functools.partial(inspect.unwrap(type(optimizer).step), optimizer)
 
 
 def _leave_compiler_out() -> None:
-    """Tell torch that the methods of optimizers are ready to be called: else it imports its compiler to wrap them.
+    """Tell torch that the methods of optimizers are ready to be called: else it imports its
+    compiler to wrap them.
 
     Only how long a start takes depends on it, and a test says when torch no longer looks there.
     """
@@ -80,9 +93,11 @@ def _leave_compiler_out() -> None:
 
 
 class OptimizerState:
-    """An optimizer as an entry of the state table: momenta and the like are saved, settings come from the config.
+    """An optimizer as an entry of the state table: momenta and the like are saved, settings come
+    from the config.
 
-    torch's `load_state_dict` would bring the saved learning rate and weight decay back over what the config says now.
+    torch's `load_state_dict` would bring the saved learning rate and weight decay back over what
+    the config says now.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -96,18 +111,25 @@ class OptimizerState:
         """Load the state and keep the settings; raises ValueError when the parameters differ."""
         check(state, state=dict, param_groups=list)
         own = self._optimizer.state_dict()["param_groups"]
-        if [group["params"] for group in state["param_groups"]] != [group["params"] for group in own]:
+        if [group["params"] for group in state["param_groups"]] != [
+            group["params"] for group in own
+        ]:
             raise ValueError("its parameters are grouped in another way")
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
+        settings = [
+            {k: v for k, v in group.items() if k != "params"}
+            for group in self._optimizer.param_groups
+        ]
         self._optimizer.load_state_dict({**state, "state": self._checked(state["state"])})
         for group, ours in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(ours)
 
     def _checked(self, state: Mapping[Any, Any]) -> dict[int, dict[str, Any]]:
-        """What is kept for each parameter, by its number; ValueError for what this optimizer would not have made.
+        """What is kept for each parameter, by its number; ValueError for what this optimizer would
+        not have made.
 
-        Nothing of it is left to torch: its fused kernels go through memory by the size of the parameter alone, so that
-        a shape must be right, and the layout that of the parameter, which may be channels-last.
+        Nothing of it is left to torch: its fused kernels go through memory by the size of the
+        parameter alone, so that a shape must be right, and the layout that of the parameter, which
+        may be channels-last.
         """
         if isinstance(self._optimizer, torch.optim.LBFGS):
             return _checked_lbfgs(state, self._optimizer)
@@ -121,16 +143,23 @@ class OptimizerState:
                 raise ValueError(f"there is no parameter {index}")
             checked[index] = {}
             for name, value in expected.get(index, {}).items():
-                # What else there is comes from settings that were changed, such as amsgrad, and is of no use.
+                # What else there is comes from settings that were changed, such as amsgrad, and is
+                # of no use.
                 if name in entries:
-                    checked[index][name] = _laid_out_as(value, entries[name], label=f"{name} of parameter {index}")
+                    checked[index][name] = _laid_out_as(
+                        value, entries[name], label=f"{name} of parameter {index}"
+                    )
                 elif not may_lack:
-                    raise ValueError(f"it has no {name} of parameter {index}, which these settings need")
+                    raise ValueError(
+                        f"it has no {name} of parameter {index}, which these settings need"
+                    )
         return checked
 
 
 def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """What `optimizer` keeps once it has taken a step: of a copy that takes one along a gradient of zeros."""
+    """What `optimizer` keeps once it has taken a step: of a copy that takes one along a gradient
+    of zeros.
+    """
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
         for parameter in group["params"]:
@@ -149,8 +178,13 @@ def _laid_out_as(expected: Any, value: Any, *, label: str) -> Any:
 
 def _checked_lbfgs(state: Mapping[Any, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     """As `_checked`: L-BFGS keeps its history with the first parameter, in vectors over all of them."""
-    num_values = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
-    vectors, scalars = {"d", "prev_flat_grad", "old_dirs", "old_stps"}, {"t", "prev_loss", "H_diag", "ro", "al"}
+    num_values = sum(
+        parameter.numel() for group in optimizer.param_groups for parameter in group["params"]
+    )
+    vectors, scalars = (
+        {"d", "prev_flat_grad", "old_dirs", "old_stps"},
+        {"t", "prev_loss", "H_diag", "ro", "al"},
+    )
     if set(state) - {0}:
         raise ValueError("there is one history for all parameters")
     for name, value in state.get(0, {}).items():
@@ -161,7 +195,10 @@ def _checked_lbfgs(state: Mapping[Any, Any], optimizer: Optimizer) -> dict[int, 
         else:
             for item in value if isinstance(value, list) else [value]:
                 shape = (num_values,) if name in vectors else ()
-                if not (item is None or (_is_tensor(item, shape) if name in vectors else _is_scalar(item))):
+                if not (
+                    item is None
+                    or (_is_tensor(item, shape) if name in vectors else _is_scalar(item))
+                ):
                     raise ValueError(f"{name} is {_form(item)}")
     return dict(state)
 

@@ -1,4 +1,6 @@
-"""Looking a name up in a table, with a useful answer when it is not there. The tables live with what they hold."""
+"""Looking a name up in a table, with a useful answer when it is not there. The tables live with
+what they hold.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ T = TypeVar("T")
 
 
 def look_up(table: Mapping[str, T], name: str, *, kind: str) -> T:
-    """The entry `name` of `table`; raises ConfigError with the nearest names. `kind` is the config group."""
+    """The entry `name` of `table`; raises ConfigError with the nearest names. `kind` is the
+    config group.
+    """
     if name not in table:
         raise ConfigError(f"{kind}={name}: there is no such {kind}.", hint=suggestion(name, table))
     return table[name]

@@ -1,6 +1,8 @@
-"""The learning rate over a run: pure functions of how far it has come, so that resuming needs no replay.
+"""The learning rate over a run: pure functions of how far it has come, so that resuming needs no
+replay.
 
-Each formula is that of the torch scheduler of the same name, in closed form. Only `plateau` remembers anything.
+Each formula is that of the torch scheduler of the same name, in closed form. Only `plateau`
+remembers anything.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def exponential_curve(*, gamma: float) -> Curve:
 
 
 def cosine_curve(*, t_max: int | None, eta_min: float) -> Curve:
-    """eta_min + (lr - eta_min) (1 + cos(pi step / t_max)) / 2, as `CosineAnnealingLR`, and eta_min past the end."""
+    """eta_min + (lr - eta_min) (1 + cos(pi step / t_max)) / 2, as `CosineAnnealingLR`, and
+    eta_min past the end.
+    """
 
     def curve(at: Point, lr: float) -> float:
         end = t_max or at.num_steps
@@ -57,7 +61,9 @@ def cosine_curve(*, t_max: int | None, eta_min: float) -> Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneCycle:
-    """Up from max_lr / div_factor, and down to that / final_div_factor, as `OneCycleLR` (Smith and Topin, 2018)."""
+    """Up from max_lr / div_factor, and down to that / final_div_factor, as `OneCycleLR` (Smith
+    and Topin, 2018).
+    """
 
     max_lr: float | None
     pct_start: float
@@ -92,14 +98,33 @@ class OneCycle:
 
 
 class Plateau:
-    """Multiplies the learning rate by `factor` when the metric has stopped improving, as `ReduceLROnPlateau`."""
+    """Multiplies the learning rate by `factor` when the metric has stopped improving, as
+    `ReduceLROnPlateau`.
+    """
 
     def __init__(
-        self, *, factor: float, patience: int, threshold: float, cooldown: int, min_lr: float, maximize: bool
+        self,
+        *,
+        factor: float,
+        patience: int,
+        threshold: float,
+        cooldown: int,
+        min_lr: float,
+        maximize: bool,
     ) -> None:
-        self._factor, self._patience, self._threshold, self._cooldown = factor, patience, threshold, cooldown
+        self._factor, self._patience, self._threshold, self._cooldown = (
+            factor,
+            patience,
+            threshold,
+            cooldown,
+        )
         self._min_lr, self._maximize = min_lr, maximize
-        self._scale, self._best, self._num_bad, self._resting = 1.0, -math.inf if maximize else math.inf, 0, 0
+        self._scale, self._best, self._num_bad, self._resting = (
+            1.0,
+            -math.inf if maximize else math.inf,
+            0,
+            0,
+        )
 
     def learning_rate(self, at: Point, lr: float) -> float:
         """The learning rate of the next update."""
@@ -121,7 +146,12 @@ class Plateau:
 
     def state_dict(self) -> dict[str, Any]:
         """What it remembers."""
-        return {"scale": self._scale, "best": self._best, "num_bad": self._num_bad, "resting": self._resting}
+        return {
+            "scale": self._scale,
+            "best": self._best,
+            "num_bad": self._num_bad,
+            "resting": self._resting,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
@@ -133,14 +163,26 @@ class Plateau:
 class Schedule:
     """Sets the learning rate (and for one_cycle the momentum) of an optimizer before each update.
 
-    Warm-up multiplies the rate by (step + 1) / warmup_steps while step < warmup_steps; the curve under it runs from the
-    first update on, so that milestones and the end of a cosine stay where they are.
+    Warm-up multiplies the rate by (step + 1) / warmup_steps while step < warmup_steps; the curve
+    under it runs from the first update on, so that milestones and the end of a cosine stay where
+    they are.
     """
 
     def __init__(
-        self, optimizer: Optimizer, name: str, *, num_steps: int, warmup_steps: int, maximize: bool, **options: Any
+        self,
+        optimizer: Optimizer,
+        name: str,
+        *,
+        num_steps: int,
+        warmup_steps: int,
+        maximize: bool,
+        **options: Any,
     ):
-        self._optimizer, self._num_steps, self._warmup_steps = optimizer, max(1, num_steps), warmup_steps
+        self._optimizer, self._num_steps, self._warmup_steps = (
+            optimizer,
+            max(1, num_steps),
+            warmup_steps,
+        )
         self._base = [float(group["lr"]) for group in optimizer.param_groups]
         self._plateau = Plateau(maximize=maximize, **options) if name == "plateau" else None
         self._one_cycle = OneCycle(**options) if name == "one_cycle" else None
@@ -193,7 +235,8 @@ class Schedule:
 
 
 def _set_momentum(group: dict[str, Any], momentum: float) -> None:
-    # A momentum of 0 is the person's choice and stays; torch would give one to an SGD that has none.
+    # A momentum of 0 is the person's choice and stays; torch would give one to an SGD that has
+    # none.
     if group.get("momentum"):
         group["momentum"] = momentum
     elif "betas" in group:

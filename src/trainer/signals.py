@@ -1,4 +1,6 @@
-"""Signals: outside of training they leave, while a model trains they ask the loop to stop, and SIGUSR1 to save."""
+"""Signals: outside of training they leave, while a model trains they ask the loop to stop, and
+SIGUSR1 to save.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def set_signals() -> None:
-    """Let a signal that stops leave with its exit code, what is half done tidied away; a second one leaves at once."""
+    """Let a signal that stops leave with its exit code, what is half done tidied away; a second
+    one leaves at once.
+    """
     for number in STOPPING:
         # Started by nohup, SIGHUP is ignored and stays so.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
@@ -25,13 +29,17 @@ def set_signals() -> None:
 
 
 def pass_signals_over() -> None:
-    """What is left is leaving: a late signal must not turn the exit code into another, or into a traceback."""
+    """What is left is leaving: a late signal must not turn the exit code into another, or into a
+    traceback.
+    """
     for number in STOPPING:
         signal.signal(number, pass_over)
 
 
 def ignore_signals() -> None:
-    """As `pass_signals_over`, and also when Python, as it ends, takes its own handlers away; of a whole process."""
+    """As `pass_signals_over`, and also when Python, as it ends, takes its own handlers away; of
+    a whole process.
+    """
     pass_signals_over()
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
@@ -54,7 +62,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded, which takes an exception for a failure of its own, or swallows it."""
+    """Whether a module is being loaded, which takes an exception for a failure of its own, or
+    swallows it.
+    """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -67,13 +77,16 @@ def _leave_at_once(number: int, frame: FrameType | None) -> None:
 
 
 class Signals:
-    """A context in which signals set flags that the training loop asks for; `stopped_by` says which one came.
+    """A context in which signals set flags that the training loop asks for; `stopped_by` says which
+    one came.
 
-    A second signal, or with `at_once` the first, leaves. Then `before_leaving` is called, which must be quick: it may
-    come in the middle of anything.
+    A second signal, or with `at_once` the first, leaves. Then `before_leaving` is called, which
+    must be quick: it may come in the middle of anything.
     """
 
-    def __init__(self, *, at_once: bool = False, before_leaving: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, *, at_once: bool = False, before_leaving: Callable[[], None] = lambda: None
+    ) -> None:
         self.stopped_by: int | None = None
         self._at_once, self._before_leaving, self._is_leaving = at_once, before_leaving, False
         self._is_save_asked = False
@@ -88,10 +101,14 @@ class Signals:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            # Stopped, the process leaves as fast as it can: a further signal must not take the words from it.
+            # Stopped, the process leaves as fast as it can: a further signal must not take the
+            # words from it.
             signal.signal(number, handler if self.stopped_by is None else pass_over)
 
     def should_stop(self) -> bool:
@@ -111,8 +128,8 @@ class Signals:
                     self._before_leaving()
             _exit_now(128 + number)
         self.stopped_by = number
-        # DataLoader raises when a worker dies, wherever we are; of a signal to all, workers may die.
-        # It stays so: they may still die when the process leaves.
+        # DataLoader raises when a worker dies, wherever we are; of a signal to all, workers may
+        # die. It stays so: they may still die when the process leaves.
         signal.signal(signal.SIGCHLD, pass_over)
 
     def _note_save(self, number: int, frame: FrameType | None) -> None:
@@ -120,8 +137,11 @@ class Signals:
 
 
 def _exit_now(code: int) -> NoReturn:
-    """Not SystemExit: it would wait for a save that is being written, and be lost where Python is tidying up."""
-    # Looked up, not imported: this may run in the middle of an import, and without the module there are no children.
+    """Not SystemExit: it would wait for a save that is being written, and be lost where Python
+    is tidying up.
+    """
+    # Looked up, not imported: this may run in the middle of an import, and without the module there
+    # are no children.
     if (loaded := sys.modules.get("multiprocessing")) is not None:
         for child in loaded.active_children():
             child.kill()

@@ -1,4 +1,6 @@
-"""A check on state that comes back from a checkpoint: it is data from outside, however it is sealed."""
+"""A check on state that comes back from a checkpoint: it is data from outside, however it is
+sealed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Importing a class that a person named on their own command line or in their own YAML: the only place that does so."""
+"""Importing a class that a person named on their own command line or in their own YAML: the only
+place that does so.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from trainer.errors import ConfigError, CustomCodeError, suggestion
 
 
 def import_class(target: str, *, key: str) -> Any:
-    """The object at `package.module.Class`, looked for in the working directory too; `key` is named in errors.
+    """The object at `package.module.Class`, looked for in the working directory too; `key` is named
+    in errors.
 
     Raises ConfigError when it is not there, CustomCodeError when the person's module raises.
     """
@@ -24,21 +27,30 @@ def import_class(target: str, *, key: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise CustomCodeError(f"{key}={target}: importing it raised ModuleNotFoundError: {error}.") from error
+            raise CustomCodeError(
+                f"{key}={target}: importing it raised ModuleNotFoundError: {error}."
+            ) from error
         raise ConfigError(
             f"{key}={target}: there is no module {error.name}.",
-            hint=f"Looked in {folder} and in the installed packages. Run trainer where the module is, or install it.",
+            hint=f"Looked in {folder} and in the installed packages. Run trainer where the module "
+            "is, or install it.",
         ) from error
     except Exception as error:
-        raise CustomCodeError(f"{key}={target}: importing it raised {type(error).__name__}: {error}.") from error
+        raise CustomCodeError(
+            f"{key}={target}: importing it raised {type(error).__name__}: {error}."
+        ) from error
     if not hasattr(module, attribute):
         names = [name for name in vars(module) if not name.startswith("_")]
-        raise ConfigError(f"{key}={target}: {module_name} has no {attribute}.", hint=suggestion(attribute, names))
+        raise ConfigError(
+            f"{key}={target}: {module_name} has no {attribute}.", hint=suggestion(attribute, names)
+        )
     return getattr(module, attribute)
 
 
 def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
-    """`target(**kwargs)`; raises ConfigError when it takes no such arguments, CustomCodeError when it raises."""
+    """`target(**kwargs)`; raises ConfigError when it takes no such arguments, CustomCodeError
+    when it raises.
+    """
     try:
         inspect.signature(target).bind(**kwargs)
     except TypeError as error:
@@ -49,4 +61,6 @@ def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
     try:
         return target(**kwargs)
     except Exception as error:
-        raise CustomCodeError(f"{key}: making it raised {type(error).__name__}: {error}.") from error
+        raise CustomCodeError(
+            f"{key}: making it raised {type(error).__name__}: {error}."
+        ) from error

@@ -1,4 +1,6 @@
-"""Damaged checkpoints: whatever was done to the bytes, nothing of them is used. Group C of the plan of faults."""
+"""Damaged checkpoints: whatever was done to the bytes, nothing of them is used. Group C of the
+plan of faults.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Entry:
 
 
 def is_accepted(step: Path, names: list[str]) -> bool:
-    """Whether anything takes the files of a step folder for intact, or goes as far as loading from both."""
+    """Whether anything takes the files of a step folder for intact, or goes as far as loading
+    from both.
+    """
     table = {name: Entry() for name in names}
     try:
         load_weights(step, read_description(step / MODEL_FILE).aliases)
@@ -99,10 +103,16 @@ VERBS = (("eval", "ckpt", MODEL_FILE), ("fit", "resume", MODEL_FILE), ("fit", "r
 
 @pytest.mark.parametrize("place", [3, 40, 700, -1], ids=lambda place: f"byte {place}")
 @pytest.mark.parametrize(("verb", "key", "name"), VERBS)
-def test_a_flipped_bit_as_the_user_sees_it(run: Run, step: Path, verb: str, key: str, name: str, place: int) -> None:
+def test_a_flipped_bit_as_the_user_sees_it(
+    run: Run, step: Path, verb: str, key: str, name: str, place: int
+) -> None:
     flip(step / name, place)
     before = contents(run.folder)
-    assert_refused(processes.run(verb, f"{key}={step}", cwd=run.folder.parent), f"{name} is damaged", "Nothing was")
+    assert_refused(
+        processes.run(verb, f"{key}={step}", cwd=run.folder.parent),
+        f"{name} is damaged",
+        "Nothing was",
+    )
     assert contents(run.folder) == before
 
 
@@ -126,7 +136,11 @@ def test_a_truncated_file(run: Run, step: Path, name: str, size: Callable[[bytes
     content = (step / name).read_bytes()
     (step / name).write_bytes(content[: size(content)])
     before = contents(run.folder)
-    assert_refused(processes.run("fit", f"resume={step}", cwd=run.folder.parent), f"{name} is damaged", "Nothing was")
+    assert_refused(
+        processes.run("fit", f"resume={step}", cwd=run.folder.parent),
+        f"{name} is damaged",
+        "Nothing was",
+    )
     assert contents(run.folder) == before
 
 
@@ -214,9 +228,14 @@ def test_a_seal_of_other_letters(step: Path, seal: str) -> None:
 @pytest.mark.fault("C")
 def test_of_a_run_the_newest_intact_step_is_gone_on_from(run: Run, step: Path) -> None:
     flip(step / STATE_FILE, -1)
-    outcome = processes.run("fit", f"resume={run.folder}", "trainer.epochs=3", cwd=run.folder.parent)
+    outcome = processes.run(
+        "fit", f"resume={run.folder}", "trainer.epochs=3", cwd=run.folder.parent
+    )
     assert outcome.code == 0, outcome.err
-    assert outcome.err == f"Warning: {LAST} of {run.folder} is damaged; going on from {OLDER}, an intact one.\n"
+    assert (
+        outcome.err
+        == f"Warning: {LAST} of {run.folder} is damaged; going on from {OLDER}, an intact one.\n"
+    )
     assert "Resumed at step 12 of 27" in outcome.out
     assert run.record["status"] == "done"
     assert all(is_intact(run.folder / "checkpoints" / name) for name in run.steps)
@@ -227,7 +246,9 @@ def test_of_a_run_without_an_intact_step_nothing_is_used(run: Run) -> None:
     for name in run.steps:
         flip(run.folder / "checkpoints" / name / STATE_FILE, -1)
     before = contents(run.folder)
-    assert_refused(processes.run("fit", f"resume={run.folder}", cwd=run.folder.parent), f"{LAST}/{STATE_FILE}")
+    assert_refused(
+        processes.run("fit", f"resume={run.folder}", cwd=run.folder.parent), f"{LAST}/{STATE_FILE}"
+    )
     assert contents(run.folder) == before
 
 
@@ -235,8 +256,16 @@ def test_of_a_run_without_an_intact_step_nothing_is_used(run: Run) -> None:
 def test_a_step_that_was_named_is_never_replaced_by_another(run: Run, step: Path) -> None:
     flip(step / MODEL_FILE, -1)
     intact = ", ".join(name for name in run.steps if name != LAST)
-    for words in (("eval", f"ckpt={step}"), ("eval", f"ckpt={step / MODEL_FILE}"), ("fit", f"resume={step}")):
-        assert_refused(processes.run(*words, cwd=run.folder.parent), f"{LAST}/{MODEL_FILE}", f"Intact: {intact}.")
+    for words in (
+        ("eval", f"ckpt={step}"),
+        ("eval", f"ckpt={step / MODEL_FILE}"),
+        ("fit", f"resume={step}"),
+    ):
+        assert_refused(
+            processes.run(*words, cwd=run.folder.parent),
+            f"{LAST}/{MODEL_FILE}",
+            f"Intact: {intact}.",
+        )
 
 
 @pytest.mark.fault("C")

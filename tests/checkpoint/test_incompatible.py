@@ -1,4 +1,6 @@
-"""Checkpoints that are intact but do not fit: told by naming what differs. Group L of the plan of faults."""
+"""Checkpoints that are intact but do not fit: told by naming what differs. Group L of the plan
+of faults.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def assert_refuses(*words: str, said: str, cwd: Path) -> None:
             id="another number of classes",
         ),
         pytest.param(
-            ("optimizer=sgd",), "step-000018 holds the state of adam.\nGo on with optimizer=adam", id="optimizer"
+            ("optimizer=sgd",),
+            "step-000018 holds the state of adam.\nGo on with optimizer=adam",
+            id="optimizer",
         ),
     ],
 )
@@ -57,9 +61,7 @@ def test_going_on_with_other_settings(cwd: Path, words: tuple[str, ...], said: s
 
 
 def test_only_three_differences_are_named(cwd: Path) -> None:
-    said = (
-        "fc1.bias: checkpoint 16, model 8; fc1.weight: checkpoint 16x10, model 8x10; fc2.bias: checkpoint 10, model 8"
-    )
+    said = "fc1.bias: checkpoint 16, model 8; fc1.weight: checkpoint 16x10, model 8x10; fc2.bias: checkpoint 10, model 8"
     words = ("fit", f"resume={STEP}", "trainer.epochs=3", "model.hidden=[8,8,8]")
     assert_refuses(*words, said=f"{said} (+5 more)\n", cwd=cwd)
 

@@ -1,6 +1,8 @@
-"""Checkpoints made to do harm: nothing they name is run, imported, resolved or made room for. Group D.
+"""Checkpoints made to do harm: nothing they name is run, imported, resolved or made room for. Group
+D.
 
-Each is sealed anew, as a stranger can, and given to the real command in a process of its own, which is watched.
+Each is sealed anew, as a stranger can, and given to the real command in a process of its own, which
+is watched.
 """
 
 from __future__ import annotations
@@ -22,7 +24,16 @@ import pytest
 import torch
 import yaml
 from commandline import run_python
-from forging import Forged, assert_refused, contents, forge_model, forge_state, make_run, put, write_sealed
+from forging import (
+    Forged,
+    assert_refused,
+    contents,
+    forge_model,
+    forge_state,
+    make_run,
+    put,
+    write_sealed,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import Started
@@ -51,7 +62,9 @@ LIVE = {
     "builtins.open": call("builtins.open", "canary", "w"),
     "pathlib.Path.write_text": call("pathlib.Path.write_text", call("pathlib.Path", "canary"), "x"),
     "import of a module": call("trap_module.anything"),
-    "urllib.request.urlretrieve": call("urllib.request.urlretrieve", "file:precious/file", "canary"),
+    "urllib.request.urlretrieve": call(
+        "urllib.request.urlretrieve", "file:precious/file", "canary"
+    ),
 }
 # … and these are on its list of blocked ones, which others have got round.
 BLOCKED = {
@@ -65,14 +78,24 @@ BLOCKED = {
     "shutil.rmtree": call("shutil.rmtree", "precious"),
     "pickle.load": call("pickle.load", call("builtins.open", "trap.npy", "rb")),
     "ctypes.CDLL": call("ctypes.CDLL", "./trap.so"),
-    "threading.Thread": call("threading.Thread", None, call("os.system", "touch canary", _partial_=True)),
+    "threading.Thread": call(
+        "threading.Thread", None, call("os.system", "touch canary", _partial_=True)
+    ),
     "nested": call("torch.nn.Sequential", call("os.system", "touch canary")),
     "partial": call("os.system", "touch canary", _partial_=True),
 }
 PAYLOADS = {**LIVE, **BLOCKED}
 # What the interpreter itself reports when code or files of others are used.
 TELLTALES = {
-    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "pickle.find_class"),
+    *(
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.fork",
+        "subprocess.Popen",
+        "pickle.find_class",
+    ),
     *("ctypes.dlopen", "shutil.rmtree", "urllib.Request", "socket.connect", "socket.getaddrinfo"),
 }
 
@@ -103,7 +126,9 @@ def cwd(template: Path, tmp_path: Path) -> Path:
 
 
 def watch(room: int) -> None:
-    """Note what this process is up to, and leave it in watched.json; give it `room` more bytes of memory."""
+    """Note what this process is up to, and leave it in watched.json; give it `room` more bytes
+    of memory.
+    """
     sys.path.insert(0, str(Path.cwd()))
     os.environ["SECRET"] = SECRET
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -195,7 +220,14 @@ def test_code_in_a_hydra_section(cwd: Path, usual: set[str], name: str) -> None:
 
 def put_beside(text: str, *, cwd: Path) -> None:
     """A config.yaml wherever one may be looked for."""
-    for folder in (cwd, cwd / "run", cwd / STEP, cwd / STEP / ".hydra", cwd / "configs", cwd / ".hydra"):
+    for folder in (
+        cwd,
+        cwd / "run",
+        cwd / STEP,
+        cwd / STEP / ".hydra",
+        cwd / "configs",
+        cwd / ".hydra",
+    ):
         folder.mkdir(exist_ok=True)
         for name in ("config.yaml", "eval.yaml", "hydra.yaml"):
             (folder / name).write_text(text)
@@ -215,12 +247,16 @@ def test_code_in_a_config_file_beside_it(cwd: Path, usual: set[str], name: str) 
     assert_not_read(yaml.safe_dump(section), cwd=cwd, usual=usual)
 
 
-BOMB = "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))])
+BOMB = "\n".join(
+    ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))]
+)
 
 
 @pytest.mark.fault("D")
 @pytest.mark.parametrize(
-    "text", [BOMB, "model: !!python/object/apply:os.system ['touch canary']\n"], ids=["alias bomb", "python tag"]
+    "text",
+    [BOMB, "model: !!python/object/apply:os.system ['touch canary']\n"],
+    ids=["alias bomb", "python tag"],
 )
 def test_yaml_beside_it(cwd: Path, usual: set[str], text: str) -> None:
     assert_not_read(text, cwd=cwd, usual=usual)
@@ -228,7 +264,9 @@ def test_yaml_beside_it(cwd: Path, usual: set[str], text: str) -> None:
 
 @pytest.mark.parametrize("name", ["torch.load", "os.system"])
 def test_going_on_refuses_as_well(cwd: Path, name: str) -> None:
-    forge_model(cwd / STEP, lambda file: file.description["config"]["optimizer"].update(PAYLOADS[name]))
+    forge_model(
+        cwd / STEP, lambda file: file.description["config"]["optimizer"].update(PAYLOADS[name])
+    )
     outcome, _ = watched("fit", f"resume={STEP}", "trainer.epochs=3", cwd=cwd)
     assert_refused(outcome, "asks to run code (config.optimizer._target_).")
 
@@ -249,7 +287,11 @@ def inflate(path: Path) -> None:
 def add_tensors(path: Path, *, count: int) -> None:
     file = Forged.of(path)
     for number in range(count):
-        file.tensors[f"t{number}"] = {"dtype": "F32", "shape": [0], "data_offsets": [len(file.data)] * 2}
+        file.tensors[f"t{number}"] = {
+            "dtype": "F32",
+            "shape": [0],
+            "data_offsets": [len(file.data)] * 2,
+        }
     file.write(path)
 
 
@@ -272,15 +314,36 @@ def config(place: str, value: Any) -> Callable[[Path], None]:
 CLEAR = "\x1b[2J\x1b]0;pwned\x07"
 FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickle": (lambda path: pretend(path, source=path.parents[3] / "trap.npy"), "is damaged"),
-    "torch's zip of a pickle": (lambda path: pretend(path, source=path.parents[3] / "trap.pt"), "is damaged"),
+    "torch's zip of a pickle": (
+        lambda path: pretend(path, source=path.parents[3] / "trap.pt"),
+        "is damaged",
+    ),
     "zip": (zip_up, "is damaged"),
     "99 MB of header": (inflate, "larger than any of trainer's"),
-    "200,000 tensors": (functools.partial(add_tensors, count=200_000), "larger than any of trainer's"),
-    "100,000 tensors": (functools.partial(add_tensors, count=100_000), "100,004 tensors, more than any"),
-    "shape [0, 2^62]": (functools.partial(add_tensor, name="x", shape=(0, 2**62)), "the shape of x does not fit"),
-    "escapes in a tensor's name": (functools.partial(add_tensor, name=CLEAR, shape=(0,)), "that trainer gives to none"),
-    "escapes in a value": (config("optimizer.lr", CLEAR), "optimizer.lr=?[2J?]0;pwned? has the wrong type"),
-    "escapes in a key": (config(f"model.{CLEAR}", 1), "model.?[2J?]0;pwned?: model=mlp has no such key"),
+    "200,000 tensors": (
+        functools.partial(add_tensors, count=200_000),
+        "larger than any of trainer's",
+    ),
+    "100,000 tensors": (
+        functools.partial(add_tensors, count=100_000),
+        "100,004 tensors, more than any",
+    ),
+    "shape [0, 2^62]": (
+        functools.partial(add_tensor, name="x", shape=(0, 2**62)),
+        "the shape of x does not fit",
+    ),
+    "escapes in a tensor's name": (
+        functools.partial(add_tensor, name=CLEAR, shape=(0,)),
+        "that trainer gives to none",
+    ),
+    "escapes in a value": (
+        config("optimizer.lr", CLEAR),
+        "optimizer.lr=?[2J?]0;pwned? has the wrong type",
+    ),
+    "escapes in a key": (
+        config(f"model.{CLEAR}", 1),
+        "model.?[2J?]0;pwned?: model=mlp has no such key",
+    ),
     "escapes in an alias": (
         functools.partial(describe, place="aliases", value={"x": CLEAR}),
         "x is said to share the weights of ?[2J?]0;pwned?, which are not there",
@@ -289,16 +352,37 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
         functools.partial(add_tensor, name="../../../canary", shape=(0,)),
         "../../../canary: checkpoint 0, model none",
     ),
-    "a path as a name of data": (config("data.name", "../../mnist"), "data=../../mnist: there is no such data"),
-    "an environment variable": (config("run.root", "${oc.env:SECRET}"), "interpolation or an oversized text"),
-    "a nested interpolation": (config("trainer.monitor", "${oc.create:${oc.env:SECRET}}"), "interpolation"),
+    "a path as a name of data": (
+        config("data.name", "../../mnist"),
+        "data=../../mnist: there is no such data",
+    ),
+    "an environment variable": (
+        config("run.root", "${oc.env:SECRET}"),
+        "interpolation or an oversized text",
+    ),
+    "a nested interpolation": (
+        config("trainer.monitor", "${oc.create:${oc.env:SECRET}}"),
+        "interpolation",
+    ),
     "someone's class": (
-        config("model", {"name": "custom", "target": "trap_module.Net", "kwargs": {}, "output": "logits"}),
+        config(
+            "model",
+            {"name": "custom", "target": "trap_module.Net", "kwargs": {}, "output": "logits"},
+        ),
         "needs your own class trap_module.Net; trainer never imports what a checkpoint names",
     ),
-    "a million values": (config("model.hidden", [[0] * 5000] * 200), "too long to be one of trainer's"),
-    "as many keys": (config("model", {f"k{number}": 0 for number in range(400_000)}), "too long to be one of"),
-    "nested lists": (config("model.hidden", json.loads("[" * 500 + "]" * 500)), "nested too deeply"),
+    "a million values": (
+        config("model.hidden", [[0] * 5000] * 200),
+        "too long to be one of trainer's",
+    ),
+    "as many keys": (
+        config("model", {f"k{number}": 0 for number in range(400_000)}),
+        "too long to be one of",
+    ),
+    "nested lists": (
+        config("model.hidden", json.loads("[" * 500 + "]" * 500)),
+        "nested too deeply",
+    ),
 }
 
 
@@ -339,7 +423,11 @@ HUGE: dict[str, tuple[str, Any]] = {
 def test_a_config_of_huge_things(cwd: Path, verb: str, name: str) -> None:
     place, value = HUGE[name]
     forge_model(cwd / STEP, lambda file: put(file.description, f"config.{place}", value))
-    words = ("eval", f"ckpt={STEP}") if verb == "eval" else ("fit", f"resume={STEP}", "trainer.epochs=3")
+    words = (
+        ("eval", f"ckpt={STEP}")
+        if verb == "eval"
+        else ("fit", f"resume={STEP}", "trainer.epochs=3")
+    )
     before = contents(cwd / "run")
     outcome, _ = watched(*words, cwd=cwd)
     assert outcome.code in (2, 3) and "fault of trainer" not in outcome.err
@@ -367,8 +455,14 @@ STATES: dict[str, tuple[str, Any]] = {
     "three numbers for two": ("journal.last_epoch", {"$tuple": [1, 2, 3]}),
     "threads that are a text": ("machine.threads", "2"),
     "a short random state": ("random.python", {"$tuple": [3, {"$tuple": [1] * 10}, None]}),
-    "a random state beyond its words": ("random.python", {"$tuple": [3, {"$tuple": [HUGE_INT] * 625}, None]}),
-    "a random state at a wrong place": ("random.python", {"$tuple": [3, {"$tuple": [1] * 624 + [10**6]}, None]}),
+    "a random state beyond its words": (
+        "random.python",
+        {"$tuple": [3, {"$tuple": [HUGE_INT] * 625}, None]},
+    ),
+    "a random state at a wrong place": (
+        "random.python",
+        {"$tuple": [3, {"$tuple": [1] * 624 + [10**6]}, None]},
+    ),
     "a random state of texts": ("random.python", {"$tuple": [3, {"$tuple": ["a"] * 625}, None]}),
     "an empty random state": ("random.python", {"$tuple": []}),
     "a random state that is a list": ("random.torch", [1]),
@@ -380,8 +474,16 @@ STATES: dict[str, tuple[str, Any]] = {
 }
 # Each with what it would lead to.
 LATER: dict[str, tuple[str, Any, str]] = {
-    "parameters named twice": ("optimizer.param_groups.0.params", [0, 0, 0, 0], "a crash: fused kernels read outside"),
-    "parameters in another order": ("optimizer.param_groups.0.params", [3, 2, 1, 0], "momenta of other parameters"),
+    "parameters named twice": (
+        "optimizer.param_groups.0.params",
+        [0, 0, 0, 0],
+        "a crash: fused kernels read outside",
+    ),
+    "parameters in another order": (
+        "optimizer.param_groups.0.params",
+        [3, 2, 1, 0],
+        "momenta of other parameters",
+    ),
     "momenta that are a text": (f"{MOMENTA}.exp_avg", "x", "TypeError at the first step"),
     "momenta that are null": (f"{MOMENTA}.exp_avg", None, "TypeError at the first step"),
     "a place behind the epoch": ("progress.batch", 1000, "training never ends"),
@@ -444,8 +546,16 @@ def test_momenta_that_would_spread_over_the_parameter(cwd: Path, shape: tuple[in
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["???", "${x}", "custom"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.just("_target_"), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["???", "${x}", "custom"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.just("_target_"), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -453,12 +563,18 @@ JSON = st.recursive(
 def places(value: Any, prefix: str = "") -> list[str]:
     if not isinstance(value, dict):
         return []
-    return [place for key in value for place in (prefix + key, *places(value[key], f"{prefix}{key}."))]
+    return [
+        place for key in value for place in (prefix + key, *places(value[key], f"{prefix}{key}."))
+    ]
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_any_description_is_read_or_refused(template: Path, tmp_path: Path, data: st.DataObject) -> None:
+def test_any_description_is_read_or_refused(
+    template: Path, tmp_path: Path, data: st.DataObject
+) -> None:
     file = Forged.of(template / STEP / MODEL_FILE)
     place = data.draw(st.sampled_from(["", *places(file.description)]))
     value = data.draw(JSON)

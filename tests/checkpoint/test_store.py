@@ -42,7 +42,9 @@ class Saved:
             "checksums": {},
         }
         table = {"optimizer": OptimizerState(self.optimizer)}
-        self.store = CheckpointStore(run, weights=self.net, table=table, description=description, keep=keep)
+        self.store = CheckpointStore(
+            run, weights=self.net, table=table, description=description, keep=keep
+        )
 
     def train(self) -> None:
         self.optimizer.zero_grad()
@@ -64,10 +66,16 @@ def saved(tmp_path: Path, compose: Any) -> Saved:
 def test_weights_and_description_come_back(saved: Saved) -> None:
     folder = saved.save(5)
     description = read_description(folder / MODEL_FILE)
-    assert (description.progress, description.input_shape, description.num_outputs) == ({"step": 5}, (4,), 3)
+    assert (description.progress, description.input_shape, description.num_outputs) == (
+        {"step": 5},
+        (4,),
+        3,
+    )
     weights = load_weights(folder, description.aliases)
     assert set(weights) == set(saved.net.state_dict())
-    assert all(torch.equal(weights[name], tensor) for name, tensor in saved.net.state_dict().items())
+    assert all(
+        torch.equal(weights[name], tensor) for name, tensor in saved.net.state_dict().items()
+    )
 
 
 def test_state_goes_on_exactly(saved: Saved, tmp_path: Path, compose: Any) -> None:
@@ -78,7 +86,10 @@ def test_state_goes_on_exactly(saved: Saved, tmp_path: Path, compose: Any) -> No
     for run in (saved, other):
         torch.manual_seed(1)
         run.train()
-    assert all(torch.equal(a, b) for a, b in zip(saved.net.parameters(), other.net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(saved.net.parameters(), other.net.parameters(), strict=True)
+    )
 
 
 def test_settings_come_from_the_config_not_from_the_checkpoint(saved: Saved) -> None:
@@ -91,10 +102,19 @@ def test_settings_come_from_the_config_not_from_the_checkpoint(saved: Saved) -> 
 def test_best_last_and_the_newest_others_are_kept(saved: Saved) -> None:
     for step in range(1, 8):
         saved.save(step, is_best=step == 2)
-    assert [path.name for path in step_folders(saved.run)] == ["step-000002", "step-000006", "step-000007"]
+    assert [path.name for path in step_folders(saved.run)] == [
+        "step-000002",
+        "step-000006",
+        "step-000007",
+    ]
     assert (saved.run / "checkpoints/best").resolve().name == "step-000002"
     assert (saved.run / "checkpoints/last").resolve().name == "step-000007"
-    assert sorted(path.name for path in (saved.run / "checkpoints").iterdir() if path.name.startswith(".")) == []
+    assert (
+        sorted(
+            path.name for path in (saved.run / "checkpoints").iterdir() if path.name.startswith(".")
+        )
+        == []
+    )
 
 
 def test_files_have_the_rights_of_the_umask(saved: Saved) -> None:
@@ -170,7 +190,9 @@ def test_a_full_disk_leaves_what_was_saved(saved: Saved, monkeypatch: pytest.Mon
         saved.save(2)
     assert caught.value.exit_code == 4
     assert "step-000001" in str(caught.value)
-    assert [path.name for path in (saved.run / "checkpoints").iterdir() if path.name.startswith("step")] == [good.name]
+    assert [
+        path.name for path in (saved.run / "checkpoints").iterdir() if path.name.startswith("step")
+    ] == [good.name]
     assert not list((saved.run / "checkpoints").glob(".step*"))
     load_weights(good, {})
 
@@ -178,14 +200,20 @@ def test_a_full_disk_leaves_what_was_saved(saved: Saved, monkeypatch: pytest.Mon
 def test_a_model_of_other_shape_is_refused_by_naming_the_tensors(saved: Saved) -> None:
     folder = saved.save(1)
     with pytest.raises(CheckpointError) as caught:
-        load_into(nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(3)), load_weights(folder, {}), source=folder)
+        load_into(
+            nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(3)),
+            load_weights(folder, {}),
+            source=folder,
+        )
     assert "0.bias: checkpoint 3, model 2; 0.weight: checkpoint 3x4, model 2x4" in str(caught.value)
 
 
 def test_a_copy_without_links_still_knows_its_best(saved: Saved, tmp_path: Path) -> None:
     for step in (1, 2, 3):
         saved.save(step, is_best=step == 2)
-    (saved.run / "run.json").write_text(json.dumps({"checkpoints": {"best": "step-000002", "last": "step-000003"}}))
+    (saved.run / "run.json").write_text(
+        json.dumps({"checkpoints": {"best": "step-000002", "last": "step-000003"}})
+    )
     copy = tmp_path / "copy"
     shutil.copytree(saved.run, copy, symlinks=True)
     for link in ("best", "last"):

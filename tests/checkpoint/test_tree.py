@@ -15,12 +15,16 @@ from torch import Tensor
 from trainer.checkpoint.tree import flatten, unflatten
 from trainer.errors import CheckpointError
 
-SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
+)
 KEYS = st.text(max_size=6) | st.integers(-5, 5)
 TREES = st.recursive(
     SCALARS | st.integers(0, 5).map(lambda n: torch.arange(n, dtype=torch.float32)),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(KEYS, inner, max_size=3)
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(KEYS, inner, max_size=3)
     ),
     max_leaves=12,
 )
@@ -29,7 +33,12 @@ TREES = st.recursive(
 def same(a: Any, b: Any) -> bool:
     """Equal in value and type, NaN equal to NaN, order of keys included."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+        return (
+            isinstance(a, Tensor)
+            and isinstance(b, Tensor)
+            and a.dtype == b.dtype
+            and torch.equal(a, b)
+        )
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -37,7 +46,9 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float):
-        return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+        return (math.isnan(a) and math.isnan(b)) or (
+            a == b and math.copysign(1, a) == math.copysign(1, b)
+        )
     return bool(a == b)
 
 
@@ -56,7 +67,14 @@ def test_an_object_is_refused_when_saving() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [{"$tensor": "missing"}, {"$float": "1e999"}, {"$tuple": 3}, {"$items": [[1]]}, {"$new": 1}, {"$a": 1, "b": 2}],
+    [
+        {"$tensor": "missing"},
+        {"$float": "1e999"},
+        {"$tuple": 3},
+        {"$items": [[1]]},
+        {"$new": 1},
+        {"$a": 1, "b": 2},
+    ],
     ids=str,
 )
 def test_what_flatten_does_not_make_is_refused(entry: Any) -> None:

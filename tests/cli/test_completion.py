@@ -43,13 +43,19 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("python -m trainer fit model=l", {"model=linear", "model=lenet5"}),
         ("/some/where/trainer fit model=l", {"model=linear", "model=lenet5"}),
         ("trainer fit -m model=cnn,l", {"model=cnn,linear", "model=cnn,lenet5"}),
-        ("trainer fit data=mnist 'data.transforms=[{name: crop, top: 3}]' model=l", {"model=linear", "model=lenet5"}),
+        (
+            "trainer fit data=mnist 'data.transforms=[{name: crop, top: 3}]' model=l",
+            {"model=linear", "model=lenet5"},
+        ),
         ("trainer fit 'mod", {"model=", "model."}),
         ("trainer fit model.", {"model.channels=", "model.hidden="}),
         ("trainer fit model=mlp model.", {"model.hidden=", "model.dropout="}),
         ("trainer fit model=mlp mod", {"model."}),
         ("trainer fit optimizer=adam optimizer.am", {"optimizer.amsgrad="}),
-        ("trainer fit optimizer=adam optimizer.amsgrad=", {"optimizer.amsgrad=true", "optimizer.amsgrad=false"}),
+        (
+            "trainer fit optimizer=adam optimizer.amsgrad=",
+            {"optimizer.amsgrad=true", "optimizer.amsgrad=false"},
+        ),
         ("trainer fit optimizer.lr=0.1 optimizer.l", set()),
         ("trainer fit trainer.pre", {"trainer.precision="}),
         ("trainer fit trainer=", {"trainer=debug", "trainer=default"}),
@@ -88,7 +94,10 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer runs ls s", {"sort=", "status="}),
         ("trainer runs ls sort=val/", {"sort=val/accuracy", "sort=val/loss"}),
         ("trainer runs status=d", {"status=done", "status=damaged"}),
-        ("trainer runs best t", {"test/accuracy", "test/loss", "train/accuracy", "train/loss", "tag="}),
+        (
+            "trainer runs best t",
+            {"test/accuracy", "test/loss", "train/accuracy", "train/loss", "tag="},
+        ),
         ("trainer runs show ", {"last", "run.root="}),
         ("trainer runs compare last ", {"run.root="}),
         ("trainer runs tag last ", set()),
@@ -102,7 +111,9 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("", {*VERBS, "--help", "--version", "--shell-completion"}),
     ],
 )
-def test_what_may_follow(line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_follow(
+    line: str, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert set(candidates(line)) == expected
 
@@ -121,13 +132,22 @@ def test_a_run_folder_is_a_whole_word(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(candidates("trainer check-run r")) == {"runs/", "run.root="}
     assert set(candidates("trainer check-run runs/")) == {"runs/day/"}
     assert set(candidates("trainer check-run runs/day/")) == {"runs/day/one", "runs/day/two/"}
-    assert set(candidates("trainer check-run runs/day/one runs/")) == set(), "one run is all it takes"
-    assert set(candidates("trainer tb runs/day/one runs/day/")) == {"runs/day/two/"}, "any number, each once"
+    assert set(candidates("trainer check-run runs/day/one runs/")) == set(), (
+        "one run is all it takes"
+    )
+    assert set(candidates("trainer tb runs/day/one runs/day/")) == {"runs/day/two/"}, (
+        "any number, each once"
+    )
     assert set(candidates("trainer tb runs/day/two/ runs/day/")) == {"runs/day/one"}
-    assert set(candidates("trainer check-run last run.root=r")) == {"run.root=runs/", "run.root=runs.txt"}
+    assert set(candidates("trainer check-run last run.root=r")) == {
+        "run.root=runs/",
+        "run.root=runs.txt",
+    }
 
 
-def test_runs_are_offered_by_their_ids_with_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_offered_by_their_ids_with_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     names = [f"run-{number}" for number in range(30)]
     for folder in (*(f"runs/day/{name}" for name in names), "results/day/other"):
@@ -135,10 +155,20 @@ def test_runs_are_offered_by_their_ids_with_their_names(tmp_path: Path, monkeypa
         Path(folder, "run.json").write_text("{}")
     ids = {entry.id: entry.name for entry in read_index(Path("runs"))}
     offered = candidates("trainer runs show ")
-    assert offered.pop("last") and offered.items() <= {**ids, "run.root=": "", "runs/": "", "results/": ""}.items()
+    assert (
+        offered.pop("last")
+        and offered.items() <= {**ids, "run.root=": "", "runs/": "", "results/": ""}.items()
+    )
     assert len(ids.keys() & offered) == 20, "the newest; there may be hundreds"
     for known in ids:
-        for line in ("runs show ", "runs rm last ", "tb ", "check-run ", "eval ckpt=", "fit resume="):
+        for line in (
+            "runs show ",
+            "runs rm last ",
+            "tb ",
+            "check-run ",
+            "eval ckpt=",
+            "fit resume=",
+        ):
             key = line.split()[-1] if line.endswith("=") else ""
             assert f"{key}{known}" in candidates(f"trainer {line}{known[:4]}")
         assert known not in candidates(f"trainer runs show {known} {known[:4]}"), "each once"
@@ -153,7 +183,13 @@ def test_what_is_offered_is_explained_by_the_yaml() -> None:
 
 
 def test_every_value_that_is_offered_is_taken() -> None:
-    for key in ("trainer.device", "trainer.precision", "trainer.compile", "trainer.deterministic", "data.drop_last"):
+    for key in (
+        "trainer.device",
+        "trainer.precision",
+        "trainer.compile",
+        "trainer.deterministic",
+        "data.drop_last",
+    ):
         for word in candidates(f"trainer fit {key}="):
             config_of(word)
 
@@ -176,11 +212,15 @@ def test_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_peoples_own_yaml(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "lstm.yaml").write_text("# Mine.\nname: mlp\nhidden: [3]   # few\ndropout: 0.0\n")
+    (tmp_path / "model" / "lstm.yaml").write_text(
+        "# Mine.\nname: mlp\nhidden: [3]   # few\ndropout: 0.0\n"
+    )
     (tmp_path / "model" / "broken.yaml").write_text("name: [\n")
     line = f"trainer fit --config-dir {tmp_path} model=l"
     assert candidates(line) == {**candidates("trainer fit model=l"), "model=lstm": "Mine."}
-    assert candidates(f"trainer fit --config-dir {tmp_path} model=lstm model.h") == {"model.hidden=": "few"}
+    assert candidates(f"trainer fit --config-dir {tmp_path} model=lstm model.h") == {
+        "model.hidden=": "few"
+    }
     assert candidates(f"trainer fit --config-dir {tmp_path} model=broken model.") == {}
 
 
@@ -207,7 +247,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     program.write_text(f'#!/bin/sh\n{command} "$@"\n')
     program.chmod(0o755)
     path = f"{program.parent}:{os.environ['PATH']}"
-    return {"HOME": str(tmp_path), "PATH": path, "TERM": "dumb", "LC_ALL": "C.UTF-8", "PS1": "> ", "PROMPT": "> "}
+    return {
+        "HOME": str(tmp_path),
+        "PATH": path,
+        "TERM": "dumb",
+        "LC_ALL": "C.UTF-8",
+        "PS1": "> ",
+        "PROMPT": "> ",
+    }
 
 
 def needs(shell: str) -> str:
@@ -246,7 +293,11 @@ def test_fish(environment: dict[str, str], tmp_path: Path) -> None:
     trainer --shell-completion uninstall=fish | source
     """
     done = subprocess.run(
-        [needs("fish"), "--no-config", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True
+        [needs("fish"), "--no-config", "-c", script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     words = [line.split("\t")[0] for line in done.stdout.splitlines()]
     assert (words, done.stderr) == (["model=lenet5", "model=linear", "fit"], "")
@@ -258,12 +309,20 @@ class Terminal:
     def __init__(self, command: list[str], *, env: dict[str, str], cwd: Path) -> None:
         self._master, slave = pty.openpty()
         self._shell = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=cwd, start_new_session=True
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
         )
         os.close(slave)
 
     def type(self, keys: str, *, until: str) -> str:
-        """Type `keys` and read until the pattern `until` has been shown; what was shown, without control sequences."""
+        """Type `keys` and read until the pattern `until` has been shown; what was shown, without
+        control sequences.
+        """
         os.write(self._master, keys.encode())
         shown, deadline = "", time.monotonic() + 30
         while not re.search(until, shown):
@@ -284,11 +343,16 @@ COMMANDS = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
 
 
 @pytest.fixture(params=COMMANDS)
-def terminal(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path) -> Iterator[Terminal]:
+def terminal(
+    request: pytest.FixtureRequest, environment: dict[str, str], tmp_path: Path
+) -> Iterator[Terminal]:
     shell = request.param
     found = Terminal([needs(shell), *COMMANDS[shell]], env=environment, cwd=tmp_path)
     try:
-        found.type(f'eval "$(trainer --shell-completion install={shell})"; echo rea""dy\r', until="ready\r?\n")
+        found.type(
+            f'eval "$(trainer --shell-completion install={shell})"; echo rea""dy\r',
+            until="ready\r?\n",
+        )
         yield found
     finally:
         found.close()
@@ -304,7 +368,9 @@ def test_typing_in_a_terminal(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_uninstalling_takes_back_what_installing_did(shell: str, environment: dict[str, str], tmp_path: Path) -> None:
+def test_uninstalling_takes_back_what_installing_did(
+    shell: str, environment: dict[str, str], tmp_path: Path
+) -> None:
     install, uninstall = (
         run_python("-m", "trainer", "--shell-completion", f"{action}={shell}", cwd=tmp_path).out
         for action in ("install", "uninstall")
@@ -315,6 +381,10 @@ def test_uninstalling_takes_back_what_installing_did(shell: str, environment: di
     if shell == "bash":
         script = f"{install}\n{uninstall}\ndeclare -F; complete -p"
         done = subprocess.run(
-            ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, check=True
+            ["bash", "--norc", "-c", script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert (done.stdout, done.stderr) == ("", "")

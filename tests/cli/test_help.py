@@ -1,4 +1,6 @@
-"""The help pages, the version, and the config that --cfg shows: written for people, and never out of date."""
+"""The help pages, the version, and the config that --cfg shows: written for people, and never
+out of date.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from composing import CONFIGS, choices_of, config_of, read_yaml
 import trainer
 from trainer.cli.arguments import PORT, RUN_KEYS, VERBS, Arguments, read_run_words, read_tb_words
 from trainer.cli.help import comments
-from trainer.cli.run_arguments import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, read_reproduce_words, read_runs_words
+from trainer.cli.run_arguments import (
+    RUNS_FLAGS,
+    RUNS_KEYS,
+    RUNS_VERBS,
+    read_reproduce_words,
+    read_runs_words,
+)
 from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, from_saved, to_plain
 from trainer.run.index import STATUSES
 
@@ -37,7 +45,9 @@ def test_the_overview_names_every_command(words: tuple[str, ...], tmp_path: Path
 
 
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("model=cn", "--help"), ("-m", "--help")])
-def test_the_page_of_fit_names_every_group_with_its_choices(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_page_of_fit_names_every_group_with_its_choices(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
     page = shown("fit", *words, cwd=tmp_path).split("Groups")[1].split("Keys")[0]
     for group in (*CHOICES, "trainer", "experiment"):
         [line] = re.findall(rf"^  {group} +(.*)$", page, flags=re.MULTILINE)
@@ -59,7 +69,11 @@ def test_the_pages_explain_keys_with_the_comments_of_the_yaml(tmp_path: Path) ->
         "eval.split",
     ):
         group, _, name = key.rpartition(".")
-        files = [CONFIGS / "fit.yaml", *(CONFIGS / group).glob("*.yaml")] if group else [CONFIGS / "fit.yaml"]
+        files = (
+            [CONFIGS / "fit.yaml", *(CONFIGS / group).glob("*.yaml")]
+            if group
+            else [CONFIGS / "fit.yaml"]
+        )
         [line] = re.findall(rf"^  {re.escape(key)} +(.*)$", pages, flags=re.MULTILINE)
         explained, default = re.fullmatch(r"(.+) \[(.*)\]", line).groups()  # type: ignore[union-attr]
         assert (default, explained) in [comments(file).get(name) for file in files]
@@ -67,7 +81,10 @@ def test_the_pages_explain_keys_with_the_comments_of_the_yaml(tmp_path: Path) ->
 
 
 def test_the_examples_of_the_pages_are_right(tmp_path: Path) -> None:
-    pages = "".join(shown(*words, cwd=tmp_path) for words in (("--help",), ("fit", "--help"), ("eval", "--help")))
+    pages = "".join(
+        shown(*words, cwd=tmp_path)
+        for words in (("--help",), ("fit", "--help"), ("eval", "--help"))
+    )
     examples = re.findall(r"^  trainer (fit|eval) ((?!.*[<…]).+)$", pages, flags=re.MULTILINE)
     assert len(examples) >= 8
     for verb, words in examples:
@@ -80,7 +97,10 @@ def test_the_examples_of_the_pages_are_right(tmp_path: Path) -> None:
 def test_the_page_of_check_run(words: tuple[str, ...], tmp_path: Path) -> None:
     page = shown("check-run", *words, cwd=tmp_path)
     assert page.startswith("trainer check-run: ")
-    assert all(f"\n  {what} " in page for what in ("run.json", "last, best", "metrics.jsonl", "TensorBoard"))
+    assert all(
+        f"\n  {what} " in page
+        for what in ("run.json", "last, best", "metrics.jsonl", "TensorBoard")
+    )
     examples = re.findall(r"^  trainer check-run ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
     assert [read_run_words(words.split())[0] for words in examples] == ["last", "last"]
 
@@ -120,18 +140,28 @@ def test_the_page_of_reproduce(words: tuple[str, ...], tmp_path: Path) -> None:
     assert [read_reproduce_words(words.split())[0] for words in examples] == ["last", "3fa9c1"]
 
 
-def test_peoples_own_choices_are_on_the_page(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_peoples_own_choices_are_on_the_page(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     mine = tmp_path_factory.mktemp("mine") / "model"
     mine.mkdir()
     (mine / "tiny.yaml").write_text("# Mine.\nname: mlp\nhidden: [2]\ndropout: 0.0\n")
-    for words in (("--config-dir", str(mine.parent)), (f"--config-dir={mine.parent}",), ("-cd", str(mine.parent))):
-        [line] = re.findall(r"^  model +(.*)$", shown("fit", *words, "--help", cwd=tmp_path), flags=re.MULTILINE)
+    for words in (
+        ("--config-dir", str(mine.parent)),
+        (f"--config-dir={mine.parent}",),
+        ("-cd", str(mine.parent)),
+    ):
+        [line] = re.findall(
+            r"^  model +(.*)$", shown("fit", *words, "--help", cwd=tmp_path), flags=re.MULTILINE
+        )
         assert "tiny" in line.split()
         content = yaml.safe_load(shown("fit", *words, "model=tiny", "--cfg", "job", cwd=tmp_path))
         assert content["model"]["hidden"] == [2]
 
 
-@pytest.mark.parametrize("words", [("--cfg", "job"), ("--cfg=job",), ("-c", "job"), ("model=mlp", "--cfg", "job")])
+@pytest.mark.parametrize(
+    "words", [("--cfg", "job"), ("--cfg=job",), ("-c", "job"), ("model=mlp", "--cfg", "job")]
+)
 def test_cfg_job_prints_the_whole_config(words: tuple[str, ...], tmp_path: Path) -> None:
     content = yaml.safe_load(shown("fit", *words, cwd=tmp_path))
     overrides = [word for word in words if word.startswith("model=")]
@@ -161,7 +191,9 @@ def test_the_version(tmp_path: Path) -> None:
     assert shown("--version", cwd=tmp_path) == f"trainer {trainer.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [("--version",), ("fit", "--help"), ("fit", "--cfg", "job"), ("fit", "model=cn")])
+@pytest.mark.parametrize(
+    "words", [("--version",), ("fit", "--help"), ("fit", "--cfg", "job"), ("fit", "model=cn")]
+)
 def test_python_m_trainer_is_the_same(words: tuple[str, ...], tmp_path: Path) -> None:
     assert run_trainer(*words, cwd=tmp_path) == trainer_main(*words, cwd=tmp_path)
 
@@ -182,12 +214,18 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "given", "flags"),
     [
-        (["model=cnn", "-m", "seed=1,2"], ["--multirun", "model=cnn", "seed=1,2"], {"--multirun": None}),
+        (
+            ["model=cnn", "-m", "seed=1,2"],
+            ["--multirun", "model=cnn", "seed=1,2"],
+            {"--multirun": None},
+        ),
         (["-cd", "mine", "model=a"], ["--config-dir", "mine", "model=a"], {"--config-dir": "mine"}),
         (["--cfg=job"], ["--cfg", "job"], {"--cfg": "job"}),
     ],
 )
-def test_flags_may_stand_anywhere(words: list[str], given: list[str], flags: dict[str, str | None]) -> None:
+def test_flags_may_stand_anywhere(
+    words: list[str], given: list[str], flags: dict[str, str | None]
+) -> None:
     arguments = Arguments.parse("fit", words)
     assert arguments.given == given
     assert arguments.flags == flags

@@ -1,4 +1,5 @@
-"""What a person sees when a command is wrong: three lines at most, the nearest valid name, the right exit code.
+"""What a person sees when a command is wrong: three lines at most, the nearest valid name, the
+right exit code.
 
 The commands run one after another in a single new process, in which torch must never be loaded.
 """
@@ -79,7 +80,10 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit model.hiden=3": (2, ("model=cnn has no key hiden", "Did you mean hidden?")),
     "fit trainer.acumulate=2": (2, ("Did you mean accumulate?",)),
     "fit run.nam=x": (2, ("Did you mean name?",)),
-    "fit optimizer=adam optimizer.momentum=0.9": (2, ("optimizer=adam has no key momentum", "betas")),
+    "fit optimizer=adam optimizer.momentum=0.9": (
+        2,
+        ("optimizer=adam has no key momentum", "betas"),
+    ),
     "fit logger=none logger.scalars=true": (2, ("logger=none has no key scalars",)),
     "fit +optimizer.lr=0.1": (2, ("optimizer.lr exists already", "Leave out the +")),
     "fit ++model.width=1": (2, ("model.width", "channels, hidden")),
@@ -108,7 +112,10 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit optimizer.lr=nan": (2, ("optimizer.lr=nan",)),
     "fit optimizer.momentum=1": (2, ("optimizer.momentum", "[0, 1)")),
     "fit data.batch_size=0": (2, ("data.batch_size=0", "at least 1")),
-    "fit data.batch_size=1000000000": (2, ("data.batch_size=1000000000 is larger than the 60000 training images",)),
+    "fit data.batch_size=1000000000": (
+        2,
+        ("data.batch_size=1000000000 is larger than the 60000 training images",),
+    ),
     "fit data.val_size=60000": (2, ("data.val_size=60000 leaves nothing",)),
     "fit model.hidden=0": (2, ("model.hidden=0", "at least 1")),
     "fit model.channels=[1]": (2, ("model.channels=[1] must hold 2 numbers",)),
@@ -120,16 +127,25 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit run.dir=''": (2, ("run.dir is empty",)),
     "fit data.transforms=random_crop": (2, ("data.transforms=random_crop", "a list")),
     "fit data.transforms=[random_crp]": (2, ("random_crp", "Did you mean random_crop?")),
-    "fit 'data.transforms=[{name: crop, top: 20, left: 0, height: 20, width: 5}]'": (2, ("crop is outside the image",)),
+    "fit 'data.transforms=[{name: crop, top: 20, left: 0, height: 20, width: 5}]'": (
+        2,
+        ("crop is outside the image",),
+    ),
     # Contradictions.
     "fit loss=mse": (2, ("loss=mse", "loss=cross_entropy")),
     "fit loss=nll": (2, ("loss=nll", "loss=cross_entropy")),
-    "fit model=cnn_dropout loss=bce_with_logits": (2, ("loss=bce_with_logits needs logits", "loss=nll")),
+    "fit model=cnn_dropout loss=bce_with_logits": (
+        2,
+        ("loss=bce_with_logits needs logits", "loss=nll"),
+    ),
     "fit data=line model=linear": (2, ("loss=cross_entropy", "loss=mse")),
     "fit data=dirichlet": (2, ("model=cnn needs images", "model=mlp")),
     "fit optimizer.nesterov=true optimizer.momentum=0": (2, ("nesterov", "optimizer.momentum=0.9")),
     "fit optimizer=lbfgs trainer.accumulate=2": (2, ("optimizer=lbfgs", "trainer.accumulate=1")),
-    "fit trainer.precision=fp16 trainer.device=cpu": (2, ("trainer.precision=fp16 needs a GPU", "bf16")),
+    "fit trainer.precision=fp16 trainer.device=cpu": (
+        2,
+        ("trainer.precision=fp16 needs a GPU", "bf16"),
+    ),
     "fit trainer.monitor=val/acc": (2, ("trainer.monitor=val/acc", "Did you mean val/accuracy?")),
     "fit trainer.monitor=val/accuracy data.val_size=0": (2, ("data.val_size=0", "train/loss")),
     "fit experiment=line data=mnist": (2, ("loss=mse", "data=mnist")),
@@ -193,7 +209,10 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "eval ckpt=null": (2, ("ckpt is missing",)),
     "eval ckpt=last": (3, ("no run with a checkpoint in runs",)),
     "eval ckpt=results/nowhere": (3, ("results/nowhere does not exist",)),
-    "eval ckpt=results/nowhere/checkpoints/best": (3, ("results/nowhere/checkpoints/best does not exist",)),
+    "eval ckpt=results/nowhere/checkpoints/best": (
+        3,
+        ("results/nowhere/checkpoints/best does not exist",),
+    ),
     "eval ckpt=notes.txt": (3, ("notes.txt is not a safetensors file",)),
     "eval ckpt=fake.safetensors": (3, ("fake.safetensors is not a safetensors file",)),
     "eval ckpt=foreign.safetensors": (3, ("foreign.safetensors", "not one that trainer wrote")),
@@ -208,7 +227,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
 DRIVER = """
 import contextlib, io, json, sys
 from pathlib import Path
-from trainer.cli import main
+from trainer.cli.main import main
 
 for words in json.load(sys.stdin):
     before = set(Path().rglob("*"))
@@ -246,14 +265,18 @@ def write_files(folder: Path) -> None:
     (folder / "notes.txt").write_text("These are notes, and long enough for a header.\n")
     (folder / "fake.safetensors").write_bytes(b"\x00" * 64)
     header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "foreign.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\x00" * 4)
+    (folder / "foreign.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + b"\x00" * 4
+    )
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     folder = tmp_path_factory.mktemp("wrong")
     write_files(folder)
-    done = run_python("-c", DRIVER, cwd=folder, text=json.dumps([shlex.split(command) for command in WRONG]))
+    done = run_python(
+        "-c", DRIVER, cwd=folder, text=json.dumps([shlex.split(command) for command in WRONG])
+    )
     assert done.code == 0, done.err
     found = {}
     for command, line in zip(WRONG, done.out.splitlines(), strict=True):
@@ -273,7 +296,9 @@ def check(ran: Ran, code: int, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", WRONG)
-def test_a_wrong_command_is_answered_in_three_lines_without_torch(command: str, outcomes: dict[str, Outcome]) -> None:
+def test_a_wrong_command_is_answered_in_three_lines_without_torch(
+    command: str, outcomes: dict[str, Outcome]
+) -> None:
     outcome = outcomes[command]
     check(outcome.ran, *WRONG[command])
     # A sweep that is refused may leave the day's folder behind, empty.
@@ -282,27 +307,44 @@ def test_a_wrong_command_is_answered_in_three_lines_without_torch(command: str, 
 
 
 @pytest.mark.parametrize(
-    "command", ["fit model=cn", "fit trainer.epochs=many", "eval ckpt=notes.txt", "train", "fit loss=nll"]
+    "command",
+    ["fit model=cn", "fit trainer.epochs=many", "eval ckpt=notes.txt", "train", "fit loss=nll"],
 )
-def test_a_process_of_its_own_answers_the_same(command: str, outcomes: dict[str, Outcome], tmp_path: Path) -> None:
+def test_a_process_of_its_own_answers_the_same(
+    command: str, outcomes: dict[str, Outcome], tmp_path: Path
+) -> None:
     write_files(tmp_path)
     assert run_trainer(*shlex.split(command), cwd=tmp_path) == outcomes[command].ran
 
 
 @pytest.mark.parametrize("where", ["message", "debug"])
 def test_a_traceback_is_shown_on_request_only(where: str, tmp_path: Path) -> None:
-    ran = run_trainer("fit", "model=cn", cwd=tmp_path, env={"TRAINER_DEBUG": "1"} if where == "debug" else {})
+    ran = run_trainer(
+        "fit", "model=cn", cwd=tmp_path, env={"TRAINER_DEBUG": "1"} if where == "debug" else {}
+    )
     assert ran.code == 2
     assert ("Traceback" in ran.err) == (where == "debug")
-    assert ran.err.endswith("Did you mean cnn? Choices: cnn, cnn_dropout, custom, lenet5, linear, mlp.\n")
+    assert ran.err.endswith(
+        "Did you mean cnn? Choices: cnn, cnn_dropout, custom, lenet5, linear, mlp.\n"
+    )
 
 
-SMALL = ("data=dirichlet", "model=linear", "data.train_size=80", "data.val_size=16", "data.test_size=16", "logger=none")
+SMALL = (
+    "data=dirichlet",
+    "model=linear",
+    "data.train_size=80",
+    "data.val_size=16",
+    "data.test_size=16",
+    "logger=none",
+)
 # What can be told only once torch is there, or the data: still before a run folder is made.
 LATER: dict[str, tuple[int, tuple[str, ...]]] = {
     "model=custom model.target=nowhere.Net": (2, ("model.target=nowhere.Net", "no module nowhere")),
     "model=custom model.target=torch.nn.Linera": (2, ("Did you mean Linear?",)),
-    "model=custom model.target=collections.OrderedDict": (2, ("OrderedDict, not a torch.nn.Module",)),
+    "model=custom model.target=collections.OrderedDict": (
+        2,
+        ("OrderedDict, not a torch.nn.Module",),
+    ),
     "model=custom model.target=torch.nn.Linear model.kwargs={in_features:10,out_features:3}": (
         2,
         ("shape (2, 3)", "(2, 10)"),
@@ -321,7 +363,11 @@ def test_what_only_the_objects_can_tell(words: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     before = sorted(tmp_path.rglob("*"))
     given = words.split()
-    base = [word for word in SMALL if not any(other.startswith(word.partition("=")[0] + "=") for other in given)]
+    base = [
+        word
+        for word in SMALL
+        if not any(other.startswith(word.partition("=")[0] + "=") for other in given)
+    ]
     check(trainer_main("fit", *base, *given, cwd=tmp_path), *LATER[words])
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -336,7 +382,9 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
 @needs_datasets
 def test_images_that_are_too_small_for_the_model(tmp_path: Path) -> None:
     crop = "data.transforms=[{name: crop, top: 5, left: 5, height: 6, width: 6}]"
-    ran = trainer_main("fit", "model=lenet5", "data=mnist", f"data.root={IMAGES}", crop, cwd=tmp_path)
+    ran = trainer_main(
+        "fit", "model=lenet5", "data=mnist", f"data.root={IMAGES}", crop, cwd=tmp_path
+    )
     check(ran, 2, ("6 x 6 are too small for model=lenet5", "model=mlp"))
     assert not (tmp_path / "runs").exists()
 

@@ -1,8 +1,8 @@
 """A clock that is wrong, or jumps. Group J of the plan of faults.
 
-The clock of the machine is not touched: in the process of the run, `time.time`, from which TensorBoard takes its times
-and the names of its files, and the `datetime` that names folders and dates the record, are moved. The time zone is a
-real one, set as a person would.
+The clock of the machine is not touched: in the process of the run, `time.time`, from which
+TensorBoard takes its times and the names of its files, and the `datetime` that names folders and
+dates the record, are moved. The time zone is a real one, set as a person would.
 """
 
 from __future__ import annotations
@@ -82,9 +82,13 @@ def _both(first: Prepare, second: Prepare) -> None:
     second()
 
 
-def train(*words: str, cwd: Path, prepare: Prepare | None = None, kill_at: int | None = None) -> str:
+def train(
+    *words: str, cwd: Path, prepare: Prepare | None = None, kill_at: int | None = None
+) -> str:
     if kill_at is not None:
-        prepare = functools.partial(_both, prepare or _nothing, functools.partial(at_batch, kill_at))
+        prepare = functools.partial(
+            _both, prepare or _nothing, functools.partial(at_batch, kill_at)
+        )
     outcome = processes.run("fit", *words, cwd=cwd, prepare=prepare)
     assert outcome.code == (0 if kill_at is None else KILLED), outcome.err
     assert "Traceback" not in outcome.err
@@ -106,12 +110,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def points(run: Run) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard shows, but for the speed."""
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
-    tags = sorted(set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"})
+    tags = sorted(
+        set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"}
+    )
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
 def assert_undisturbed(run: Run, whole: Run) -> None:
-    """As by a right clock: weights, points in TensorBoard, none double or out of order; and times run forward."""
+    """As by a right clock: weights, points in TensorBoard, none double or out of order; and
+    times run forward.
+    """
     assert run.digest() == whole.digest()
     found = points(run)
     assert found == points(whole)
@@ -144,12 +152,20 @@ def test_back_a_day_between_a_run_and_its_resume(tmp_path: Path, whole: Run) -> 
 
 @pytest.mark.fault("J")
 def test_back_an_hour_inside_a_run(tmp_path: Path, whole: Run) -> None:
-    train(*WORDS, "run.name=cut", cwd=tmp_path, prepare=functools.partial(_back_an_hour_at_batch, 7), kill_at=13)
+    train(
+        *WORDS,
+        "run.name=cut",
+        cwd=tmp_path,
+        prepare=functools.partial(_back_an_hour_at_batch, 7),
+        kill_at=13,
+    )
     cut = the_run(tmp_path, "cut")
     assert len(points(cut)["Loss/train"]) == 3
     train("resume=last", cwd=tmp_path, prepare=functools.partial(_back_an_hour_at_batch, 3))
     assert_undisturbed(cut, whole)
-    assert datetime.fromisoformat(cut.record["ended"]) < datetime.fromisoformat(cut.record["started"]), "it went back"
+    assert datetime.fromisoformat(cut.record["ended"]) < datetime.fromisoformat(
+        cut.record["started"]
+    ), "it went back"
 
 
 @pytest.mark.fault("J")
@@ -168,7 +184,13 @@ def test_1970(tmp_path: Path, whole: Run) -> None:
 def test_the_time_zone_changes(tmp_path: Path, whole: Run) -> None:
     """By the clock on the wall, the second run began a day before the first."""
     train(*WORDS, "run.name=east", cwd=tmp_path, prepare=functools.partial(_in_zone, "EAST-14"))
-    train(*WORDS, "run.name=west", cwd=tmp_path, prepare=functools.partial(_in_zone, "WEST11"), kill_at=9)
+    train(
+        *WORDS,
+        "run.name=west",
+        cwd=tmp_path,
+        prepare=functools.partial(_in_zone, "WEST11"),
+        kill_at=9,
+    )
     west = the_run(tmp_path, "west")
     assert west.record["started"].endswith("-11:00")
     assert west.record["started"] < the_run(tmp_path, "east").record["started"]

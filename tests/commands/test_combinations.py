@@ -1,4 +1,6 @@
-"""Every model on every image data set with every loss: it trains, or it is refused in one message before it starts."""
+"""Every model on every image data set with every loss: it trains, or it is refused in one
+message before it starts.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,13 @@ FITTING["cnn_dropout"] = {"cross_entropy", "nll", "hinge"}
 def test_it_trains_or_is_refused(
     trainer: Trainer, tmp_path: Path, datasets_root: Path, data: str, model: str, loss: str
 ) -> None:
-    words = [f"data={data}", f"model={model}", f"loss={loss}", f"data.root={datasets_root}", "trainer.epochs=1"]
+    words = [
+        f"data={data}",
+        f"model={model}",
+        f"loss={loss}",
+        f"data.root={datasets_root}",
+        "trainer.epochs=1",
+    ]
     limits = ["data.train_limit=256", "data.eval_limit=64", "data.eval_batch_size=64"]
     outcome = trainer("fit", *words, *limits, "logger=none", f"run.dir={tmp_path / 'run'}")
     if loss in FITTING[model]:
@@ -32,16 +40,27 @@ def test_it_trains_or_is_refused(
         assert rows[-1]["split"] == "test" and math.isfinite(rows[-1]["loss"])
         return
     assert outcome.code == 2
-    assert outcome.err.startswith(f"Error: loss={loss} ") and len(outcome.err.strip().splitlines()) <= 3
+    assert (
+        outcome.err.startswith(f"Error: loss={loss} ")
+        and len(outcome.err.strip().splitlines()) <= 3
+    )
     for fitting in FITTING[model]:
         assert f"loss={fitting}" in outcome.err
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_takes_a_crop(trainer: Trainer, tmp_path: Path, datasets_root: Path, model: str) -> None:
+def test_every_model_takes_a_crop(
+    trainer: Trainer, tmp_path: Path, datasets_root: Path, model: str
+) -> None:
     crop = "data.transforms=[{name: crop, top: 5, left: 5, height: 18, width: 18}]"
-    words = [f"model={model}", f"data.root={datasets_root}", "data.train_limit=64", "data.eval_limit=64", crop]
+    words = [
+        f"model={model}",
+        f"data.root={datasets_root}",
+        "data.train_limit=64",
+        "data.eval_limit=64",
+        crop,
+    ]
     outcome = trainer("fit", *words, "trainer.epochs=1", f"run.dir={tmp_path / 'run'}")
     assert outcome.code == 0, outcome.err
     assert "1x18x18" in outcome.out

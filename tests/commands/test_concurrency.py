@@ -72,7 +72,9 @@ class _OneSecond(datetime):
 
 
 def _in_one_second() -> None:
-    """Twenty processes take longer than a second to start, so the clock that names the folders stands still."""
+    """Twenty processes take longer than a second to start, so the clock that names the folders
+    stands still.
+    """
 
     setattr(trainer.run.folder, "datetime", _OneSecond)  # noqa: B010 (not exported, says mypy)
 
@@ -110,14 +112,23 @@ def _fake_images(mirror: str, cache: Path) -> None:
     from trainer.data.image_sets.catalog import IMAGE_SETS
 
     os.environ["XDG_CACHE_HOME"] = str(cache)
-    IMAGE_SETS["mnist"] = dataclasses.replace(fake_set(mirrors=(mirror,)), name="mnist", folder="MNIST")
+    IMAGE_SETS["mnist"] = dataclasses.replace(
+        fake_set(mirrors=(mirror,)), name="mnist", folder="MNIST"
+    )
     sources.load_images = functools.partial(sources.load_images, allow_loopback_http=True)
 
 
 @pytest.mark.fault("I")
 def test_eight_jobs_with_an_empty_cache(tmp_path: Path, start: Start) -> None:
     """The first file is not sent before the seven others wait for it."""
-    words = ("fit", "data=mnist", "data.val_size=2", "data.batch_size=2", "model=linear", "trainer.epochs=1")
+    words = (
+        "fit",
+        "data=mnist",
+        "data.val_size=2",
+        "data.batch_size=2",
+        "model=linear",
+        "trainer.epochs=1",
+    )
     packed = write_set(tmp_path / "packed")
     jobs: list[Started] = []
 
@@ -129,13 +140,18 @@ def test_eight_jobs_with_an_empty_cache(tmp_path: Path, start: Start) -> None:
         server.answers = {f"/{name}.gz": late for name in contents()}
         prepare = functools.partial(_fake_images, server.base, tmp_path / "cache")
         for number in range(8):
-            jobs.append(start(*words, f"run.dir=run{number}", "logger=none", cwd=tmp_path, prepare=prepare))
+            jobs.append(
+                start(*words, f"run.dir=run{number}", "logger=none", cwd=tmp_path, prepare=prepare)
+            )
         for job in jobs:
             ended(job.wait(), 0)
     assert sorted(server.requests) == sorted(server.answers), "each file is fetched once"
     assert len({Run(tmp_path / f"run{number}").digest() for number in range(8)}) == 1
     assert len(list((tmp_path / "cache/trainer").glob("*.idx"))) == 4
-    left = [path.name for path in (*tmp_path.glob("data/MNIST/raw/*"), *tmp_path.glob("cache/trainer/*"))]
+    left = [
+        path.name
+        for path in (*tmp_path.glob("data/MNIST/raw/*"), *tmp_path.glob("cache/trainer/*"))
+    ]
     assert [name for name in left if not name.endswith(("ubyte.gz", ".idx", ".json"))] == []
 
 
@@ -169,7 +185,10 @@ def test_a_lock_whose_owner_was_killed(tmp_path: Path, start: Start) -> None:
     shutil.copytree(run, tmp_path / "copy", symlinks=True)
     first.signal(signal.SIGCONT)
     assert (tmp_path / "copy/.lock").exists()
-    assert "Resumed at step" in ended(processes.run("fit", "resume=copy", "trainer.epochs=1", cwd=tmp_path), 0).out
+    assert (
+        "Resumed at step"
+        in ended(processes.run("fit", "resume=copy", "trainer.epochs=1", cwd=tmp_path), 0).out
+    )
     first.signal(signal.SIGKILL)
     ended(first.wait(), KILLED)
     assert Run(run).record["status"] == "running"
@@ -188,17 +207,25 @@ def test_one_of_five_jobs_of_a_sweep_fails(tmp_path: Path) -> None:
     outcome = ended(processes.run(*words, cwd=tmp_path, prepare=_on_a_wide_terminal), 1)
     jobs = [Run(folder) for folder in sorted((tmp_path / "sweep").glob("0*"))]
     assert [job.record["status"] for job in jobs] == ["done", "done", "failed", "done", "done"]
-    assert re.search(r"^Warning: Job 2 \(.*optimizer\.lr=1e\+30\) failed: Loss became ", outcome.err, re.MULTILINE)
+    assert re.search(
+        r"^Warning: Job 2 \(.*optimizer\.lr=1e\+30\) failed: Loss became ",
+        outcome.err,
+        re.MULTILINE,
+    )
     rows = [line.split() for line in outcome.out.splitlines() if re.match(r" [0-4]  ", line)]
     assert [row[-1] for row in rows][-1] == "failed" and rows[-1][0] == "2"
-    assert {row[-1] for row in rows[:-1]} == {job.folder.name for job in jobs if job.record["status"] == "done"}
+    assert {row[-1] for row in rows[:-1]} == {
+        job.folder.name for job in jobs if job.record["status"] == "done"
+    }
 
 
 @pytest.mark.fault("I")
 def test_tensorboard_reads_while_training_writes(tmp_path: Path, start: Start) -> None:
     """With TensorBoard's own reader, which follows the files as the server does."""
     run = tmp_path / "run"
-    training = start("fit", *SMALL, "trainer.epochs=1000000", "trainer.keep=0", "run.dir=run", cwd=tmp_path)
+    training = start(
+        "fit", *SMALL, "trainer.epochs=1000000", "trainer.keep=0", "run.dir=run", cwd=tmp_path
+    )
     wait_for_checkpoint(run)
     reader = EventAccumulator(str(run), size_guidance={"scalars": 0})
     lengths: set[int] = set()
@@ -223,7 +250,9 @@ def test_tensorboard_reads_while_training_writes(tmp_path: Path, start: Start) -
 @pytest.mark.slow
 @pytest.mark.fault("I")
 def test_evaluations_while_every_step_is_saved(tmp_path: Path, start: Start) -> None:
-    """`last` moves many times a second; what was pruned before it could be read is told as that. `best` stays here."""
+    """`last` moves many times a second; what was pruned before it could be read is told as that.
+    `best` stays here.
+    """
     words = (*ENDLESS, "optimizer.lr=1e-30", "trainer.keep=0", "logger=none", "run.dir=run")
     training = start("fit", *words, cwd=tmp_path)
     wait_until((tmp_path / "run/checkpoints/best").exists)

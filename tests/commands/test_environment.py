@@ -1,4 +1,6 @@
-"""Machines and wishes that are not as usual: it works, or one message says why not. Group K of the plan of faults."""
+"""Machines and wishes that are not as usual: it works, or one message says why not. Group K of
+the plan of faults.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,10 @@ def test_a_batch_larger_than_the_data(trainer: Trainer, fit: Fit) -> None:
     """All 550 samples are one batch; only who wants no smaller batch has none."""
     val = fit("data.batch_size=551").split("val")[-1]
     assert (val["step"], val["samples"]) == (2, 1100)
-    lines = told(trainer("fit", *SMALL, "data.batch_size=551", "data.drop_last=true", "run.dir=refused"), code=2)
+    lines = told(
+        trainer("fit", *SMALL, "data.batch_size=551", "data.drop_last=true", "run.dir=refused"),
+        code=2,
+    )
     assert lines == [
         "Error: data.drop_last=true leaves no batch: data.batch_size=551, with 550 samples.",
         "Set data.batch_size=550 or less, or data.drop_last=false.",
@@ -87,7 +92,9 @@ def test_a_batch_larger_than_the_data(trainer: Trainer, fit: Fit) -> None:
 
 @pytest.mark.fault("K")
 def test_a_batch_of_a_billion(trainer: Trainer, fit: Fit) -> None:
-    lines = told(trainer("fit", "data=mnist", "data.batch_size=1000000000", "run.dir=refused"), code=2)
+    lines = told(
+        trainer("fit", "data=mnist", "data.batch_size=1000000000", "run.dir=refused"), code=2
+    )
     assert lines == ["Error: data.batch_size=1000000000 is larger than the 60000 training images."]
     assert not Path("refused").exists()
     last = fit("data.batch_size=1000000000", "data.eval_batch_size=1000000000").split("val")[-1]
@@ -95,14 +102,23 @@ def test_a_batch_of_a_billion(trainer: Trainer, fit: Fit) -> None:
 
 
 def with_little_cuda_memory() -> None:
-    torch.cuda.set_per_process_memory_fraction(3e8 / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(
+        3e8 / torch.cuda.get_device_properties(0).total_memory
+    )
 
 
 @pytest.mark.gpu
 @pytest.mark.fault("K")
 def test_cuda_out_of_memory(tmp_path: Path) -> None:
     """The weights fit into 300 MB; the activations of 18,000 samples do not, and those of 64 do."""
-    words = ("fit", "data=dirichlet", "model=mlp", "model.hidden=[8192]", "trainer.device=cuda", "trainer.epochs=1")
+    words = (
+        "fit",
+        "data=dirichlet",
+        "model=mlp",
+        "model.hidden=[8192]",
+        "trainer.device=cuda",
+        "trainer.epochs=1",
+    )
     run = functools.partial(processes.run, cwd=tmp_path, prepare=with_little_cuda_memory)
     lines = told(run(*words, "data.batch_size=18000", "run.dir=large"))
     assert "CUDA out of memory" in lines[0]
@@ -124,7 +140,9 @@ def with_few_files() -> None:
 def test_ten_thousand_workers(tmp_path: Path) -> None:
     (tmp_path / "own_data.py").write_text(OWN_DATA)
     words = ("fit", *STREAMED, "data.num_workers=10000")
-    outcome = processes.run(*words, cwd=tmp_path, prepare=in_turn(with_forked_workers, with_few_files))
+    outcome = processes.run(
+        *words, cwd=tmp_path, prepare=in_turn(with_forked_workers, with_few_files)
+    )
     assert outcome.code in (2, 4), outcome.err
     lines = told(outcome, code=outcome.code)
     assert "data.num_workers=10000" in lines[0]
@@ -142,13 +160,21 @@ def test_64_kb_of_shared_memory(tmp_path: Path, disk: Disk) -> None:
     assert "shared memory" in lines[0] and "/dev/shm" in lines[0]
     assert "data.num_workers=0" in lines[-1]
     assert outcome.err.splitlines() == lines, "nothing before it, and nothing after it"
-    again = processes.run(*words, "data.num_workers=0", "run.dir=again", cwd=tmp_path, prepare=prepare)
+    again = processes.run(
+        *words, "data.num_workers=0", "run.dir=again", cwd=tmp_path, prepare=prepare
+    )
     assert (again.code, again.err) == (0, "")
 
 
 def run_detached(*words: str, cwd: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """A command as a service has it: without a terminal, and `script` decides about its standard streams."""
-    environment = {name: value for name, value in quiet_environment(cwd).items() if name not in ("TERM", "COLUMNS")}
+    """A command as a service has it: without a terminal, and `script` decides about its standard
+    streams.
+    """
+    environment = {
+        name: value
+        for name, value in quiet_environment(cwd).items()
+        if name not in ("TERM", "COLUMNS")
+    }
     command = ["sh", "-c", script, "sh", sys.executable, "-m", "trainer", *words]
     return subprocess.run(
         command,
@@ -170,7 +196,9 @@ def test_no_terminal(tmp_path: Path) -> None:
     assert (piped.returncode, piped.stderr) == (0, "")
     assert re.findall(r"^epoch \d/2 ", piped.stdout, flags=re.M) == ["epoch 1/2 ", "epoch 2/2 "]
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", piped.stdout)
-    closed = run_detached("fit", *SMALL, "run.dir=closed", cwd=tmp_path, script='exec "$@" <&- >&- 2>&-')
+    closed = run_detached(
+        "fit", *SMALL, "run.dir=closed", cwd=tmp_path, script='exec "$@" <&- >&- 2>&-'
+    )
     assert closed.returncode == 0
     assert Run(tmp_path / "closed").digest() == Run(tmp_path / "piped").digest()
 
@@ -178,7 +206,9 @@ def test_no_terminal(tmp_path: Path) -> None:
 @pytest.mark.fault("K")
 def test_the_locale_c(tmp_path: Path) -> None:
     locale = {"LANG": "C", "LC_ALL": "C"}
-    ran = run_python("-m", "trainer", "fit", *ONE_EPOCH, "run.name='größe 流'", cwd=tmp_path, env=locale)
+    ran = run_python(
+        "-m", "trainer", "fit", *ONE_EPOCH, "run.name='größe 流'", cwd=tmp_path, env=locale
+    )
     assert (ran.code, ran.err) == (0, "")
     (folder,) = tmp_path.glob("runs/*/*")
     assert folder.name.endswith("-größe 流")
@@ -212,7 +242,9 @@ def without_home() -> None:
 def test_no_home(tmp_path: Path) -> None:
     """The cache has no place; the data is read anew each time."""
     write_set(tmp_path / "data/MNIST/raw")
-    outcome = processes.run("fit", *IMAGES, "run.dir=run", cwd=tmp_path, prepare=in_turn(without_home, _fake_images))
+    outcome = processes.run(
+        "fit", *IMAGES, "run.dir=run", cwd=tmp_path, prepare=in_turn(without_home, _fake_images)
+    )
     assert outcome.code == 0, outcome.err
     (line,) = outcome.err.splitlines()
     assert line.startswith("Working without a cache (neither XDG_CACHE_HOME nor HOME is set)")
@@ -221,7 +253,9 @@ def test_no_home(tmp_path: Path) -> None:
 @pytest.mark.fault("K")
 def test_tensorboard_is_missing(tmp_path: Path) -> None:
     """It is told before anything is made, and a run does without it when asked."""
-    main = "import sys; sys.modules['tensorboard'] = None; from trainer.cli import main; main()"
+    main = (
+        "import sys; sys.modules['tensorboard'] = None; from trainer.cli.main import main; main()"
+    )
     words = ("-c", main, "fit", *SMALL, "run.dir=run")
     ran = run_python(*words, cwd=tmp_path)
     lines = told(Outcome(ran.code, ran.out, ran.err))
@@ -245,7 +279,9 @@ def test_one_sample(fit: Fit, trainer: Trainer) -> None:
 
 @pytest.mark.fault("K")
 def test_no_epochs(fit: Fit, trainer: Trainer) -> None:
-    """The first weights are saved and tested, and a run goes on from there as if it had begun with more epochs."""
+    """The first weights are saved and tested, and a run goes on from there as if it had begun
+    with more epochs.
+    """
     run, whole = fit("trainer.epochs=0"), fit("trainer.epochs=1")
     assert run.steps == ["step-000000"]
     assert run.record["status"] == "done" and 0 <= run.record["metrics"]["test/accuracy"] <= 1

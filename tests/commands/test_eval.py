@@ -21,10 +21,18 @@ def evaluated(trainer: Trainer, *argv: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("trainer.ema=0.9",), ("trainer.precision=bf16",), ("loss=hinge",), ("data.eval_limit=50",)],
+    [
+        (),
+        ("trainer.ema=0.9",),
+        ("trainer.precision=bf16",),
+        ("loss=hinge",),
+        ("data.eval_limit=50",),
+    ],
     ids=lambda value: ",".join(value) or "defaults",
 )
-def test_it_equals_what_fit_reported_to_the_last_digit(fit: Fit, trainer: Trainer, overrides: tuple[str, ...]) -> None:
+def test_it_equals_what_fit_reported_to_the_last_digit(
+    fit: Fit, trainer: Trainer, overrides: tuple[str, ...]
+) -> None:
     run = fit(*overrides)
     metrics = run.record["metrics"]
     for split in ("test", "val"):
@@ -54,7 +62,9 @@ def test_a_model_file_alone_is_enough_anywhere(fit: Fit, trainer: Trainer, tmp_p
     expected = evaluated(trainer, f"ckpt={run.folder}/checkpoints/last")["loss"]
     elsewhere = tmp_path / "with spaces and ü"
     elsewhere.mkdir()
-    shutil.copy(run.folder / "checkpoints/last/model.safetensors", elsewhere / "my model.safetensors")
+    shutil.copy(
+        run.folder / "checkpoints/last/model.safetensors", elsewhere / "my model.safetensors"
+    )
     shutil.rmtree(run.folder)
     assert evaluated(trainer, f"ckpt='{elsewhere}/my model.safetensors'")["loss"] == expected
 
@@ -107,7 +117,9 @@ def test_a_split_that_is_not_there_is_named(fit: Fit, trainer: Trainer) -> None:
     assert outcome.code == 2 and "eval.split=val" in outcome.err
 
 
-def test_a_damaged_checkpoint_is_refused_and_the_intact_ones_named(fit: Fit, trainer: Trainer) -> None:
+def test_a_damaged_checkpoint_is_refused_and_the_intact_ones_named(
+    fit: Fit, trainer: Trainer
+) -> None:
     run = fit("trainer.keep=9")
     path = run.folder / "checkpoints/last/model.safetensors"
     content = bytearray(path.read_bytes())

@@ -1,4 +1,5 @@
-"""The file system refuses: full, read-only, unreadable, something in the way. Group B of the plan of faults.
+"""The file system refuses: full, read-only, unreadable, something in the way. Group B of the plan
+of faults.
 
 The full disks are real ones, of two megabytes: see disks.py.
 """
@@ -25,7 +26,13 @@ from running import SMALL, Outcome, Run
 
 KILLED = -9
 # 18 updates; a checkpoint takes about 200 kB, and there are six.
-WORDS = (*SMALL, "model.hidden=[1024]", "trainer.save_every=3steps", "trainer.keep=99", "logger.log_every=3")
+WORDS = (
+    *SMALL,
+    "model.hidden=[1024]",
+    "trainer.save_every=3steps",
+    "trainer.keep=99",
+    "logger.log_every=3",
+)
 IMAGES = (
     "data=mnist", "model=linear", "data.val_size=2", "data.batch_size=2", "trainer.epochs=1", "logger=none",
 )  # fmt: skip
@@ -72,7 +79,9 @@ def test_disk_full_at_the_first_checkpoint(tmp_path: Path, disk: Disk, whole: Ru
     disk.fill(but=130_000)
     words = (*WORDS, "run.dir=disk/run")
     lines = told(processes.run("fit", *words, cwd=tmp_path, prepare=disk.enter))
-    assert lines[0].startswith("Error: Could not save step 3 in disk/run: No space left on device (need 0.2 MB, 0.")
+    assert lines[0].startswith(
+        "Error: Could not save step 3 in disk/run: No space left on device (need 0.2 MB, 0."
+    )
     assert lines[1] == "No checkpoint was saved yet."
     assert_nothing_half(disk.inside / "run")
     disk.free()
@@ -92,7 +101,12 @@ def test_disk_full_at_a_later_checkpoint(tmp_path: Path, disk: Disk, whole: Run)
     )
     assert lines[1] == f"Last good checkpoint: disk/run/checkpoints/{good}."
     assert_nothing_half(disk.inside / "run")
-    assert processes.run("eval", f"ckpt=disk/run/checkpoints/{good}", cwd=tmp_path, prepare=disk.enter).code == 0
+    assert (
+        processes.run(
+            "eval", f"ckpt=disk/run/checkpoints/{good}", cwd=tmp_path, prepare=disk.enter
+        ).code
+        == 0
+    )
     disk.free()
     printed = lines[2].partition(": trainer ")[2].split()
     assert printed == ["fit", "resume=disk/run"]
@@ -102,12 +116,19 @@ def test_disk_full_at_a_later_checkpoint(tmp_path: Path, disk: Disk, whole: Run)
 
 
 @pytest.mark.fault("B")
-@pytest.mark.parametrize(("is_gone", "reason"), [(False, "No space left on device"), (True, "No such file")])
-def test_disk_full_at_the_event_file(tmp_path: Path, disk: Disk, whole: Run, is_gone: bool, reason: str) -> None:
-    """The events alone are put on the full disk, or lose their folder: a run writes them beside its other files."""
+@pytest.mark.parametrize(
+    ("is_gone", "reason"), [(False, "No space left on device"), (True, "No such file")]
+)
+def test_disk_full_at_the_event_file(
+    tmp_path: Path, disk: Disk, whole: Run, is_gone: bool, reason: str
+) -> None:
+    """The events alone are put on the full disk, or lose their folder: a run writes them beside
+    its other files.
+    """
     disk.fill(but=4096)
     prepare = in_turn(
-        disk.enter, functools.partial(events_in, tmp_path / "disk/events", gone_at=0 if is_gone else None)
+        disk.enter,
+        functools.partial(events_in, tmp_path / "disk/events", gone_at=0 if is_gone else None),
     )
     outcome = processes.run("fit", *WORDS, "run.dir=run", cwd=tmp_path, prepare=prepare)
     assert outcome.code == 0, outcome.err
@@ -127,7 +148,9 @@ def _fake_images(*mirrors: str) -> None:
     from trainer.data.image_sets import locate as sources
     from trainer.data.image_sets.catalog import IMAGE_SETS
 
-    IMAGE_SETS["mnist"] = dataclasses.replace(fake_set(mirrors=mirrors), name="mnist", folder="MNIST")
+    IMAGE_SETS["mnist"] = dataclasses.replace(
+        fake_set(mirrors=mirrors), name="mnist", folder="MNIST"
+    )
     sources.load_images = functools.partial(sources.load_images, allow_loopback_http=True)
 
 
@@ -138,13 +161,17 @@ def test_disk_full_at_a_download(tmp_path: Path, disk: Disk) -> None:
     command = ("fit", *IMAGES, "data.root=disk/data", "run.dir=run")
     with Loopback() as server:
         packed = write_set(tmp_path / "packed")
-        server.answers = {f"/{name}.gz": serve((packed / f"{name}.gz").read_bytes()) for name in contents()}
+        server.answers = {
+            f"/{name}.gz": serve((packed / f"{name}.gz").read_bytes()) for name in contents()
+        }
         prepare = in_turn(disk.enter, functools.partial(_fake_images, server.base))
         lines = told(processes.run(*command, cwd=tmp_path, prepare=prepare))
         assert "must be fetched, but cannot be written: No space left on device." in lines[0]
         assert lines[1] == f"Folder: {tmp_path / 'disk/data/MNIST/raw'}"
         assert [name for name in names_in(raw) if not name.endswith("ubyte.gz")] == []
-        assert all((raw / name).read_bytes() == (packed / name).read_bytes() for name in names_in(raw))
+        assert all(
+            (raw / name).read_bytes() == (packed / name).read_bytes() for name in names_in(raw)
+        )
         assert not (tmp_path / "run").exists()
         disk.free()
         assert processes.run(*command, cwd=tmp_path, prepare=prepare).code == 0
@@ -154,7 +181,9 @@ def test_disk_full_at_a_download(tmp_path: Path, disk: Disk) -> None:
 @pytest.mark.fault("B")
 def test_read_only_output(tmp_path: Path, disk: Disk) -> None:
     disk.remount("ro")
-    lines = told(processes.run("fit", *WORDS, "run.root=disk/runs", cwd=tmp_path, prepare=disk.enter))
+    lines = told(
+        processes.run("fit", *WORDS, "run.root=disk/runs", cwd=tmp_path, prepare=disk.enter)
+    )
     assert lines[0].startswith("Error: Could not make the run folder disk/runs/")
     assert lines[0].endswith(": Read-only file system.") and "run.root=" in lines[1]
 
@@ -164,7 +193,9 @@ def test_read_only_data_that_is_complete(tmp_path: Path, disk: Disk) -> None:
     write_set(disk.inside / "MNIST/raw")
     disk.remount("ro")
     prepare = in_turn(disk.enter, _fake_images)
-    outcome = processes.run("fit", *IMAGES, "data.root=disk", "run.dir=run", cwd=tmp_path, prepare=prepare)
+    outcome = processes.run(
+        "fit", *IMAGES, "data.root=disk", "run.dir=run", cwd=tmp_path, prepare=prepare
+    )
     assert (outcome.code, outcome.err) == (0, "")
 
 
@@ -175,14 +206,20 @@ def _without_privileges() -> None:
 
 
 @pytest.mark.fault("B")
-@pytest.mark.parametrize("command", ["eval ckpt=run/checkpoints/last", "fit resume=run trainer.epochs=3"])
+@pytest.mark.parametrize(
+    "command", ["eval ckpt=run/checkpoints/last", "fit resume=run trainer.epochs=3"]
+)
 def test_unreadable_checkpoint(tmp_path: Path, command: str) -> None:
     assert processes.run("fit", *WORDS, "run.dir=run", cwd=tmp_path).code == 0
     file = tmp_path / "run/checkpoints/step-000018/model.safetensors"
     file.chmod(0)
     lines = told(processes.run(*command.split(), cwd=tmp_path, prepare=_without_privileges))
-    assert lines[0].endswith("run/checkpoints/step-000018/model.safetensors cannot be read: Permission denied.")
-    before = processes.run("eval", "ckpt=run/checkpoints/step-000015", cwd=tmp_path, prepare=_without_privileges)
+    assert lines[0].endswith(
+        "run/checkpoints/step-000018/model.safetensors cannot be read: Permission denied."
+    )
+    before = processes.run(
+        "eval", "ckpt=run/checkpoints/step-000015", cwd=tmp_path, prepare=_without_privileges
+    )
     assert before.code == 0, before.err
 
 
@@ -232,12 +269,16 @@ def test_something_is_where_a_checkpoint_goes(
     assert outcome.code == 0, outcome.err
     assert_nothing_half(run)
     assert Run(run).digest() == whole.digest()
-    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("model.safetensors", "canary")]
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [
+        ("model.safetensors", "canary")
+    ]
 
 
 @pytest.mark.fault("B")
 @pytest.mark.parametrize("make", [_make_folder, _make_device, _make_link])
-def test_something_is_where_the_checkpoints_go(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+def test_something_is_where_the_checkpoints_go(
+    tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
     run, outside = tmp_path / "run", tmp_path / "outside"
     kill = functools.partial(in_save, "before open", 1)
     assert processes.run("fit", *WORDS, "run.dir=run", cwd=tmp_path, prepare=kill).code == KILLED
@@ -249,7 +290,9 @@ def test_something_is_where_the_checkpoints_go(tmp_path: Path, make: Callable[[P
     lines = told(processes.run("fit", *WORDS, "run.dir=run", "resume=auto", cwd=tmp_path), code=2)
     assert "run.dir=run exists and is not empty" in lines[0]
     assert identity(run / "checkpoints") == before
-    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("model.safetensors", "canary")]
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [
+        ("model.safetensors", "canary")
+    ]
 
 
 @pytest.mark.fault("B")

@@ -1,4 +1,5 @@
-"""Numbers that are not finite: training stops before the update, and the last checkpoint is a good one.
+"""Numbers that are not finite: training stops before the update, and the last checkpoint is a good
+one.
 
 Group H of the plan of faults.
 """
@@ -43,7 +44,9 @@ def steep(loss: Tensor, outputs: Tensor) -> Tensor:
 
 
 def spoil(how: Any, *, call: int, training: bool = True) -> None:
-    """Spoil the loss of the `call`-th batch that is trained on, or of all that are evaluated from there on."""
+    """Spoil the loss of the `call`-th batch that is trained on, or of all that are evaluated
+    from there on.
+    """
     calls = 0
 
     def make(**options: Any) -> Any:
@@ -55,7 +58,9 @@ def spoil(how: Any, *, call: int, training: bool = True) -> None:
             if torch.is_grad_enabled() != training:
                 return value
             calls += 1
-            return how(value, outputs) if calls == call or (calls > call and not training) else value
+            return (
+                how(value, outputs) if calls == call or (calls > call and not training) else value
+            )
 
         return spoiled
 
@@ -67,7 +72,9 @@ def at_batch(how: Any, call: int) -> Any:
 
 
 def assert_failed(outcome: Outcome, said: str, *, last: str, cwd: Path) -> None:
-    """It said so, its last checkpoint is a good one, and from there it goes on with a smaller learning rate."""
+    """It said so, its last checkpoint is a good one, and from there it goes on with a smaller
+    learning rate.
+    """
     run = Run(cwd / "run")
     assert outcome.code == 1
     *warnings, what, where, hint = outcome.err.splitlines()
@@ -91,8 +98,12 @@ def assert_goes_on(*words: str, cwd: Path) -> None:
     ("how", "call", "said"),
     [
         pytest.param(nan, 17, "Loss became nan at step 17 (learning rate 0.1).", id="loss"),
-        pytest.param(steep, 16, "Gradient norm became nan at step 16 (learning rate 0.1).", id="gradient"),
-        pytest.param(nan, 20, "Loss became nan at step 20 (learning rate 0.1).", id="loss at a save"),
+        pytest.param(
+            steep, 16, "Gradient norm became nan at step 16 (learning rate 0.1).", id="gradient"
+        ),
+        pytest.param(
+            nan, 20, "Loss became nan at step 20 (learning rate 0.1).", id="loss at a save"
+        ),
     ],
 )
 def test_stops_before_the_update(tmp_path: Path, how: Any, call: int, said: str) -> None:
@@ -108,7 +119,9 @@ def test_stops_before_the_update(tmp_path: Path, how: Any, call: int, said: str)
         (20, "A weight became nan at step 20 (learning rate 0.1)."),
     ],
 )
-def test_a_gradient_that_nobody_measured_spoils_no_checkpoint(tmp_path: Path, call: int, said: str) -> None:
+def test_a_gradient_that_nobody_measured_spoils_no_checkpoint(
+    tmp_path: Path, call: int, said: str
+) -> None:
     words = (*BASE, "logger.log_every=7")
     outcome = processes.run("fit", *words, cwd=tmp_path, prepare=at_batch(steep, call))
     assert_failed(outcome, said, last="step-000015", cwd=tmp_path)
@@ -120,7 +133,9 @@ def test_a_sample_that_is_not_a_number(tmp_path: Path) -> None:
         tmp_path / "own_data.py",
         ("trainer.save_every=1steps", "scheduler=constant", "optimizer.lr=0.1", "run.dir=run"),
     )
-    own.write_text(OWN_DATA.replace("return torch.eye(3)[label]", "return torch.eye(3)[label] / (index != 37)"))
+    own.write_text(
+        OWN_DATA.replace("return torch.eye(3)[label]", "return torch.eye(3)[label] / (index != 37)")
+    )
     outcome = processes.run("fit", *STREAMED, *words, cwd=tmp_path)
     (step,) = map(int, re.findall(r"Loss became nan at step (\d+) ", outcome.err))
     assert 1 < step <= 9, "in the first epoch, and not at once"
@@ -139,7 +154,9 @@ def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> 
     run = Run(tmp_path / "run")
     assert outcome.code == 0, outcome.err
     (warning,) = outcome.err.splitlines()
-    assert warning.startswith("Warning: val/loss is nan at step 18: look for "), "once, though step 27 has one too"
+    assert warning.startswith("Warning: val/loss is nan at step 18: look for "), (
+        "once, though step 27 has one too"
+    )
     losses = [row["loss"] for row in run.split("val")]
     assert losses[0] is not None and losses[1:] == [None, None]
     assert (run.folder / "checkpoints/best").resolve().name == "step-000009"
@@ -151,7 +168,9 @@ def test_too_large_a_learning_rate(tmp_path: Path) -> None:
     """The first epoch is sound; then the person goes on with 1e30."""
     words = (*SMALL, "trainer.epochs=1", "scheduler=constant", "run.dir=run")
     assert processes.run("fit", *words, cwd=tmp_path).code == 0
-    outcome = processes.run("fit", "resume=run", "trainer.epochs=3", "optimizer.lr=1e30", cwd=tmp_path)
+    outcome = processes.run(
+        "fit", "resume=run", "trainer.epochs=3", "optimizer.lr=1e30", cwd=tmp_path
+    )
     (step,) = Run(tmp_path / "run").steps
     said = f"Loss became nan at step {int(step[5:]) + 2} (learning rate 1e+30)."
     assert_failed(outcome, said, last=step, cwd=tmp_path)

@@ -22,7 +22,17 @@ import pytest
 from commandline import run_python
 from processes import Prepare, Started
 from running import SMALL, Run
-from signalling import as_from_a_shell, at_call, hang, hang_in_phase, in_phase, reached, stopped, to_all, wait_until
+from signalling import (
+    as_from_a_shell,
+    at_call,
+    hang,
+    hang_in_phase,
+    in_phase,
+    reached,
+    stopped,
+    to_all,
+    wait_until,
+)
 from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
 
 from trainer.commands.sweep import plan
@@ -73,9 +83,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.fault("G")
 @BOTH
-@pytest.mark.parametrize(("phase", "step"), [("train", "13"), ("validation", "18"), ("saving", "[0-9]+")])
-def test_stops_saves_and_can_be_gone_on_with(tmp_path: Path, whole: Path, phase: str, step: str, number: int) -> None:
-    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(in_phase, phase, number))
+@pytest.mark.parametrize(
+    ("phase", "step"), [("train", "13"), ("validation", "18"), ("saving", "[0-9]+")]
+)
+def test_stops_saves_and_can_be_gone_on_with(
+    tmp_path: Path, whole: Path, phase: str, step: str, number: int
+) -> None:
+    started = start(
+        *WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(in_phase, phase, number)
+    )
     err = stopped(started, number)
     assert re.search(rf"Stopped at step {step}\. Saved\.", err)
     assert Run(tmp_path / "run").record["status"] == "interrupted"
@@ -86,7 +102,9 @@ def test_stops_saves_and_can_be_gone_on_with(tmp_path: Path, whole: Path, phase:
 @pytest.mark.fault("G")
 @BOTH
 def test_startup_leaves_nothing(tmp_path: Path, whole: Path, number: int) -> None:
-    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(in_phase, "startup", number))
+    started = start(
+        *WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(in_phase, "startup", number)
+    )
     stopped(started, number)
     assert not (tmp_path / "run").exists()
     run(*WORDS, "run.dir=run", cwd=tmp_path)
@@ -107,7 +125,9 @@ def test_download_leaves_nothing(tmp_path: Path, number: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         prepare = functools.partial(from_mirror, f"http://127.0.0.1:{server.getsockname()[1]}/")
-        started = Started("fit", "data=mnist", "data.root=data", "run.dir=run", cwd=tmp_path, prepare=prepare)
+        started = Started(
+            "fit", "data=mnist", "data.root=data", "run.dir=run", cwd=tmp_path, prepare=prepare
+        )
         with server.accept()[0] as connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(40_000))
             wait_until(lambda: part.exists() and part.stat().st_size)
@@ -120,7 +140,9 @@ def test_download_leaves_nothing(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize("phase", ["train", "saving"])
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, whole: Path, phase: str) -> None:
     """In an update, or in a save, that takes a minute."""
-    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(hang_in_phase, phase))
+    started = start(
+        *WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(hang_in_phase, phase)
+    )
     os.killpg(started.pid, signal.SIGINT)
     wait_until((tmp_path / reached("_note_stop")).exists)
     os.killpg(started.pid, signal.SIGINT)
@@ -142,7 +164,9 @@ def leave_with_difficulty(act: Callable[[int], None]) -> None:
 @pytest.mark.parametrize("act", [fail, hang])
 def test_leaving_at_once_waits_for_no_record(tmp_path: Path, act: Callable[[int], None]) -> None:
     """What cannot be written is left; what takes long, a third Ctrl-C ends."""
-    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(leave_with_difficulty, act))
+    started = start(
+        *WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(leave_with_difficulty, act)
+    )
     for name in ("_note_stop", "end"):
         os.killpg(started.pid, signal.SIGINT)
         wait_until((tmp_path / reached(name)).exists)
@@ -164,7 +188,7 @@ class Swallowing(importlib.abc.MetaPathFinder):
                 pass
 
 sys.meta_path.insert(0, Swallowing())
-from trainer.cli import main
+from trainer.cli.main import main
 main(["fit", "experiment=line", "trainer.epochs=1"])
 """
 
@@ -188,16 +212,26 @@ def at_the_last_record(number: int) -> None:
 
 
 @BOTH
-def test_a_stop_while_the_first_record_is_written_leaves_nothing(tmp_path: Path, number: int) -> None:
-    started = start(*WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(at_the_first_record, number))
+def test_a_stop_while_the_first_record_is_written_leaves_nothing(
+    tmp_path: Path, number: int
+) -> None:
+    started = start(
+        *WORDS, "run.dir=run", cwd=tmp_path, prepare=functools.partial(at_the_first_record, number)
+    )
     stopped(started, number)
     assert not (tmp_path / "run").exists()
 
 
 @BOTH
-def test_a_stop_while_the_last_record_is_written_comes_too_late(tmp_path: Path, number: int) -> None:
+def test_a_stop_while_the_last_record_is_written_comes_too_late(
+    tmp_path: Path, number: int
+) -> None:
     outcome = processes.run(
-        "fit", *WORDS, "run.dir=run", cwd=own(tmp_path), prepare=functools.partial(at_the_last_record, number)
+        "fit",
+        *WORDS,
+        "run.dir=run",
+        cwd=own(tmp_path),
+        prepare=functools.partial(at_the_last_record, number),
     )
     assert outcome.code == 0, outcome.err
     assert Run(tmp_path / "run").record["status"] == "done"
@@ -260,7 +294,13 @@ def test_a_closed_terminal_stops_and_saves(tmp_path: Path, whole: Path) -> None:
 def test_a_sweep_stops_with_its_job(tmp_path: Path, number: int) -> None:
     """One job is done, one trains without end, two are not started."""
     small = [word for word in SMALL if not word.startswith("trainer.epochs")]
-    words = ("-m", *small, "trainer.epochs=2,1000000,1,3", "trainer.save_every=2epochs", "run.dir=swept")
+    words = (
+        "-m",
+        *small,
+        "trainer.epochs=2,1000000,1,3",
+        "trainer.save_every=2epochs",
+        "run.dir=swept",
+    )
     started = Started("fit", *words, cwd=tmp_path, prepare=as_from_a_shell)
     runs = [Run(tmp_path / f"swept/00{number}-dirichlet-mlp") for number in range(2)]
     wait_until(lambda: runs[1].steps)
@@ -299,7 +339,9 @@ def test_a_second_ctrl_c_ends_a_sweep_at_once(tmp_path: Path) -> None:
     (tmp_path / "own_data.py").write_text(DOZING)
     others = (word for word in STREAMED if "Noisy" not in word and "kwargs" not in word)
     words = (*others, "data.target=own_data.Dozing")
-    started = Started("fit", "-m", *words, "seed=0,1", "run.dir=swept", cwd=tmp_path, prepare=telling_of_a_stop)
+    started = Started(
+        "fit", "-m", *words, "seed=0,1", "run.dir=swept", cwd=tmp_path, prepare=telling_of_a_stop
+    )
     wait_until((tmp_path / "dozes").exists)
     os.killpg(started.pid, signal.SIGINT)
     wait_until((tmp_path / reached("_note_stop")).exists)
@@ -307,8 +349,12 @@ def test_a_second_ctrl_c_ends_a_sweep_at_once(tmp_path: Path) -> None:
     assert stopped(started, signal.SIGINT) == ""
 
 
-@pytest.mark.parametrize(("where", "number"), [("run.dir=swept", signal.SIGINT), ("run.root=swept", signal.SIGTERM)])
-def test_a_sweep_that_is_stopped_before_its_first_job_leaves_nothing(tmp_path: Path, where: str, number: int) -> None:
+@pytest.mark.parametrize(
+    ("where", "number"), [("run.dir=swept", signal.SIGINT), ("run.root=swept", signal.SIGTERM)]
+)
+def test_a_sweep_that_is_stopped_before_its_first_job_leaves_nothing(
+    tmp_path: Path, where: str, number: int
+) -> None:
     prepare = functools.partial(before_a_sweep, number)
     started = start("-m", *SMALL, "seed=0,1,2", where, cwd=tmp_path, prepare=prepare)
     assert stopped(started, number) in ("Stopped.\n", "")
@@ -323,7 +369,9 @@ def before_a_sweep(number: int) -> None:
 def child_of_rank(rank: int, root: Path) -> Run | None:
     """The run of a rank that torchrun started, once it has a checkpoint."""
     for run in map(Run, root.glob("*/*")):
-        if run.steps and f"RANK={rank}" in Path(f"/proc/{run.record['process']}/environ").read_text().split("\0"):
+        if run.steps and f"RANK={rank}" in Path(
+            f"/proc/{run.record['process']}/environ"
+        ).read_text().split("\0"):
             return run
     return None
 
@@ -332,12 +380,24 @@ def child_of_rank(rank: int, root: Path) -> Run | None:
 @pytest.mark.fault("G")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_of_torchrun_is_a_run_of_its_own(tmp_path: Path, rank: int) -> None:
-    """Each of them trains alone, in a folder of its own; torchrun ends the others when one of them stops."""
+    """Each of them trains alone, in a folder of its own; torchrun ends the others when one of
+    them stops.
+    """
     words = (*WORDS, "scheduler=constant", "trainer.epochs=100000")
     (tmp_path / "own_data.py").write_text(OWN_DATA)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "trainer",
+    ]
     with (tmp_path / "said").open("w") as said:
-        torchrun = subprocess.Popen([*command, "fit", *words], cwd=tmp_path, stdout=said, stderr=said)
+        torchrun = subprocess.Popen(
+            [*command, "fit", *words], cwd=tmp_path, stdout=said, stderr=said
+        )
         wait_until(lambda: torchrun.poll() is not None or child_of_rank(rank, tmp_path / "runs"))
         if torchrun.poll() is not None:
             pytest.skip(f"torchrun does not work here: {(tmp_path / 'said').read_text()[-500:]}")
@@ -348,7 +408,9 @@ def test_a_process_of_torchrun_is_a_run_of_its_own(tmp_path: Path, rank: int) ->
     assert len(list((tmp_path / "runs").glob("*/*"))) == 2
     assert stopped.record["status"] == "interrupted"
     said_text = (tmp_path / "said").read_text()
-    (at,) = re.findall(rf"Stopped at step ([0-9]+)\. Saved\.\nContinue .*{stopped.folder.name}\s", said_text)
+    (at,) = re.findall(
+        rf"Stopped at step ([0-9]+)\. Saved\.\nContinue .*{stopped.folder.name}\s", said_text
+    )
     limit = f"trainer.max_steps={int(at) + 20}"
     run(f"resume={stopped.folder}", *NAMED_AGAIN, limit, cwd=tmp_path)
     run(*words, limit, "run.dir=whole", cwd=tmp_path)

@@ -1,4 +1,6 @@
-"""`trainer tb`: a real server on the runs that were asked for, on this machine alone, and nothing left of it."""
+"""`trainer tb`: a real server on the runs that were asked for, on this machine alone, and
+nothing left of it.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,15 @@ from trainer.cli.arguments import RUN_KEYS, read_tb_words
 from trainer.commands.tb import PINNED, pinned, short_names
 from trainer.tracking.event_files import event_files
 
-NAMES = {"first": "runs/2026-01-01/10-00-00-mlp", "second": "runs/2026-01-01/10-05-00-mlp", "sweep": "swept"}
+NAMES = {
+    "first": "runs/2026-01-01/10-00-00-mlp",
+    "second": "runs/2026-01-01/10-05-00-mlp",
+    "sweep": "swept",
+}
 # Says at its end what it has loaded.
 WITHOUT_TORCH = """
 import sys
-from trainer.cli import main
+from trainer.cli.main import main
 try:
     main()
 finally:
@@ -44,7 +50,9 @@ finally:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two runs on one day, the newest run, which is called `newest`, and a sweep of two; not changed."""
+    """A folder with two runs on one day, the newest run, which is called `newest`, and a sweep
+    of two; not changed.
+    """
     folder = tmp_path_factory.mktemp("trained")
     small = (*SMALL, "trainer.epochs=1")
     jobs = (
@@ -69,7 +77,9 @@ def free_port() -> int:
 
 
 class Served:
-    """A real `trainer tb …`, started as from a shell: it leads a session, and has a folder for temporary files."""
+    """A real `trainer tb …`, started as from a shell: it leads a session, and has a folder for
+    temporary files.
+    """
 
     def __init__(self, *words: str, cwd: Path, python: tuple[str, ...] = ("-m", "trainer")) -> None:
         self.port = free_port()
@@ -131,7 +141,9 @@ def serve(trained: Path) -> Iterator[Serve]:
     """`serve("last")` starts `trainer tb last` beside the runs."""
     started: list[Served] = []
 
-    def start(*words: str, cwd: Path = trained, python: tuple[str, ...] = ("-m", "trainer")) -> Served:
+    def start(
+        *words: str, cwd: Path = trained, python: tuple[str, ...] = ("-m", "trainer")
+    ) -> Served:
         started.append(Served(*words, cwd=cwd, python=python))
         return started[-1]
 
@@ -171,7 +183,7 @@ def test_what_is_shown_and_by_which_names(words: str, serve: Serve) -> None:
 
 def test_the_loader_in_python_follows_the_links_too(serve: Serve, trained: Path) -> None:
     """It is the one that is used where there is no data server: a machine it was not built for."""
-    without = "import sys; sys.modules['tensorboard_data_server'] = None; from trainer.cli import main; main()"
+    without = "import sys; sys.modules['tensorboard_data_server'] = None; from trainer.cli.main import main; main()"
     served = serve("last", "swept", python=("-c", without))
     served.told()
     names = {"newest", "swept/000-dirichlet-mlp", "swept/001-dirichlet-mlp"}
@@ -192,7 +204,9 @@ def test_runs_that_are_still_to_come_are_shown(
     wait_until(lambda: {Path(name).name for name in served.ask("data/runs")} == {"one", "two"})
 
 
-def test_a_run_need_not_have_a_checkpoint_to_be_the_newest(serve: Serve, trained: Path, tmp_path: Path) -> None:
+def test_a_run_need_not_have_a_checkpoint_to_be_the_newest(
+    serve: Serve, trained: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "cwd" / "runs" / "day" / "begun"
     shutil.copytree(trained / "runs" / "2026-01-02", run.parent, symlinks=True)
     run.mkdir()
@@ -208,7 +222,11 @@ def listening(session: int) -> set[str]:
     for process in processes_of(session):
         for descriptor in Path(f"/proc/{process}/fd").iterdir():
             sockets.update(re.findall(r"socket:\[(\d+)\]", str(descriptor.readlink())))
-    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()
+    ]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
 
 
@@ -227,9 +245,13 @@ def test_torch_is_not_loaded(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["INT", "TERM", "HUP"]
+    ("number", "code"),
+    [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["INT", "TERM", "HUP"],
 )
-def test_a_signal_ends_it_and_nothing_is_left(number: int, code: int, serve: Serve, trained: Path) -> None:
+def test_a_signal_ends_it_and_nothing_is_left(
+    number: int, code: int, serve: Serve, trained: Path
+) -> None:
     before = sorted(trained.rglob("*"))
     served = serve(NAMES["first"], "swept")
     served.told()
@@ -255,10 +277,18 @@ def test_a_signal_while_it_starts_leaves_nothing_either(times: int, serve: Serve
 
 
 def test_a_reader_that_goes_away_ends_it(trained: Path, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m trainer tb last port={free_port()} | true; echo ${{PIPESTATUS[0]}}"
+    command = (
+        f"{sys.executable} -m trainer tb last port={free_port()} | true; echo ${{PIPESTATUS[0]}}"
+    )
     environment = quiet_environment(tmp_path, {"TMPDIR": str(tmp_path)})
     done = subprocess.run(
-        ["bash", "-c", command], cwd=trained, env=environment, capture_output=True, text=True, timeout=60, check=True
+        ["bash", "-c", command],
+        cwd=trained,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert (done.stdout, done.stderr) == ("141\n", "")
     assert list(tmp_path.glob("trainer-tb-*")) == []
@@ -289,14 +319,22 @@ def test_a_port_that_is_taken(host: str, trained: Path, serve: Serve) -> None:
 def test_without_tensorboard(wanted: str, trained: Path, tmp_path: Path) -> None:
     shadow = tmp_path / "tensorboard"
     shadow.mkdir()
-    (shadow / "__init__.py").write_text(f"raise ModuleNotFoundError('No module named {wanted}', name={wanted!r})")
+    (shadow / "__init__.py").write_text(
+        f"raise ModuleNotFoundError('No module named {wanted}', name={wanted!r})"
+    )
     path = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
     ran = run_trainer("tb", "last", f"port={free_port()}", cwd=trained, env={"PYTHONPATH": path})
     assert (ran.code, ran.out) == (4, "")
     if wanted == "tensorboard":
-        assert ran.err == "Error: TensorBoard is not installed.\nInstall it: pip install tensorboard\n"
+        assert (
+            ran.err == "Error: TensorBoard is not installed.\nInstall it: pip install tensorboard\n"
+        )
     else:
-        assert "cannot be loaded" in ran.err and "pkg_resources" in ran.err and "pip install" in ran.err
+        assert (
+            "cannot be loaded" in ran.err
+            and "pkg_resources" in ran.err
+            and "pip install" in ran.err
+        )
 
 
 NOTHING_TO_SHOW: dict[str, tuple[str, ...]] = {
@@ -319,14 +357,18 @@ NOTHING_TO_SHOW: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("words", NOTHING_TO_SHOW, ids=lambda words: words[:40])
-def test_nothing_is_started_where_there_is_nothing_to_show(words: str, trained: Path, tmp_path: Path) -> None:
+def test_nothing_is_started_where_there_is_nothing_to_show(
+    words: str, trained: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "cwd"
     shutil.copytree(trained, folder, symlinks=True)
     shutil.copytree(folder / "silent", folder / "quiet" / "day" / "silent", symlinks=True)
     ran = trainer_main("tb", *words.split(), cwd=folder)
     assert (ran.code, ran.out) == (3, "")
     assert len(ran.err.splitlines()) <= 3
-    assert [part for part in NOTHING_TO_SHOW[words] if part not in ran.err.replace(f"{folder}/", "")] == []
+    assert [
+        part for part in NOTHING_TO_SHOW[words] if part not in ran.err.replace(f"{folder}/", "")
+    ] == []
 
 
 def test_short_names_are_the_shortest_that_are_their_own(tmp_path: Path) -> None:
@@ -344,7 +386,9 @@ def test_short_names_are_the_shortest_that_are_their_own(tmp_path: Path) -> None
         "e/z/2": "2-3",
     }
     given = [tmp_path / path for path in names]
-    assert short_names([*given, given[0]]) == {name: tmp_path / path for path, name in names.items()}
+    assert short_names([*given, given[0]]) == {
+        name: tmp_path / path for path, name in names.items()
+    }
 
 
 def test_the_pinned_address_is_the_one_that_the_page_reads() -> None:
@@ -357,8 +401,11 @@ def test_the_pinned_address_is_the_one_that_the_page_reads() -> None:
     ]
     with zipfile.ZipFile(Path(str(tensorboard.__file__)).with_name("webfiles.zip")) as files:
         page = files.read("index.js")
-    # It reads the key, knows that name of scalars, and wants no run for them (but for histograms and images).
-    assert all(piece in page for piece in (b'case"pinnedCards":', b'SCALARS="scalars"', b'"timeseries"'))
+    # It reads the key, knows that name of scalars, and wants no run for them (but for histograms
+    # and images).
+    assert all(
+        piece in page for piece in (b'case"pinnedCards":', b'SCALARS="scalars"', b'"timeseries"')
+    )
 
 
 def commands_of_the_page() -> list[list[str]]:

@@ -1,4 +1,6 @@
-"""Signals to the workers that load samples: they leave them to the training, and break nothing when they end."""
+"""Signals to the workers that load samples: they leave them to the training, and break nothing
+when they end.
+"""
 
 from __future__ import annotations
 

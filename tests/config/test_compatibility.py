@@ -1,4 +1,6 @@
-"""Which parts go together. The table below is written by hand, from what the losses mean, and not from the source."""
+"""Which parts go together. The table below is written by hand, from what the losses mean, and
+not from the source.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,20 @@ import pytest
 from composing import COMPANIONS, config_of
 
 from trainer.config import SCHEMAS, FitConfig
-from trainer.config.compatibility import available_metrics, check_fit, has_validation, monitored_metric, target_kind
+from trainer.config.compatibility import (
+    available_metrics,
+    check_fit,
+    has_validation,
+    monitored_metric,
+    target_kind,
+)
 from trainer.errors import ConfigError
 
 CLASS_LOSSES = {"cross_entropy", "bce_with_logits", "hinge"}
 LOG_PROB_LOSSES = {"cross_entropy", "nll", "hinge"}
 VALUE_LOSSES = {"mse", "l1", "huber"}
-# Model and data -> the losses that fit. A model that needs images and data without them fit with no loss.
+# Model and data -> the losses that fit. A model that needs images and data without them fit with no
+# loss.
 FITTING: dict[tuple[str, str], set[str]] = {
     **{
         (model, data): CLASS_LOSSES
@@ -26,7 +35,11 @@ FITTING: dict[tuple[str, str], set[str]] = {
     **{("cnn_dropout", data): LOG_PROB_LOSSES for data in ("mnist", "fashion_mnist")},
     **{(model, "dirichlet"): CLASS_LOSSES for model in ("linear", "mlp")},
     **{(model, "line"): VALUE_LOSSES for model in ("linear", "mlp")},
-    **{(model, data): set() for model in ("lenet5", "cnn", "cnn_dropout") for data in ("dirichlet", "line")},
+    **{
+        (model, data): set()
+        for model in ("lenet5", "cnn", "cnn_dropout")
+        for data in ("dirichlet", "line")
+    },
 }
 BUILT_IN = [(model, data, loss) for model, data in FITTING for loss in SCHEMAS["loss"]]
 
@@ -40,7 +53,9 @@ def part(group: str, choice: str) -> Any:
 
 def together(**choices: str) -> FitConfig:
     """The default config with these choices; not checked yet."""
-    return replace(part_of_default(), **{group: part(group, choice) for group, choice in choices.items()})
+    return replace(
+        part_of_default(), **{group: part(group, choice) for group, choice in choices.items()}
+    )
 
 
 @functools.cache
@@ -78,7 +93,9 @@ def test_model_data_and_loss(model: str, data: str, loss: str) -> None:
     else:
         assert f"loss={loss}" in message.splitlines()[0]
         suggested = {
-            word.strip(".").removeprefix("loss=") for word in message.splitlines()[1].split() if "loss=" in word
+            word.strip(".").removeprefix("loss=")
+            for word in message.splitlines()[1].split()
+            if "loss=" in word
         }
         assert suggested == fitting
 
@@ -122,7 +139,14 @@ def test_a_monitor_is_one_of_the_metrics_there_are(data: str, val_size: int) -> 
     assert has_validation(config) == (val_size > 0)
     assert target_kind(config) == ("values" if data == "line" else "classes")
     assert monitored_metric(config) == NATURAL[data, val_size]
-    for metric in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "val/acc"):
+    for metric in (
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "test/loss",
+        "val/acc",
+    ):
         config.trainer = replace(config.trainer, monitor=metric)
         if metric in METRICS[data, val_size]:
             check_fit(config)

@@ -1,4 +1,6 @@
-"""YAML and dataclasses name the same keys, every choice loads, and a saved config is a closed schema."""
+"""YAML and dataclasses name the same keys, every choice loads, and a saved config is a closed
+schema.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ from composing import COMPANIONS, CONFIGS, all_choices, choices_of, composed, co
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, SECTIONS, EvalConfig, from_saved, load_eval, to_plain
+from trainer.config import (
+    CHOICES,
+    COMMAND_SCHEMAS,
+    SCHEMAS,
+    SECTIONS,
+    EvalConfig,
+    from_saved,
+    load_eval,
+    to_plain,
+)
 from trainer.config.run import EvalOptions, FitConfig
 from trainer.errors import CheckpointError, ConfigError
 
@@ -40,7 +51,13 @@ def test_a_yaml_file_has_exactly_the_keys_of_its_dataclass(group: str, choice: s
 def test_the_keys_outside_groups_are_those_of_the_dataclasses() -> None:
     fit = read_yaml(CONFIGS / "fit.yaml")
     assert set(fit["run"]) == field_names(SECTIONS["run"])
-    in_defaults = {name for entry in fit["defaults"] if isinstance(entry, dict) for name in entry if " " not in name}
+    in_defaults = {
+        name
+        for entry in fit["defaults"]
+        if isinstance(entry, dict)
+        for name in entry
+        if " " not in name
+    }
     top_level = set(fit) - {"defaults", "hydra"}
     assert top_level | in_defaults - {"experiment", *COMMAND_SCHEMAS} == field_names(FitConfig)
     assert set(read_yaml(CONFIGS / "eval" / "default.yaml")) == field_names(EvalOptions)
@@ -53,10 +70,17 @@ def test_the_choices_on_disk_are_those_of_the_table(group: str) -> None:
 
 
 def test_every_group_on_disk_is_known() -> None:
-    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {*CHOICES, "trainer", "eval", "experiment"}
+    assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == {
+        *CHOICES,
+        "trainer",
+        "eval",
+        "experiment",
+    }
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS))
+)
 def test_every_key_has_a_comment_and_every_file_a_title(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     titles = [line for line in lines if not line.startswith("# @package")]
@@ -65,7 +89,9 @@ def test_every_key_has_a_comment_and_every_file_a_title(path: Path) -> None:
         return  # sets keys that are explained where they are at home
     head = "\n".join(lines).split("\nhydra:")[0].splitlines()
     silent = [line for line in head if re.match(r"\s*\w+:", line) and " # " not in line]
-    assert [line for line in silent if line.split(":")[0].strip() not in ("name", "defaults", "run")] == []
+    assert [
+        line for line in silent if line.split(":")[0].strip() not in ("name", "defaults", "run")
+    ] == []
 
 
 @pytest.mark.parametrize("choice", all_choices())
@@ -87,9 +113,17 @@ def test_every_experiment_loads(name: str) -> None:
 def test_the_defaults_are_those_of_the_contract() -> None:
     config = config_of()
     names = {group: getattr(config, group).name for group in SCHEMAS}
-    assert (names["data"], names["model"], names["loss"]) == ("fashion_mnist", "cnn", "cross_entropy")
+    assert (names["data"], names["model"], names["loss"]) == (
+        "fashion_mnist",
+        "cnn",
+        "cross_entropy",
+    )
     assert (config.run.root, config.run.name, config.run.dir) == ("runs", None, None)
-    assert (config.trainer.device, config.trainer.precision, config.resume) == ("auto", "fp32", None)
+    assert (config.trainer.device, config.trainer.precision, config.resume) == (
+        "auto",
+        "fp32",
+        None,
+    )
     assert to_plain(config)["data"]["root"] == "data"
 
 
@@ -108,10 +142,17 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
 def choose(group: str, name: str, **keys: st.SearchStrategy[Any]) -> st.SearchStrategy[list[str]]:
     """`group=name` with some of its keys set."""
     optional = st.fixed_dictionaries({}, optional=keys)
-    return optional.map(lambda given: [f"{group}={name}", *(f"{group}.{key}={value}" for key, value in given.items())])
+    return optional.map(
+        lambda given: [
+            f"{group}={name}",
+            *(f"{group}.{key}={value}" for key, value in given.items()),
+        ]
+    )
 
 
-sizes = st.lists(st.integers(1, 4096), min_size=2, max_size=2).map(lambda pair: f"[{pair[0]},{pair[1]}]")
+sizes = st.lists(st.integers(1, 4096), min_size=2, max_size=2).map(
+    lambda pair: f"[{pair[0]},{pair[1]}]"
+)
 switch = st.sampled_from(["true", "false"])
 some_data = choose(
     "data",
@@ -120,7 +161,9 @@ some_data = choose(
     val_size=st.integers(1, 59_999),
     drop_last=switch,
     train_limit=st.sampled_from(["null", 1, 700]),
-    transforms=st.sampled_from(["[]", "[random_crop]", "[{name: crop, top: 5, left: 5, height: 18, width: 18}]"]),
+    transforms=st.sampled_from(
+        ["[]", "[random_crop]", "[{name: crop, top: 5, left: 5, height: 18, width: 18}]"]
+    ),
 )
 some_model = st.one_of(
     choose("model", "mlp", hidden=sizes, dropout=floats(0, 0.99)),
@@ -132,13 +175,30 @@ some_loss = st.one_of(
     choose("loss", "hinge", margin=floats(0.1, 9), p=st.sampled_from([1, 2])),
 )
 some_optimizer = st.one_of(
-    choose("optimizer", "sgd", lr=floats(1e-5, 9), momentum=floats(0, 0.99), weight_decay=floats(0, 1)),
-    choose("optimizer", "adamw", lr=floats(1e-5, 9), betas=st.just("[0.8,0.99]"), amsgrad=switch, decay_all=switch),
+    choose(
+        "optimizer", "sgd", lr=floats(1e-5, 9), momentum=floats(0, 0.99), weight_decay=floats(0, 1)
+    ),
+    choose(
+        "optimizer",
+        "adamw",
+        lr=floats(1e-5, 9),
+        betas=st.just("[0.8,0.99]"),
+        amsgrad=switch,
+        decay_all=switch,
+    ),
     choose("optimizer", "lbfgs", line_search_fn=st.sampled_from(["null", "strong_wolfe"])),
 )
 some_scheduler = st.one_of(
-    choose("scheduler", "multistep", milestones=sizes, gamma=floats(0.1, 2), warmup_steps=st.integers(0, 99)),
-    choose("scheduler", "one_cycle", max_lr=st.sampled_from(["null", "0.5"]), cycle_momentum=switch),
+    choose(
+        "scheduler",
+        "multistep",
+        milestones=sizes,
+        gamma=floats(0.1, 2),
+        warmup_steps=st.integers(0, 99),
+    ),
+    choose(
+        "scheduler", "one_cycle", max_lr=st.sampled_from(["null", "0.5"]), cycle_momentum=switch
+    ),
 )
 some_run = st.fixed_dictionaries(
     {},
@@ -199,7 +259,11 @@ def deep(levels: int) -> Any:
         ("model.channels", [1, "b"], "model.channels"),
         ("model._target_", "os.system", "asks to run code (config.model._target_)"),
         ("_target_", "os.system", "asks to run code (config._target_)"),
-        ("data.transforms", [{"_target_": "os.system"}], "asks to run code (config.data.transforms[0]._target_)"),
+        (
+            "data.transforms",
+            [{"_target_": "os.system"}],
+            "asks to run code (config.data.transforms[0]._target_)",
+        ),
         ("hydra", {"callbacks": {"x": {"_target_": "os.system"}}}, "asks to run code"),
         ("data.root", "${oc.env:HOME}", "interpolation"),
         ("run.name", "a${seed}", "interpolation"),

@@ -24,7 +24,11 @@ def overlaid(*words: str, saved: FitConfig | None = None) -> FitConfig:
     """The saved config under a command of `words`, whose other choices follow the saved ones."""
     saved = saved or config_of(*SAVED)
     changed = [word.partition("=")[0] for word in words]
-    follow = [f"{group}={getattr(saved, group).name}" for group in ("model", "data") if group not in changed]
+    follow = [
+        f"{group}={getattr(saved, group).name}"
+        for group in ("model", "data")
+        if group not in changed
+    ]
     return load_fit(overlay(composed(*words, *follow), saved, changed))
 
 
@@ -79,7 +83,9 @@ def test_only_the_command_line_names_code() -> None:
 
 
 def test_the_same_class_named_again_keeps_its_arguments() -> None:
-    saved = config_of("model=custom", "model.target=mine.Model", "++model.kwargs={a: 1}", "model.output=log_probs")
+    saved = config_of(
+        "model=custom", "model.target=mine.Model", "++model.kwargs={a: 1}", "model.output=log_probs"
+    )
     config = overlaid("model=custom", "model.target=mine.Model", saved=saved)
     assert config.model == saved.model
 

@@ -1,4 +1,6 @@
-"""A thousand random configs: each is saved as the text that a checkpoint holds, and read back equal."""
+"""A thousand random configs: each is saved as the text that a checkpoint holds, and read back
+equal.
+"""
 
 from __future__ import annotations
 
@@ -40,18 +42,35 @@ def pair(values: Values) -> Values:
     return st.lists(values, min_size=2, max_size=2)
 
 
-SWITCH, BYTE, COUNT, SIZE = st.booleans(), st.integers(0, 255), st.integers(0, 2**63), st.integers(1, 2**63)
-LAYER = st.integers(1, 2**31)
-NOT_NEGATIVE, POSITIVE, BELOW_1, SHARE = number(0), number(5e-324), number(0, 1), number(0, 1) | st.just(1.0)
-LETTERS = st.characters(exclude_categories=["C"], exclude_characters="{?")  # `${` and `???` mean something else
-TEXT = st.sampled_from(["größe 流", "null", "007", "1e5", "true", "a$b", "~", "a: b # c"]) | st.text(
-    LETTERS, min_size=1
+SWITCH, BYTE, COUNT, SIZE = (
+    st.booleans(),
+    st.integers(0, 255),
+    st.integers(0, 2**63),
+    st.integers(1, 2**63),
 )
+LAYER = st.integers(1, 2**31)
+NOT_NEGATIVE, POSITIVE, BELOW_1, SHARE = (
+    number(0),
+    number(5e-324),
+    number(0, 1),
+    number(0, 1) | st.just(1.0),
+)
+LETTERS = st.characters(
+    exclude_categories=["C"], exclude_characters="{?"
+)  # `${` and `???` mean something else
+TEXT = st.sampled_from(
+    ["größe 流", "null", "007", "1e5", "true", "a$b", "~", "a: b # c"]
+) | st.text(LETTERS, min_size=1)
 NAME = TEXT.map(lambda text: text.replace("/", "-").replace("\\", "-"))
-CADENCE = st.builds("{}{}".format, st.integers(1, 10**6), st.sampled_from(["epoch", "epochs", "steps", "min"]))
+CADENCE = st.builds(
+    "{}{}".format, st.integers(1, 10**6), st.sampled_from(["epoch", "epochs", "steps", "min"])
+)
 TREES: Values = st.recursive(
     st.none() | SWITCH | COUNT | number(-1e308) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"[a-z]\w{,9}", fullmatch=True), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.from_regex(r"[a-z]\w{,9}", fullmatch=True), inner)
+    ),
     max_leaves=5,
 )
 ARGUMENTS = st.dictionaries(st.from_regex(r"[a-zä]\w{,9}", fullmatch=True), TREES, max_size=3)
@@ -66,13 +85,21 @@ COLOURS_AND_TURNS = st.one_of(
     transform("random_horizontal_flip", p=SHARE),
     transform("random_rotation", degrees=NOT_NEGATIVE | interval(-180, 180), fill=BYTE),
     transform("random_rotation", interpolation=st.sampled_from(["nearest", "bilinear"])),
-    transform("color_jitter", brightness=NOT_NEGATIVE | interval(0, 9), contrast=NOT_NEGATIVE | interval(0, 9)),
+    transform(
+        "color_jitter",
+        brightness=NOT_NEGATIVE | interval(0, 9),
+        contrast=NOT_NEGATIVE | interval(0, 9),
+    ),
     transform("random_erasing", p=SHARE, scale=interval(0, 1), ratio=interval(1e-9, 9), value=BYTE),
 )
 EDGE = st.integers(1, 14)
 CROPS = st.one_of(
     transform("crop", {"top": EDGE, "left": EDGE, "height": EDGE, "width": EDGE}),
-    transform("random_crop", size=or_null(st.integers(8, 28) | pair(st.integers(8, 28))), padding=st.integers(0, 7)),
+    transform(
+        "random_crop",
+        size=or_null(st.integers(8, 28) | pair(st.integers(8, 28))),
+        padding=st.integers(0, 7),
+    ),
 )
 TRANSFORMS = st.builds(
     lambda before, crop, after: before + crop + after,
@@ -139,16 +166,25 @@ NOT_FOR_LBFGS: list[Table] = [{}, {"accumulate": 7}, {"accumulate": 2, "precisio
 def tables(group: str) -> list[Table]:
     """Each choice of a group as it ships, and each variant."""
     base = {name: read_yaml(CONFIGS / group / f"{name}.yaml") for name in choices_of(group)}
-    base |= {name: table | {"target": "my_pkg.Mine"} for name, table in base.items() if "target" in table}
-    return [*base.values(), *(base[variant["name"]] | variant for variant in VARIANTS.get(group, []))]
+    base |= {
+        name: table | {"target": "my_pkg.Mine"} for name, table in base.items() if "target" in table
+    }
+    return [
+        *base.values(),
+        *(base[variant["name"]] | variant for variant in VARIANTS.get(group, [])),
+    ]
 
 
 def varied(group: str, table: Table) -> st.SearchStrategy[Table]:
     """The table with other values for some of its keys. A new key of the YAML needs a place in KEYS."""
-    fixed = DECIDING.union(*(variant for variant in VARIANTS.get(group, []) if variant.items() <= table.items()))
+    fixed = DECIDING.union(
+        *(variant for variant in VARIANTS.get(group, []) if variant.items() <= table.items())
+    )
     name = table.get("name", "")
     values = {
-        key: next(KEYS[known] for known in (f"{name}.{key}", f"{group}.{key}", key) if known in KEYS)
+        key: next(
+            KEYS[known] for known in (f"{name}.{key}", f"{group}.{key}", key) if known in KEYS
+        )
         for key in table
         if key not in fixed
     }
@@ -167,7 +203,11 @@ def fitting() -> list[tuple[Table, Table, Table]]:
     """The data sets, models and losses that go together."""
     found, default = [], config_of()
     for data, model, loss in itertools.product(*map(tables, ("data", "model", "loss"))):
-        parts = {"data": section("data", data), "model": section("model", model), "loss": section("loss", loss)}
+        parts = {
+            "data": section("data", data),
+            "model": section("model", model),
+            "loss": section("loss", loss),
+        }
         with contextlib.suppress(ConfigError):
             check_fit(dataclasses.replace(default, **parts))
             found.append((data, model, loss))
@@ -178,11 +218,19 @@ def fitting() -> list[tuple[Table, Table, Table]]:
 def configs(draw: st.DrawFn) -> FitConfig:
     """A config that a run may have."""
     others = ("optimizer", "scheduler", "trainer", "logger")
-    chosen = [*draw(st.sampled_from(fitting())), *(draw(st.sampled_from(tables(group))) for group in others)]
-    plain = {g: draw(varied(g, table)) for g, table in zip(("data", "model", "loss", *others), chosen, strict=True)}
+    chosen = [
+        *draw(st.sampled_from(fitting())),
+        *(draw(st.sampled_from(tables(group))) for group in others),
+    ]
+    plain = {
+        g: draw(varied(g, table))
+        for g, table in zip(("data", "model", "loss", *others), chosen, strict=True)
+    }
     if plain["optimizer"]["name"] != "lbfgs":
         plain["trainer"] |= draw(st.sampled_from(NOT_FOR_LBFGS))
-    plain["run"] = draw(st.fixed_dictionaries({"root": TEXT, "name": or_null(NAME), "dir": or_null(TEXT)}))
+    plain["run"] = draw(
+        st.fixed_dictionaries({"root": TEXT, "name": or_null(NAME), "dir": or_null(TEXT)})
+    )
     seed = st.sampled_from([0, 2**63 - 1]) | st.integers(0, 2**63 - 1)
     parts = {group: section(group, table) for group, table in plain.items()}
     config = FitConfig(**parts, seed=draw(seed), resume=draw(or_null(TEXT)))

@@ -50,7 +50,13 @@ def test_names_take_their_defaults() -> None:
         {"name": "random_rotation", "degrees": 10.0, "interpolation": "nearest", "fill": 0},
         {"name": "random_invert", "p": 0.5},
         {"name": "color_jitter", "brightness": 0.0, "contrast": 0.0},
-        {"name": "random_erasing", "p": 0.5, "scale": [0.02, 0.33], "ratio": [0.3, 3.3], "value": 0},
+        {
+            "name": "random_erasing",
+            "p": 0.5,
+            "scale": [0.02, 0.33],
+            "ratio": [0.3, 3.3],
+            "value": 0,
+        },
     ]
     assert parse_transforms(names) == parse_transforms([{"name": name} for name in names])
     assert parse_transforms([]) == []
@@ -69,48 +75,109 @@ def test_options_are_brought_to_one_type() -> None:
     assert isinstance(single, RandomRotation) and isinstance(single.degrees, float)
     assert isinstance(interval, RandomRotation) and interval.degrees == (0.0, 90.0)
     assert isinstance(jitter, ColorJitter) and jitter.brightness == (0.5, 2.0)
-    assert isinstance(erasing, RandomErasing) and isinstance(erasing.p, float) and erasing.scale == (0.0, 1.0)
+    assert (
+        isinstance(erasing, RandomErasing)
+        and isinstance(erasing.p, float)
+        and erasing.scale == (0.0, 1.0)
+    )
 
 
 @pytest.mark.parametrize(
     ("item", "words"),
     [
         ({"name": "random_rotation", "degrees": -3}, ("random_rotation.degrees=-3", "at least 0")),
-        ({"name": "random_rotation", "degrees": True}, ("random_rotation.degrees=true must be a number",)),
-        ({"name": "random_rotation", "degrees": [20, 10]}, ("degrees=[20, 10]", "the smaller number first")),
+        (
+            {"name": "random_rotation", "degrees": True},
+            ("random_rotation.degrees=true must be a number",),
+        ),
+        (
+            {"name": "random_rotation", "degrees": [20, 10]},
+            ("degrees=[20, 10]", "the smaller number first"),
+        ),
         ({"name": "random_rotation", "degrees": float("nan")}, ("random_rotation.degrees=NaN",)),
         (
             {"name": "random_rotation", "interpolation": "bilinaer"},
             ("interpolation=bilinaer", "Did you mean bilinear?"),
         ),
-        ({"name": "random_rotation", "interpolation": None}, ("random_rotation.interpolation=null must be a word",)),
+        (
+            {"name": "random_rotation", "interpolation": None},
+            ("random_rotation.interpolation=null must be a word",),
+        ),
         ({"name": "random_rotation", "fill": 256}, ("random_rotation.fill=256", "[0, 255]")),
         ({"name": "random_crop", "padding": -1}, ("random_crop.padding=-1", "at least 0")),
         ({"name": "random_crop", "padding": 1.5}, ("random_crop.padding=1.5 must be an integer",)),
-        ({"name": "random_crop", "padding": "four"}, ('random_crop.padding="four" must be an integer',)),
+        (
+            {"name": "random_crop", "padding": "four"},
+            ('random_crop.padding="four" must be an integer',),
+        ),
         ({"name": "random_crop", "padding": 10**400}, ("random_crop.padding=1000",)),
         ({"name": "random_crop", "size": 0}, ("random_crop.size=0 must be at least 1",)),
-        ({"name": "random_crop", "size": [28, 0]}, ("random_crop.size=[28, 0] must be at least 1",)),
+        (
+            {"name": "random_crop", "size": [28, 0]},
+            ("random_crop.size=[28, 0] must be at least 1",),
+        ),
         ({"name": "random_crop", "size": [1, 2, 3]}, ("random_crop.size=[1, 2, 3] must be",)),
         ({"name": "random_crop", "size": True}, ("random_crop.size=true must be",)),
-        ({"name": "crop", "top": 0, "left": 0, "height": 0, "width": 2}, ("crop.height=0", "at least 1")),
-        ({"name": "crop", "top": -1, "left": 0, "height": 1, "width": 2}, ("crop.top=-1", "at least 0")),
-        ({"name": "crop", "top": 0, "height": 4}, ("crop needs left, width.", "top, left, height, width")),
+        (
+            {"name": "crop", "top": 0, "left": 0, "height": 0, "width": 2},
+            ("crop.height=0", "at least 1"),
+        ),
+        (
+            {"name": "crop", "top": -1, "left": 0, "height": 1, "width": 2},
+            ("crop.top=-1", "at least 0"),
+        ),
+        (
+            {"name": "crop", "top": 0, "height": 4},
+            ("crop needs left, width.", "top, left, height, width"),
+        ),
         ("crop", ("crop needs top, left, height, width.",)),
         ({"name": "random_horizontal_flip", "p": 1.5}, ("random_horizontal_flip.p=1.5", "[0, 1]")),
         ({"name": "random_invert", "p": "often"}, ('random_invert.p="often" must be a number',)),
-        ({"name": "color_jitter", "brightness": -0.1}, ("color_jitter.brightness=-0.1", "at least 0")),
-        ({"name": "color_jitter", "contrast": [-1, 1]}, ("color_jitter.contrast[0]=-1", "at least 0")),
-        ({"name": "color_jitter", "hue": 0.1}, ("color_jitter has no option hue.", "Options: brightness, contrast.")),
-        ({"name": "random_erasing", "scale": 0.3}, ("random_erasing.scale=0.3 must be two numbers",)),
-        ({"name": "random_erasing", "scale": [0.1, 1.2]}, ("random_erasing.scale[1]=1.2", "[0, 1]")),
-        ({"name": "random_erasing", "scale": [-0.1, 0.2]}, ("random_erasing.scale[0]=-0.1", "[0, 1]")),
-        ({"name": "random_erasing", "ratio": [0, 2]}, ("random_erasing.ratio[0]=0", "greater than 0")),
-        ({"name": "random_erasing", "value": "random"}, ('random_erasing.value="random" must be an integer',)),
-        ({"name": "random_crop", "paddign": 2}, ("random_crop has no option paddign.", "Did you mean padding?")),
-        ("random_horizontal_flop", ("random_horizontal_flop is not", "Did you mean random_horizontal_flip?")),
+        (
+            {"name": "color_jitter", "brightness": -0.1},
+            ("color_jitter.brightness=-0.1", "at least 0"),
+        ),
+        (
+            {"name": "color_jitter", "contrast": [-1, 1]},
+            ("color_jitter.contrast[0]=-1", "at least 0"),
+        ),
+        (
+            {"name": "color_jitter", "hue": 0.1},
+            ("color_jitter has no option hue.", "Options: brightness, contrast."),
+        ),
+        (
+            {"name": "random_erasing", "scale": 0.3},
+            ("random_erasing.scale=0.3 must be two numbers",),
+        ),
+        (
+            {"name": "random_erasing", "scale": [0.1, 1.2]},
+            ("random_erasing.scale[1]=1.2", "[0, 1]"),
+        ),
+        (
+            {"name": "random_erasing", "scale": [-0.1, 0.2]},
+            ("random_erasing.scale[0]=-0.1", "[0, 1]"),
+        ),
+        (
+            {"name": "random_erasing", "ratio": [0, 2]},
+            ("random_erasing.ratio[0]=0", "greater than 0"),
+        ),
+        (
+            {"name": "random_erasing", "value": "random"},
+            ('random_erasing.value="random" must be an integer',),
+        ),
+        (
+            {"name": "random_crop", "paddign": 2},
+            ("random_crop has no option paddign.", "Did you mean padding?"),
+        ),
+        (
+            "random_horizontal_flop",
+            ("random_horizontal_flop is not", "Did you mean random_horizontal_flip?"),
+        ),
         ("RandomCrop", ("RandomCrop is not a transform", "random_crop")),
-        ({"random_crop": {"padding": 2}}, ("has no name", "Write {name: random_crop, option: ...}.")),
+        (
+            {"random_crop": {"padding": 2}},
+            ("has no name", "Write {name: random_crop, option: ...}."),
+        ),
         ({"padding": 2}, ("has no name", "random_crop")),
         ({}, ("{} has no name",)),
         (3, ("3 is neither a name",)),
@@ -145,18 +212,25 @@ ITEMS = st.one_of(
     st.sampled_from([name for name in TRANSFORMS if name != "crop"]),
     st.fixed_dictionaries(
         {"name": st.just("random_crop")},
-        optional={"size": st.none() | sides | st.lists(sides, min_size=2, max_size=2), "padding": sides, "fill": greys},
+        optional={
+            "size": st.none() | sides | st.lists(sides, min_size=2, max_size=2),
+            "padding": sides,
+            "fill": greys,
+        },
     ),
     st.fixed_dictionaries(
         {"name": st.just("crop"), "top": sides, "left": sides, "height": sides, "width": sides},
     ),
-    st.fixed_dictionaries({"name": st.sampled_from(["random_horizontal_flip", "random_invert"]), "p": chances}),
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["random_horizontal_flip", "random_invert"]), "p": chances}
+    ),
     st.fixed_dictionaries(
         {"name": st.just("random_rotation"), "degrees": numbers | intervals},
         optional={"interpolation": st.sampled_from(["nearest", "bilinear"]), "fill": greys},
     ),
     st.fixed_dictionaries(
-        {"name": st.just("color_jitter")}, optional={"brightness": numbers | intervals, "contrast": numbers | intervals}
+        {"name": st.just("color_jitter")},
+        optional={"brightness": numbers | intervals, "contrast": numbers | intervals},
     ),
     st.fixed_dictionaries(
         {"name": st.just("random_erasing"), "p": chances, "value": greys},
@@ -182,7 +256,10 @@ def test_plain_form_says_everything_and_reads_back(items: list[Any]) -> None:
         ([{"name": "random_crop", "size": [36, 30]}], (1, 36, 30)),
         ([{"name": "crop", "top": 4, "left": 8, "height": 24, "width": 20}], (1, 24, 20)),
         (
-            [{"name": "random_crop", "size": 20}, {"name": "crop", "top": 1, "left": 0, "height": 19, "width": 2}],
+            [
+                {"name": "random_crop", "size": 20},
+                {"name": "crop", "top": 1, "left": 0, "height": 19, "width": 2},
+            ],
             (1, 19, 2),
         ),
     ],
@@ -194,9 +271,21 @@ def test_output_shape_follows_the_crops(items: list[Any], shape: tuple[int, ...]
 @pytest.mark.parametrize(
     ("items", "shape", "words"),
     [
-        ([{"name": "crop", "top": 4, "left": 0, "height": 25, "width": 28}], IMAGE, "top + height is 29"),
-        ([{"name": "crop", "top": 0, "left": 1, "height": 28, "width": 28}], IMAGE, "left + width is 29"),
-        ([{"name": "random_crop", "size": 37}], IMAGE, "random_crop.size=37 is larger than the image, 36 x 36"),
+        (
+            [{"name": "crop", "top": 4, "left": 0, "height": 25, "width": 28}],
+            IMAGE,
+            "top + height is 29",
+        ),
+        (
+            [{"name": "crop", "top": 0, "left": 1, "height": 28, "width": 28}],
+            IMAGE,
+            "left + width is 29",
+        ),
+        (
+            [{"name": "random_crop", "size": 37}],
+            IMAGE,
+            "random_crop.size=37 is larger than the image, 36 x 36",
+        ),
         ([{"name": "random_crop", "size": [28, 37]}], IMAGE, "random_crop.size=[28, 37] is larger"),
         ([{"name": "random_crop", "padding": 28}], IMAGE, "padding=28 lets a crop of 28 x 28 miss"),
         ([{"name": "random_crop", "size": 20}, "random_crop", Crop], IMAGE, "crop is outside"),
@@ -204,7 +293,9 @@ def test_output_shape_follows_the_crops(items: list[Any], shape: tuple[int, ...]
         (["random_invert"], (5,), "not samples of (5,)"),
     ],
 )
-def test_output_shape_refuses_what_does_not_fit(items: list[Any], shape: tuple[int, ...], words: str) -> None:
+def test_output_shape_refuses_what_does_not_fit(
+    items: list[Any], shape: tuple[int, ...], words: str
+) -> None:
     outside = {"name": "crop", "top": 0, "left": 0, "height": 21, "width": 1}
     parsed = parse_transforms([outside if item is Crop else item for item in items])
     with pytest.raises(ConfigError) as caught:

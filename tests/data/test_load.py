@@ -40,7 +40,11 @@ def test_a_split_is_seeded_and_loses_nothing(val_size: int) -> None:
 
 
 def test_the_order_of_an_epoch_is_a_pure_function_of_seed_and_epoch() -> None:
-    orders = {(seed, epoch): epoch_order(50, seed=seed, epoch=epoch).tolist() for seed in (0, 1) for epoch in (0, 1)}
+    orders = {
+        (seed, epoch): epoch_order(50, seed=seed, epoch=epoch).tolist()
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
     torch.manual_seed(99)
     assert epoch_order(50, seed=1, epoch=1).tolist() == orders[1, 1]
     assert len({tuple(order) for order in orders.values()}) == 4
@@ -48,7 +52,9 @@ def test_the_order_of_an_epoch_is_a_pure_function_of_seed_and_epoch() -> None:
 
 
 def test_an_epoch_can_be_entered_at_any_batch(compose: Any) -> None:
-    train = load(compose, "data=dirichlet", "model=mlp", "data.train_size=300", "data.val_size=10").train
+    train = load(
+        compose, "data=dirichlet", "model=mlp", "data.train_size=300", "data.val_size=10"
+    ).train
     whole = [inputs for inputs, _ in train.epoch(2)]
     for start in range(len(whole)):
         rest = [inputs for inputs, _ in train.epoch(2, start=start)]
@@ -57,12 +63,18 @@ def test_an_epoch_can_be_entered_at_any_batch(compose: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "drop_last", "sizes"), [(4, False, [4, 4, 2]), (4, True, [4, 4]), (10, True, [10])]
+    ("batch_size", "drop_last", "sizes"),
+    [(4, False, [4, 4, 2]), (4, True, [4, 4]), (10, True, [10])],
 )
 def test_uneven_last_batches(batch_size: int, drop_last: bool, sizes: list[int]) -> None:
     data = torch.arange(10.0)
     batches = TensorBatches(
-        data, data, batch_size=batch_size, drop_last=drop_last, shuffle_seed=0, prepare=lambda batch, own: batch
+        data,
+        data,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        shuffle_seed=0,
+        prepare=lambda batch, own: batch,
     )
     assert [len(inputs) for inputs, _ in batches.epoch(0)] == sizes
     assert (batches.num_batches, batches.num_samples) == (len(sizes), sum(sizes))
@@ -118,8 +130,15 @@ def test_image_limits_and_splits(compose: Any, datasets_root: Path) -> None:
     assert sizes == (256, 50, 50)
 
 
-def test_augmentation_is_for_training_and_depends_on_seed_epoch_and_batch(compose: Any, datasets_root: Path) -> None:
-    words = ["data=mnist", f"data.root={datasets_root}", "data.train_limit=128", "data.transforms=[random_crop]"]
+def test_augmentation_is_for_training_and_depends_on_seed_epoch_and_batch(
+    compose: Any, datasets_root: Path
+) -> None:
+    words = [
+        "data=mnist",
+        f"data.root={datasets_root}",
+        "data.train_limit=128",
+        "data.transforms=[random_crop]",
+    ]
     data = load(compose, *words)
     torch.manual_seed(1)
     first, _ = all_of(data.train, epoch=1)
@@ -145,8 +164,15 @@ def test_a_fixed_crop_is_for_evaluation_too(compose: Any, datasets_root: Path) -
 
 
 @pytest.mark.parametrize(
-    "words", [["data.drop_last=true", "data.batch_size=1000"], ["data.drop_last=true", "data.train_limit=9"]], ids=str
+    "words",
+    [
+        ["data.drop_last=true", "data.batch_size=1000"],
+        ["data.drop_last=true", "data.train_limit=9"],
+    ],
+    ids=str,
 )
 def test_sizes_that_leave_no_batch_are_refused(compose: Any, words: list[str]) -> None:
     with pytest.raises(ConfigError, match="leaves no batch"):
-        load(compose, "data=dirichlet", "model=mlp", "data.train_size=300", "data.val_size=0", *words)
+        load(
+            compose, "data=dirichlet", "model=mlp", "data.train_size=300", "data.val_size=0", *words
+        )

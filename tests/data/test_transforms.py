@@ -1,4 +1,6 @@
-"""The batched transforms against torchvision's, one image at a time with the same parameters; seeding; shapes."""
+"""The batched transforms against torchvision's, one image at a time with the same parameters;
+seeding; shapes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def smooth(*shape: int) -> Tensor:
-    """Images without hard edges, where a rounding error in a coordinate shows as one grey level and not as a jump."""
+    """Images without hard edges, where a rounding error in a coordinate shows as one grey level
+    and not as a jump.
+    """
     num, channels, height, width = shape
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width) / width
     phases = torch.arange(num * channels).view(num, channels, 1, 1)
@@ -52,10 +56,13 @@ def distance(left: Tensor, right: Tensor) -> Tensor:
     return (left.int() - right.int()).abs()
 
 
-batches = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 17), st.integers(1, 17))
+batches = st.tuples(
+    st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 17), st.integers(1, 17)
+)
 seeds = st.integers(0, 2**31)
 rotations = pytest.mark.parametrize(
-    ("channels", "size", "fill"), [(1, (28, 28), 0), (3, (15, 22), 200), (1, (9, 8), 30), (3, (32, 31), 0)]
+    ("channels", "size", "fill"),
+    [(1, (28, 28), 0), (3, (15, 22), 200), (1, (9, 8), 30), (3, (32, 31), 0)],
 )
 
 
@@ -79,18 +86,27 @@ def test_random_crop_equals_torchvision(
 def test_flip_and_invert_equal_torchvision(shape: tuple[int, ...], seed: int) -> None:
     images = noise(*shape, seed=seed)
     mask = transforms.draw_chances(len(images), seeded(seed), p=0.5)
-    pairs = [(transforms.flip_where, reference.horizontal_flip), (transforms.invert_where, reference.invert)]
+    pairs = [
+        (transforms.flip_where, reference.horizontal_flip),
+        (transforms.invert_where, reference.invert),
+    ]
     for batched, single in pairs:
-        expected = torch.stack([single(x) if chosen else x for x, chosen in zip(images, mask, strict=True)])
+        expected = torch.stack(
+            [single(x) if chosen else x for x, chosen in zip(images, mask, strict=True)]
+        )
         assert torch.equal(batched(images, mask), expected)
 
 
 @given(batches, seeds, st.integers(0, 255))
 def test_erasing_equals_torchvision(shape: tuple[int, ...], seed: int, value: int) -> None:
     images = noise(*shape, seed=seed)
-    boxes = transforms.draw_boxes(len(images), seeded(seed), transform=RandomErasing(p=0.8), size=(shape[2], shape[3]))
+    boxes = transforms.draw_boxes(
+        len(images), seeded(seed), transform=RandomErasing(p=0.8), size=(shape[2], shape[3])
+    )
     found = transforms.erase(images, boxes, value=value)
-    for image, result, (top, left, height, width) in zip(images, found, boxes.T.tolist(), strict=True):
+    for image, result, (top, left, height, width) in zip(
+        images, found, boxes.T.tolist(), strict=True
+    ):
         fill = torch.full((shape[1], height, width), value, dtype=torch.uint8)
         assert torch.equal(result, reference.erase(image, top, left, height, width, fill))
 
@@ -98,8 +114,12 @@ def test_erasing_equals_torchvision(shape: tuple[int, ...], seed: int, value: in
 @given(seeds, st.tuples(st.integers(2, 40), st.integers(2, 40)))
 def test_erasing_draws_rectangles_inside_the_image(seed: int, size: tuple[int, int]) -> None:
     transform = RandomErasing(p=1, scale=(0.1, 0.3), ratio=(0.5, 2.0))
-    top, left, height, width = transforms.draw_boxes(50, seeded(seed), transform=transform, size=size)
-    assert bool(((top >= 0) & (left >= 0) & (top + height <= size[0]) & (left + width <= size[1])).all())
+    top, left, height, width = transforms.draw_boxes(
+        50, seeded(seed), transform=transform, size=size
+    )
+    assert bool(
+        ((top >= 0) & (left >= 0) & (top + height <= size[0]) & (left + width <= size[1])).all()
+    )
     # Half a pixel of rounding on each side; height 0 stands for an image left alone.
     least, most = (height + 0.5) * (width + 0.5), (height - 0.5) * (width - 0.5)
     within = (least >= 0.1 * math.prod(size)) & (most <= 0.3 * math.prod(size))
@@ -107,7 +127,9 @@ def test_erasing_draws_rectangles_inside_the_image(seed: int, size: tuple[int, i
 
 
 def test_erasing_draws_sizes_and_places_as_torchvision_does() -> None:
-    ours = transforms.draw_boxes(2000, seeded(), transform=RandomErasing(p=1), size=(28, 20)).double()
+    ours = transforms.draw_boxes(
+        2000, seeded(), transform=RandomErasing(p=1), size=(28, 20)
+    ).double()
     image = torch.zeros(1, 28, 20)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -119,19 +141,27 @@ def test_erasing_draws_sizes_and_places_as_torchvision_does() -> None:
 
 
 @rotations
-def test_nearest_rotation_equals_torchvision(channels: int, size: tuple[int, int], fill: int) -> None:
+def test_nearest_rotation_equals_torchvision(
+    channels: int, size: tuple[int, int], fill: int
+) -> None:
     """All but 1 pixel in 500: a source that lies halfway between two pixels may round to either."""
     images = noise(16, channels, *size)
     degrees = transforms.draw_uniform(16, seeded(), low=-180, high=180)
     found = transforms.rotate(images, degrees, interpolation="nearest", fill=fill)
     pairs = zip(images, degrees.tolist(), strict=True)
-    expected = torch.stack([reference.rotate(x, angle, fill=[float(fill)] * channels) for x, angle in pairs])
+    expected = torch.stack(
+        [reference.rotate(x, angle, fill=[float(fill)] * channels) for x, angle in pairs]
+    )
     assert (distance(found, expected) > 0).float().mean() <= 1 / 500
 
 
 @rotations
-def test_bilinear_rotation_is_near_torchvision(channels: int, size: tuple[int, int], fill: int) -> None:
-    """Within one grey level of the image rotated in a wide frame of `fill`; its own `fill` darkens the rim twice."""
+def test_bilinear_rotation_is_near_torchvision(
+    channels: int, size: tuple[int, int], fill: int
+) -> None:
+    """Within one grey level of the image rotated in a wide frame of `fill`; its own `fill`
+    darkens the rim twice.
+    """
     images = smooth(16, channels, *size)
     degrees = transforms.draw_uniform(16, seeded(), low=-180, high=180)
     found = transforms.rotate(images, degrees, interpolation="bilinear", fill=fill)
@@ -144,21 +174,27 @@ def test_bilinear_rotation_is_near_torchvision(channels: int, size: tuple[int, i
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_rotation_by_right_angles_is_exact(interpolation: str) -> None:
     images = noise(4, 3, 12, 12)
-    found = transforms.rotate(images, torch.tensor([0.0, 90, 180, -90]), interpolation=interpolation, fill=5)
+    found = transforms.rotate(
+        images, torch.tensor([0.0, 90, 180, -90]), interpolation=interpolation, fill=5
+    )
     expected = [torch.rot90(x, turns, (-2, -1)) for x, turns in zip(images, range(4), strict=True)]
     assert torch.equal(found, torch.stack(expected))
 
 
 @given(batches, seeds, st.floats(0, 3))
 def test_jitter_is_near_torchvision(shape: tuple[int, ...], seed: int, strength: float) -> None:
-    """Brightness equal, contrast within one grey level: its mean is summed in another order, then rounded down."""
+    """Brightness equal, contrast within one grey level: its mean is summed in another order,
+    then rounded down.
+    """
     images = noise(*shape, seed=seed)
     factors = transforms.draw_uniform(len(images), seeded(seed), low=0, high=strength)
     for batched, single, tolerance in (
         (transforms.adjust_brightness, reference.adjust_brightness, 0),
         (transforms.adjust_contrast, reference.adjust_contrast, 1),
     ):
-        expected = torch.stack([single(x, factor) for x, factor in zip(images, factors.tolist(), strict=True)])
+        expected = torch.stack(
+            [single(x, factor) for x, factor in zip(images, factors.tolist(), strict=True)]
+        )
         assert int(distance(batched(images, factors), expected).max()) <= tolerance
 
 
@@ -174,7 +210,9 @@ def augmented(items: list[Any], images: Tensor, seed: int = 0) -> Tensor:
     return make_augmentation(parse_transforms(items))(images, seeded(seed))
 
 
-@pytest.mark.parametrize("item", EVERYTHING, ids=lambda item: item if isinstance(item, str) else item["name"])
+@pytest.mark.parametrize(
+    "item", EVERYTHING, ids=lambda item: item if isinstance(item, str) else item["name"]
+)
 def test_same_generator_state_gives_the_same_images_and_another_does_not(item: Any) -> None:
     images = noise(32, 1, 28, 28)
     first = augmented([item], images, seed=3)
@@ -188,7 +226,13 @@ def test_same_generator_state_gives_the_same_images_and_another_does_not(item: A
 
 def test_samples_of_a_batch_are_drawn_apart() -> None:
     images = noise(1, 1, 28, 28).expand(64, -1, -1, -1)
-    for item in ["random_crop", "random_rotation", "random_horizontal_flip", "random_invert", EVERYTHING[4]]:
+    for item in [
+        "random_crop",
+        "random_rotation",
+        "random_horizontal_flip",
+        "random_invert",
+        EVERYTHING[4],
+    ]:
         assert bool((augmented([item], images) != augmented([item], images)[:1]).any())
 
 
@@ -196,7 +240,9 @@ def test_samples_of_a_batch_are_drawn_apart() -> None:
 def test_p_is_the_share_of_images_that_change(name: str) -> None:
     images = noise(2000, 1, 6, 6)
     for p in (0.0, 0.3, 1.0):
-        changed = (augmented([{"name": name, "p": p}], images) != images).flatten(1).any(1).float().mean()
+        changed = (
+            (augmented([{"name": name, "p": p}], images) != images).flatten(1).any(1).float().mean()
+        )
         assert abs(float(changed) - p) < 0.05
 
 
@@ -234,7 +280,10 @@ def test_rotation_by_one_number_goes_both_ways() -> None:
 
 sides, greys, starts = st.integers(7, 24), st.integers(0, 255), st.integers(0, 3)
 random_crops = st.fixed_dictionaries(
-    {"name": st.just("random_crop"), "size": st.none() | sides | st.lists(sides, min_size=2, max_size=2)},
+    {
+        "name": st.just("random_crop"),
+        "size": st.none() | sides | st.lists(sides, min_size=2, max_size=2),
+    },
     optional={"padding": st.integers(0, 6), "fill": greys},
 )
 fixed_crops = st.fixed_dictionaries(
@@ -246,21 +295,28 @@ image_shapes = st.tuples(st.sampled_from([1, 3]), st.integers(18, 24), st.intege
 
 @settings(max_examples=150)
 @given(st.lists(random_crops | fixed_crops | rest, max_size=4), image_shapes, seeds)
-def test_output_shape_agrees_with_training_and_evaluation(items: list[Any], image: tuple[int, ...], seed: int) -> None:
+def test_output_shape_agrees_with_training_and_evaluation(
+    items: list[Any], image: tuple[int, ...], seed: int
+) -> None:
     parsed = parse_transforms(items)
     try:
         shape = output_shape(parsed, image)
     except ConfigError:
         assume(False)
     images = noise(3, *image, seed=seed)
-    trained, evaluated = make_augmentation(parsed)(images, seeded(seed)), make_eval_transform(parsed)(images)
+    trained, evaluated = (
+        make_augmentation(parsed)(images, seeded(seed)),
+        make_eval_transform(parsed)(images),
+    )
     assert tuple(trained.shape) == tuple(evaluated.shape) == (3, *shape)
     assert trained.dtype == evaluated.dtype == torch.uint8
     assert torch.equal(images, noise(3, *image, seed=seed))
 
 
 @given(batches, st.integers(1, 30), st.integers(1, 30))
-def test_evaluation_takes_torchvisions_centre(shape: tuple[int, ...], height: int, width: int) -> None:
+def test_evaluation_takes_torchvisions_centre(
+    shape: tuple[int, ...], height: int, width: int
+) -> None:
     images = noise(*shape)
     found = transforms.crop_center(images, (height, width), fill=0)
     assert torch.equal(found, reference.center_crop(images, [height, width]))
@@ -269,10 +325,20 @@ def test_evaluation_takes_torchvisions_centre(shape: tuple[int, ...], height: in
 def test_evaluation_applies_crops_alone() -> None:
     images = noise(4, 3, 28, 28)
     crop = {"name": "crop", "top": 2, "left": 3, "height": 20, "width": 22}
-    chance = ["random_crop", "random_horizontal_flip", "random_rotation", "random_invert", "random_erasing"]
-    evaluate = make_eval_transform(parse_transforms([*chance, crop, {"name": "random_crop", "size": 10}]))
+    chance = [
+        "random_crop",
+        "random_horizontal_flip",
+        "random_rotation",
+        "random_invert",
+        "random_erasing",
+    ]
+    evaluate = make_eval_transform(
+        parse_transforms([*chance, crop, {"name": "random_crop", "size": 10}])
+    )
     assert torch.equal(evaluate(images), reference.center_crop(images[..., 2:22, 3:25], [10, 10]))
-    framed = make_eval_transform(parse_transforms([{"name": "random_crop", "size": 30, "fill": 9}]))(images)
+    framed = make_eval_transform(
+        parse_transforms([{"name": "random_crop", "size": 30, "fill": 9}])
+    )(images)
     assert torch.equal(framed, reference.pad(images, [1], fill=9))
     assert make_eval_transform(parse_transforms(chance))(images) is images
     assert augmented([], images) is images

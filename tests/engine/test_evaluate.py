@@ -19,7 +19,9 @@ def as_it_is(batch: Tensor, own: torch.Generator | None) -> Tensor:
 
 def make_split(num: int = 23) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(num, 6, generator=generator), torch.randint(0, 3, (num,), generator=generator)
+    return torch.randn(num, 6, generator=generator), torch.randint(
+        0, 3, (num,), generator=generator
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 23, 100])
@@ -30,7 +32,9 @@ def test_uneven_batches_weigh_right(batch_size: int) -> None:
     loss = make_loss("cross_entropy", label_smoothing=0.0)
     result = evaluate(net, batches, loss, device=CPU, num_classes=3)
     outputs = net(inputs)
-    assert result.loss == pytest.approx(nn.functional.cross_entropy(outputs, targets).item(), rel=1e-6)
+    assert result.loss == pytest.approx(
+        nn.functional.cross_entropy(outputs, targets).item(), rel=1e-6
+    )
     assert result.accuracy == (outputs.argmax(1) == targets).sum().item() / 23
     assert result.confusion is not None
     for true in range(3):
@@ -57,7 +61,9 @@ def test_the_mode_is_put_back_also_after_an_error(training: bool) -> None:
     net = Failing().train(training)
     batches = TensorBatches(*make_split(), batch_size=4, prepare=as_it_is)
     with pytest.raises(ValueError, match="no"):
-        evaluate(net, batches, make_loss("cross_entropy", label_smoothing=0.0), device=CPU, num_classes=3)
+        evaluate(
+            net, batches, make_loss("cross_entropy", label_smoothing=0.0), device=CPU, num_classes=3
+        )
     assert net.training is training
 
 
@@ -65,5 +71,7 @@ def test_evaluation_draws_nothing_from_the_global_generator() -> None:
     net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
     batches = TensorBatches(*make_split(), batch_size=4, prepare=as_it_is)
     before = torch.get_rng_state()
-    evaluate(net, batches, make_loss("cross_entropy", label_smoothing=0.0), device=CPU, num_classes=3)
+    evaluate(
+        net, batches, make_loss("cross_entropy", label_smoothing=0.0), device=CPU, num_classes=3
+    )
     assert torch.equal(torch.get_rng_state(), before)

@@ -16,7 +16,9 @@ SMALL = ("data=dirichlet", "model=mlp", "data.train_size=700", "data.val_size=15
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_step_does_not_wait_for_the_device(compose: Any, precision: str) -> None:
-    parts = build_parts(compose(*SMALL, "trainer.device=cuda", f"trainer.precision={precision}"), QuietReport())
+    parts = build_parts(
+        compose(*SMALL, "trainer.device=cuda", f"trainer.precision={precision}"), QuietReport()
+    )
     batches = list(parts.data.train.epoch(0))
     parts.step(*batches[0], updates=True)
     torch.cuda.set_sync_debug_mode("error")

@@ -23,7 +23,9 @@ def make_net(seed: int = 0) -> nn.Sequential:
 
 def make_batch(num: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(num, 6, generator=generator), torch.randint(0, 3, (num,), generator=generator)
+    return torch.randn(num, 6, generator=generator), torch.randint(
+        0, 3, (num,), generator=generator
+    )
 
 
 def make_step(net: nn.Module, **options: Any) -> Step:
@@ -47,11 +49,15 @@ def test_a_plain_step_is_the_textbook_loop() -> None:
 
 
 @pytest.mark.parametrize("parts", [(8,), (4, 4), (5, 3), (1, 2, 5)])
-def test_accumulation_equals_one_large_batch_also_when_batches_are_uneven(parts: tuple[int, ...]) -> None:
+def test_accumulation_equals_one_large_batch_also_when_batches_are_uneven(
+    parts: tuple[int, ...],
+) -> None:
     net, twin = make_net(), make_net()
     inputs, targets = make_batch(8)
     step = make_step(net, accumulate=len(parts) + 1)
-    pieces = list(zip(torch.split(inputs, list(parts)), torch.split(targets, list(parts)), strict=True))
+    pieces = list(
+        zip(torch.split(inputs, list(parts)), torch.split(targets, list(parts)), strict=True)
+    )
     for number, piece in enumerate(pieces, 1):
         step(*piece, updates=number == len(pieces))
     make_step(twin)(inputs, targets, updates=True)
@@ -84,7 +90,9 @@ def test_the_norm_is_measured_only_when_asked() -> None:
     step = make_step(net)
     step(*batch, updates=True, measures=True)
     cross_entropy(twin(batch[0]), batch[1], label_smoothing=0.0).backward()  # type: ignore[no-untyped-call]
-    expected = torch.cat([p.grad.flatten() for p in twin.parameters() if p.grad is not None]).norm().item()
+    expected = (
+        torch.cat([p.grad.flatten() for p in twin.parameters() if p.grad is not None]).norm().item()
+    )
     assert step.read_grad_norm() == pytest.approx(expected, rel=1e-5)
     step(*batch, updates=True)
     assert step.read_grad_norm() is None
@@ -204,7 +212,9 @@ def test_state_goes_on_with_unread_sums() -> None:
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_kept_update_tells_what_was_before_it_and_changes_nothing(clip_norm: float | None, accumulate: int) -> None:
+def test_a_kept_update_tells_what_was_before_it_and_changes_nothing(
+    clip_norm: float | None, accumulate: int
+) -> None:
     net, twin = make_net(), make_net()
     batches = [make_batch(8, seed) for seed in range(4)]
     keeping = make_step(net, clip_norm=clip_norm, accumulate=accumulate)
@@ -218,7 +228,9 @@ def test_a_kept_update_tells_what_was_before_it_and_changes_nothing(clip_norm: f
         assert (update is not None) == updates and keeping.take_update() is None
         if update is None:
             continue
-        assert update.inputs is batch[0] and update.targets is batch[1] and update.loss_scale is None
+        assert (
+            update.inputs is batch[0] and update.targets is batch[1] and update.loss_scale is None
+        )
         assert all(torch.equal(update.before[name], value) for name, value in before.items())
         norm = torch.cat([gradient.flatten() for gradient in update.gradients.values()]).norm()
         step = values(net) - torch.cat([value.flatten() for value in before.values()])
@@ -233,5 +245,7 @@ def test_an_update_of_lbfgs_can_be_kept() -> None:
     before = values(net).clone()
     step(*make_batch(8), updates=True, keeps=True)
     update = step.take_update()
-    assert update is not None and torch.equal(torch.cat([v.flatten() for v in update.before.values()]), before)
+    assert update is not None and torch.equal(
+        torch.cat([v.flatten() for v in update.before.values()]), before
+    )
     assert set(update.gradients) == {name for name, _ in net.named_parameters()}

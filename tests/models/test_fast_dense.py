@@ -63,7 +63,13 @@ def test_what_needs_no_gradient_gets_none(anywhere: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "inputs", [torch.randn(4, 3, 784), torch.randn(784), torch.randn(0, 784), torch.randn(4, 784, dtype=torch.float64)]
+    "inputs",
+    [
+        torch.randn(4, 3, 784),
+        torch.randn(784),
+        torch.randn(0, 784),
+        torch.randn(4, 784, dtype=torch.float64),
+    ],
 )
 def test_other_inputs_go_the_usual_way(anywhere: list[int], inputs: Tensor) -> None:
     ours, theirs = (layer.to(inputs.dtype) for layer in both(784, 512))

@@ -32,7 +32,9 @@ def both(inputs: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]
     for layer in (AvgPool2d(*options), nn.AvgPool2d(*options)):
         own = inputs.detach().clone(memory_format=torch.preserve_format).requires_grad_()
         outputs = layer(own)
-        weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).to(outputs.dtype)
+        weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).to(
+            outputs.dtype
+        )
         (outputs * weights).sum().backward()
         assert own.grad is not None
         found += [outputs.detach(), own.grad]
@@ -46,7 +48,9 @@ def test_it_is_that_of_torch(shape: tuple[int, ...], rows: list[int]) -> None:
     assert rows == [1]
     torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=0)
-    assert outputs.stride() == expected.stride() and gradients.stride() == expected_gradients.stride()
+    assert (
+        outputs.stride() == expected.stride() and gradients.stride() == expected_gradients.stride()
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,8 +65,14 @@ def test_it_is_that_of_torch(shape: tuple[int, ...], rows: list[int]) -> None:
     ],
 )
 def test_all_else_goes_the_usual_way(
-    shape: tuple[int, ...], options: tuple[Any, ...], dtype: torch.dtype, layout: torch.memory_format, rows: list[int]
+    shape: tuple[int, ...],
+    options: tuple[Any, ...],
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    rows: list[int],
 ) -> None:
     inputs = torch.randn(shape).to(dtype, memory_format=layout)
     outputs, expected, gradients, expected_gradients = both(inputs, *options)
-    assert rows == [] and torch.equal(outputs, expected) and torch.equal(gradients, expected_gradients)
+    assert (
+        rows == [] and torch.equal(outputs, expected) and torch.equal(gradients, expected_gradients)
+    )

@@ -1,4 +1,6 @@
-"""The built-in models: exactly the layers of their description, on any image size that leaves something."""
+"""The built-in models: exactly the layers of their description, on any image size that leaves
+something.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PARAMETERS = {
     "linear": 784 * 10 + 10,
     "mlp": (784 * 512 + 512) + (512 * 512 + 512) + (512 * 10 + 10),
-    "lenet5": (25 * 6 + 6) + (25 * 6 * 16 + 16) + (400 * 120 + 120) + (120 * 84 + 84) + (84 * 10 + 10),
+    "lenet5": (25 * 6 + 6)
+    + (25 * 6 * 16 + 16)
+    + (400 * 120 + 120)
+    + (120 * 84 + 84)
+    + (84 * 10 + 10),
     "cnn": (9 * 32 + 32) + (9 * 32 * 64 + 64) + (64 * 49 * 128 + 128) + (128 * 10 + 10),
     "cnn_dropout": (9 * 32 + 32) + (9 * 32 * 64 + 64) + (9216 * 128 + 128) + (128 * 10 + 10),
 }
@@ -71,7 +77,9 @@ def test_cnn_dropout_ends_in_log_probabilities_and_drops_only_in_training() -> N
     assert not torch.equal(model(inputs), model(inputs))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("lenet5", (1, 10, 10)), ("cnn", (1, 3, 9)), ("cnn_dropout", (1, 5, 28))])
+@pytest.mark.parametrize(
+    ("name", "shape"), [("lenet5", (1, 10, 10)), ("cnn", (1, 3, 9)), ("cnn_dropout", (1, 5, 28))]
+)
 def test_too_small_images_are_refused_in_a_sentence(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="too small"):
         make(name, shape)

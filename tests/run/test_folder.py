@@ -1,7 +1,10 @@
-"""Run folders: never shared by two runs, and found again by what a person types, even after a move."""
+"""Run folders: never shared by two runs, and found again by what a person types, even after a
+move.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -31,8 +34,12 @@ from trainer.run.folder import (
 )
 
 
-def make_run(folder: Path, *steps: int, best: int | None = None, started: str = "", has_links: bool = True) -> Path:
-    """A run folder with complete step folders; `best` and the last are recorded, and linked unless told not to."""
+def make_run(
+    folder: Path, *steps: int, best: int | None = None, started: str = "", has_links: bool = True
+) -> Path:
+    """A run folder with complete step folders; `best` and the last are recorded, and linked
+    unless told not to.
+    """
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True)
     for step in steps:
@@ -66,18 +73,20 @@ def test_a_run_folder_says_when_and_what(tmp_path: Path) -> None:
 
 def test_twenty_threads_in_one_second_make_twenty_folders(tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as pool:
-        folders = list(pool.map(lambda number: create_numbered(tmp_path / "day", "10-15-00-run"), range(20)))
+        folders = list(
+            pool.map(lambda number: create_numbered(tmp_path / "day", "10-15-00-run"), range(20))
+        )
     assert len(set(folders)) == 20
     names = {"10-15-00-run", *(f"10-15-00-run-{number}" for number in range(2, 21))}
     assert {path.name for path in (tmp_path / "day").iterdir()} == names
 
 
 def test_twenty_processes_make_twenty_folders(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from trainer.rundir import create; print(create(Path('runs'), 'same'))"
-    )
+    code = "import sys; from pathlib import Path; from trainer.run.folder import create; print(create(Path('runs'), 'same'))"
     started = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(20)
     ]
     folders = {process.communicate(timeout=60)[0].strip() for process in started}
@@ -105,7 +114,7 @@ def test_an_exact_folder_with_work_in_it_is_left_alone(tmp_path: Path) -> None:
 def test_a_place_where_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for action in (create, create_numbered):
-        message = message_of(lambda action=action: action(tmp_path / "file", "run"), EnvironmentFault)  # type: ignore[misc]
+        message = message_of(functools.partial(action, tmp_path / "file", "run"), EnvironmentFault)
         assert str(tmp_path / "file") in message
         assert "run.root=" in message
     message_of(lambda: create_exactly(tmp_path / "file" / "run"), EnvironmentFault)
@@ -114,10 +123,14 @@ def test_a_place_where_no_folder_can_be_made(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_place_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    assert "Permission denied" in message_of(lambda: create(tmp_path / "runs", "run"), EnvironmentFault)
+    assert "Permission denied" in message_of(
+        lambda: create(tmp_path / "runs", "run"), EnvironmentFault
+    )
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "run.json"
     write_json(path, {"name": "größe", "value": None})
     assert read_json(path) == {"name": "größe", "value": None}
@@ -152,7 +165,9 @@ def test_step_folders_by_number_and_only_whole_ones(tmp_path: Path) -> None:
 def test_runs_in_the_order_of_their_start_whatever_their_names_say(tmp_path: Path) -> None:
     late = make_run(tmp_path / "2020-01-01" / "late", 1, started="2026-11-21T10:00:00")
     early = make_run(tmp_path / "2026-11-21" / "early", 1, started="2026-11-20T10:00:00")
-    swept = make_run(tmp_path / "2026-11-21" / "sweep" / "000-job", 1, started="2026-11-20T11:00:00")
+    swept = make_run(
+        tmp_path / "2026-11-21" / "sweep" / "000-job", 1, started="2026-11-20T11:00:00"
+    )
     assert all_runs(tmp_path) == [early, swept, late]
     assert find_run("last", root=tmp_path) == late
 
@@ -182,13 +197,16 @@ FORMS = {
 
 
 @pytest.mark.parametrize(
-    "damage", ["none", "no links", "moved", "copied without links", "links elsewhere", "no run.json"]
+    "damage",
+    ["none", "no links", "moved", "copied without links", "links elsewhere", "no run.json"],
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_every_way_to_name_a_checkpoint(
     form: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run(tmp_path / "runs" / "day" / "run", 1, 2, 3, best=2, has_links=damage != "no links")
+    run = make_run(
+        tmp_path / "runs" / "day" / "run", 1, 2, 3, best=2, has_links=damage != "no links"
+    )
     if damage == "moved":
         run = run.rename(tmp_path / "elsewhere")
     elif damage == "copied without links":
@@ -255,7 +273,9 @@ def test_the_state_is_not_a_model(tmp_path: Path) -> None:
         ("runs/empty/checkpoints/best", "runs/empty/checkpoints/best holds no checkpoint"),
     ],
 )
-def test_what_is_not_there(reference: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there(
+    reference: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs" / "run", 1)
     make_run(tmp_path / "runs" / "empty")
@@ -263,14 +283,18 @@ def test_what_is_not_there(reference: str, words: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("recorded", [{"best": 3}, 3, ["x"], None])
-def test_a_run_json_of_another_make_does_not_stop_the_search(recorded: object, tmp_path: Path) -> None:
+def test_a_run_json_of_another_make_does_not_stop_the_search(
+    recorded: object, tmp_path: Path
+) -> None:
     run = make_run(tmp_path / "run", 1, has_links=False)
     (run / "run.json").write_text(json.dumps({"checkpoints": recorded, "started": recorded}))
     assert find_checkpoint(str(run), root=tmp_path).name == "step-000001"
     assert find_run("last", root=tmp_path.parent) in all_runs(tmp_path.parent)
 
 
-def test_a_pipe_for_a_run_json_and_links_that_go_round_do_not_stop_the_search(tmp_path: Path) -> None:
+def test_a_pipe_for_a_run_json_and_links_that_go_round_do_not_stop_the_search(
+    tmp_path: Path,
+) -> None:
     run = tmp_path / "day" / "run"
     for step in (3, 6):
         folder = run / CHECKPOINTS / step_folder_name(step)

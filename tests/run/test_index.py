@@ -1,10 +1,13 @@
-"""The index of runs: ids that survive a move, states that can be believed, and one run found by what a person types."""
+"""The index of runs: ids that survive a move, states that can be believed, and one run found by
+what a person types.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runfolders import held, make_run
@@ -44,7 +47,9 @@ def test_an_id_survives_a_move_of_the_root_and_tells_runs_apart(root: Path) -> N
     assert {entry.name: entry.id for entry in read_index(Path("elsewhere"))} == before
 
 
-def test_an_id_is_as_long_as_the_others_need_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_is_as_long_as_the_others_need_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digests = iter(["abcdef0011", "abcdef0022", "123456"])
     monkeypatch.setattr("trainer.run.index._digest", lambda folder, record: next(digests))
     assert {entry.id for entry in read_index(root)} == {"abcdef001", "abcdef002", "123456"}
@@ -80,7 +85,9 @@ def test_a_path_that_exists_wins(root: Path) -> None:
     assert named(entry.id, root=root) == entry.id
 
 
-@pytest.mark.parametrize("reference", ["last", "auto", "null", "", "runs/x", "nothing", "port=3", "\0"])
+@pytest.mark.parametrize(
+    "reference", ["last", "auto", "null", "", "runs/x", "nothing", "port=3", "\0"]
+)
 def test_what_names_no_run_is_left_as_it_is(reference: str, root: Path) -> None:
     assert named(reference, root=root) == reference
 
@@ -132,7 +139,9 @@ def test_a_run_that_says_running_is_cut_when_nobody_holds_it(tmp_path: Path) -> 
     assert entry_of(run).status == "cut"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"status": 3}', '{"status": "finished"}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"status": 3}', '{"status": "finished"}', "\xff"]
+)
 def test_a_damaged_record(content: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "2026-01-01" / "10-00-00-run")
     (run / "run.json").write_text(content, encoding="latin-1")
@@ -156,7 +165,8 @@ def test_a_run_that_is_being_removed_is_not_there(tmp_path: Path) -> None:
 
 
 def test_metrics_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "day" / "run", metrics={"val/loss": 1.5, "val/accuracy": None, "x": "y"})  # type: ignore[dict-item]
+    metrics: Any = {"val/loss": 1.5, "val/accuracy": None, "x": "y"}
+    run = make_run(tmp_path / "day" / "run", metrics=metrics)
     assert entry_of(run).metrics == {"val/loss": 1.5, "val/accuracy": None}
 
 

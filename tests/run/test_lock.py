@@ -21,7 +21,7 @@ from trainer.run.lock import is_locked, locked
 HOLD = """
 import os, sys
 from pathlib import Path
-from trainer.runlock import locked
+from trainer.run.lock import locked
 with locked(Path(sys.argv[1])):
     child = os.fork() if len(sys.argv) > 2 else None
     if child == 0:
@@ -43,7 +43,9 @@ def hold() -> Iterator[Holder]:
 
     def start(run: Path, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", HOLD, str(run), *more]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        started.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
         return started[-1]
 
     yield start
@@ -63,7 +65,10 @@ def test_a_second_process_is_told_who_has_it(tmp_path: Path, hold: Holder) -> No
     assert is_locked(tmp_path)
     with pytest.raises(UsageError) as caught, locked(tmp_path):
         pytest.fail("both have it")
-    assert caught.value.what == f"{tmp_path} is in use by process {holder.pid} on host {socket.gethostname()}."
+    assert (
+        caught.value.what
+        == f"{tmp_path} is in use by process {holder.pid} on host {socket.gethostname()}."
+    )
     assert caught.value.exit_code == 2 and len(str(caught.value).splitlines()) == 2
     assert is_locked(tmp_path), "asking does not take it away"
 
@@ -121,7 +126,9 @@ def test_a_run_that_never_had_a_lock(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"process": "x", "host": "h"}', '{"host": "h"}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"process": "x", "host": "h"}', '{"host": "h"}']
+)
 def test_a_lock_file_that_says_nothing(tmp_path: Path, hold: Holder, content: str) -> None:
     assert said(hold(tmp_path)) == "locked"
     (tmp_path / LOCK_FILE).write_text(content)
@@ -141,17 +148,25 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="cannot be locked: No such file or directory"), locked(tmp_path / "no"):
+    with (
+        pytest.raises(EnvironmentFault, match="cannot be locked: No such file or directory"),
+        locked(tmp_path / "no"),
+    ):
         pass
 
 
-def test_a_full_disk_locks_all_the_same(tmp_path: Path, hold: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_locks_all_the_same(
+    tmp_path: Path, hold: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
     with locked(tmp_path):
         other = subprocess.run(
-            [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.DEVNULL, capture_output=True, text=True
+            [sys.executable, "-c", HOLD, str(tmp_path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         assert "is in use by another process" in other.stderr

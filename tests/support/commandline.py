@@ -1,4 +1,6 @@
-"""Running trainer's command line in tests: as a process of its own, or in this one where that is not the point."""
+"""Running trainer's command line in tests: as a process of its own, or in this one where that is
+not the point.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from trainer.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DATASETS = ROOT.parent / "shared" / "datasets"
-needs_datasets = pytest.mark.skipif(not DATASETS.is_dir(), reason=f"the image data is not in {DATASETS}")
+needs_datasets = pytest.mark.skipif(
+    not DATASETS.is_dir(), reason=f"the image data is not in {DATASETS}"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,11 @@ class Ran:
 
 def quiet_environment(cwd: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a process of ours: a cache of its own, one thread, no debugging."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("TRAINER_DEBUG", "COMP_LINE")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("TRAINER_DEBUG", "COMP_LINE")
+    }
     ours = {"XDG_CACHE_HOME": str(cwd / ".cache"), "OMP_NUM_THREADS": "1"}
     return {**kept, **ours, **(more or {})}
 
@@ -42,7 +50,9 @@ def run_trainer(*words: str, cwd: Path, env: Mapping[str, str] | None = None) ->
     return run_python("-m", "trainer", *words, cwd=cwd, env=env)
 
 
-def run_python(*words: str, cwd: Path, env: Mapping[str, str] | None = None, text: str | None = None) -> Ran:
+def run_python(
+    *words: str, cwd: Path, env: Mapping[str, str] | None = None, text: str | None = None
+) -> Ran:
     """`python …` in a new process, with `text` on its standard input."""
     done = subprocess.run(
         [sys.executable, *words],

@@ -1,4 +1,6 @@
-"""Small disks of a test's own, to be full or read-only; event files that are put on one; a disk that fails."""
+"""Small disks of a test's own, to be full or read-only; event files that are put on one; a disk
+that fails.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ from processes import Prepare
 
 
 class Disk:
-    """A small disk at `place`, real to whoever is in its mount namespace, which lives as long as a shell in it.
+    """A small disk at `place`, real to whoever is in its mount namespace, which lives as long as a
+    shell in it.
 
-    `enter`, as the `prepare` of a process, takes it there; `inside` is the way in for the test, which is not.
+    `enter`, as the `prepare` of a process, takes it there; `inside` is the way in for the test,
+    which is not.
     """
 
     def __init__(self, place: Path, *, flags: str) -> None:
@@ -74,7 +78,9 @@ def _enter(shell: int, kinds: tuple[str, ...], cwd: Path) -> None:
 
 
 def small_disk(place: Path) -> Iterator[Disk]:
-    """A disk at `place`: as root, or where any person may have namespaces of their own; skips elsewhere."""
+    """A disk at `place`: as root, or where any person may have namespaces of their own; skips
+    elsewhere.
+    """
     if shutil.which("unshare") is None:
         pytest.skip("a disk of a test's own needs unshare")
     place.mkdir()
@@ -112,7 +118,9 @@ def fsync_fails(after: int) -> None:
 
 
 def events_in(folder: Path, *, gone_at: int | None) -> None:
-    """Let a run write its events alone to `folder`, which is removed when `gone_at` batches have been trained on."""
+    """Let a run write its events alone to `folder`, which is removed when `gone_at` batches have
+    been trained on.
+    """
     from trainer.engine.progress import Progress
     from trainer.tracking.tensorboard import tracker
 

@@ -1,4 +1,6 @@
-"""A tiny image set with its own checksums, so that tests of the data room need neither network nor real data."""
+"""A tiny image set with its own checksums, so that tests of the data room need neither network
+nor real data.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from pathlib import Path
 
 from trainer.data.image_sets.catalog import DataFile, ImageSet
 
-SHAPES = {"train_images": (6, 4, 4), "train_labels": (6,), "test_images": (3, 4, 4), "test_labels": (3,)}
+SHAPES = {
+    "train_images": (6, 4, 4),
+    "train_labels": (6,),
+    "test_images": (3, 4, 4),
+    "test_labels": (3,),
+}
 NAMES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -35,11 +42,17 @@ def contents(*, label: int = 1) -> dict[str, bytes]:
 
 
 def fake_set(
-    *, label: int = 1, mirrors: tuple[str, ...] = (), os_folder: Path | None = None, package: str | None = None
+    *,
+    label: int = 1,
+    mirrors: tuple[str, ...] = (),
+    os_folder: Path | None = None,
+    package: str | None = None,
 ) -> ImageSet:
     found = contents(label=label)
     files = {
-        role: DataFile(name=name, sha256=hashlib.sha256(found[name]).hexdigest(), shape=SHAPES[role])
+        role: DataFile(
+            name=name, sha256=hashlib.sha256(found[name]).hexdigest(), shape=SHAPES[role]
+        )
         for role, name in NAMES.items()
     }
     return ImageSet(

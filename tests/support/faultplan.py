@@ -1,8 +1,9 @@
-"""The plan of faults: its groups, how many cases each has, and the table of how many of them passed.
+"""The plan of faults: its groups, how many cases each has, and the table of how many of them
+passed.
 
-A test belongs to a group by the mark `fault("F")`; each of its parametrized items is one case, or as many as
-`fault("A", cases=4)` says. `make torture` runs the marked tests and prints the table; a group with fewer cases than
-planned fails it.
+A test belongs to a group by the mark `fault("F")`; each of its parametrized items is one case, or
+as many as `fault("A", cases=4)` says. `make torture` runs the marked tests and prints the table; a
+group with fewer cases than planned fails it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class FaultTable:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Have the reports of every marked item say its group: tests may run in other processes than this one."""
+        """Have the reports of every marked item say its group: tests may run in other processes
+        than this one.
+        """
         for item in items:
             mark = item.get_closest_marker("fault")
             if mark is not None:
@@ -74,6 +77,14 @@ class FaultTable:
         terminalreporter.line(f"{'group':<30}{'planned':>9}{'cases':>9}{'passed':>9}{'skipped':>9}")
         for group, (title, planned) in GROUPS.items():
             counts = (planned, self.cases[group], self.passed[group], self.skipped[group])
-            terminalreporter.line(f"{group} {title:<28}" + "".join(f"{count:>9,}" for count in counts))
-        totals = (sum(planned for _, planned in GROUPS.values()), self.cases.total(), self.passed.total())
-        terminalreporter.line(f"{'all':<30}" + "".join(f"{count:>9,}" for count in (*totals, self.skipped.total())))
+            terminalreporter.line(
+                f"{group} {title:<28}" + "".join(f"{count:>9,}" for count in counts)
+            )
+        totals = (
+            sum(planned for _, planned in GROUPS.values()),
+            self.cases.total(),
+            self.passed.total(),
+        )
+        terminalreporter.line(
+            f"{'all':<30}" + "".join(f"{count:>9,}" for count in (*totals, self.skipped.total()))
+        )

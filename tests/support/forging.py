@@ -1,4 +1,6 @@
-"""Forging checkpoint files with a seal that verifies, as a stranger can, and how a command must refuse them."""
+"""Forging checkpoint files with a seal that verifies, as a stranger can, and how a command must
+refuse them.
+"""
 
 from __future__ import annotations
 
@@ -37,19 +39,27 @@ class Forged:
         """One more tensor, behind the others."""
         begin = len(self.data)
         self.data += data
-        self.tensors[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, len(self.data)]}
+        self.tensors[name] = {
+            "dtype": dtype,
+            "shape": list(shape),
+            "data_offsets": [begin, len(self.data)],
+        }
 
     def remove(self, name: str) -> None:
         """Take a tensor and its bytes away."""
         begin, end = self.tensors.pop(name)["data_offsets"]
         self.data = self.data[:begin] + self.data[end:]
         for entry in self.tensors.values():
-            entry["data_offsets"] = [place - (end - begin) * (place > begin) for place in entry["data_offsets"]]
+            entry["data_offsets"] = [
+                place - (end - begin) * (place > begin) for place in entry["data_offsets"]
+            ]
 
     @property
     def header(self) -> str:
         """The header as JSON, its seal blank."""
-        description = self.description if isinstance(self.description, str) else json.dumps(self.description)
+        description = (
+            self.description if isinstance(self.description, str) else json.dumps(self.description)
+        )
         metadata = {DESCRIPTION_KEY: description, SEAL_KEY: BLANK_SEAL}
         return json.dumps({"__metadata__": metadata, **self.tensors}, separators=(",", ":"))
 
@@ -59,7 +69,9 @@ class Forged:
 
 
 def write_sealed(path: Path, header: str, data: bytes = b"") -> str:
-    """Write the file of this header, in which the seal is blank, and these bytes, with a seal; returns the seal."""
+    """Write the file of this header, in which the seal is blank, and these bytes, with a seal;
+    returns the seal.
+    """
     raw = header.encode()
     content = struct.pack("<Q", len(raw)) + raw + data
     seal = hashlib.sha256(content).hexdigest()
@@ -84,7 +96,14 @@ def forge_state(step: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def make_run(cwd: Path, *words: str) -> Path:
     """A real run of `trainer fit` in `cwd`/run, its last epoch complete, with four step folders."""
-    base = (*SMALL, "optimizer=adam", "logger=none", "trainer.keep=9", "trainer.save_every=6steps", "run.dir=run")
+    base = (
+        *SMALL,
+        "optimizer=adam",
+        "logger=none",
+        "trainer.keep=9",
+        "trainer.save_every=6steps",
+        "run.dir=run",
+    )
     outcome = processes.run("fit", *base, *words, cwd=cwd)
     assert outcome.code == 0, outcome.err
     return cwd / "run"
@@ -92,7 +111,11 @@ def make_run(cwd: Path, *words: str) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file in a folder, byte for byte."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def assert_refused(outcome: Outcome, *said: str, code: int = 3) -> None:
@@ -100,7 +123,11 @@ def assert_refused(outcome: Outcome, *said: str, code: int = 3) -> None:
     assert outcome.code == code, outcome.err
     assert outcome.out == ""
     lines = outcome.err.splitlines()
-    assert len(lines) <= 3 and lines[0].startswith("Error: ") and all(len(line) < 1000 for line in lines)
+    assert (
+        len(lines) <= 3
+        and lines[0].startswith("Error: ")
+        and all(len(line) < 1000 for line in lines)
+    )
     assert all(line.isprintable() for line in lines)
     assert [text for text in said if text not in outcome.err] == [], outcome.err
 

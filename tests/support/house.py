@@ -1,7 +1,8 @@
-"""What the house is held to, counted: `python tests/support/house.py [folder]` prints the table and the longest.
+"""What the house is held to, counted: `python tests/support/house.py [folder]` prints the table and
+the longest.
 
-A decision is an if, for, while, ternary, except, assert, a further operand of and/or, a comprehension and each of its
-ifs, or a case; a function has one more than its decisions.
+A decision is an if, for, while, ternary, except, assert, a further operand of and/or, a
+comprehension and each of its ifs, or a case; a function has one more than its decisions.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def functions_of(file: Path) -> Iterator[Function]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 num_lines = (child.end_lineno or child.lineno) - child.lineno + 1
-                yield Function(file, prefix + child.name, child.lineno, num_lines, count_decisions(child))
+                yield Function(
+                    file, prefix + child.name, child.lineno, num_lines, count_decisions(child)
+                )
             elif isinstance(child, ast.ClassDef):
                 yield from walk(child, f"{prefix}{child.name}.")
             else:
@@ -90,7 +93,9 @@ def table_of(files: list[Path]) -> dict[str, float]:
     decisions = sum(function.num_decisions for function in functions)
     return {
         "lines": lines,
-        "decisions per 100 lines of function": 100 * decisions / max(1, sum(f.num_lines for f in functions)),
+        "decisions per 100 lines of function": 100
+        * decisions
+        / max(1, sum(f.num_lines for f in functions)),
         "functions over 12 decisions": sum(f.num_decisions > MAX_DECISIONS for f in functions),
         "functions over 60 lines": sum(f.num_lines > MAX_FUNCTION_LINES for f in functions),
         "lines over 100 columns, %": 100 * long / max(1, lines),
@@ -100,7 +105,9 @@ def table_of(files: list[Path]) -> dict[str, float]:
 
 
 def main() -> None:
-    files = [file for word in sys.argv[1:] or [str(SOURCE)] for file in files_in(Path(word).resolve())]
+    files = [
+        file for word in sys.argv[1:] or [str(SOURCE)] for file in files_in(Path(word).resolve())
+    ]
     for name, value in table_of(files).items():
         print(f"{name:<40} {value:,.1f}".removesuffix(".0"))
     functions = [function for file in files for function in functions_of(file)]

@@ -1,4 +1,6 @@
-"""Where a process is killed: named points of a save, and steps of the training. Used as `prepare` of processes."""
+"""Where a process is killed: named points of a save, and steps of the training. Used as
+`prepare` of processes.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ class Loopback(ThreadingHTTPServer):
         pass  # a client that leaves is what many of these tests are about
 
     def __enter__(self) -> Loopback:
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +88,9 @@ def hang(handler: Handler) -> None:
 
 
 def drip(content: bytes, *, every: float, head: bytes = b"") -> Answer:
-    """Sends `head` at once, then one byte of `content` every so many seconds; either may have the headers."""
+    """Sends `head` at once, then one byte of `content` every so many seconds; either may have
+    the headers.
+    """
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(head)

@@ -1,7 +1,8 @@
-"""Real processes of trainer that start fast: forked from one that has torch loaded, so that hundreds can be killed.
+"""Real processes of trainer that start fast: forked from one that has torch loaded, so that
+hundreds can be killed.
 
-What happens in them is what happens in a process started from a shell: `main` runs on its words, its output goes to
-files, and a SIGKILL is a SIGKILL.
+What happens in them is what happens in a process started from a shell: `main` runs on its words,
+its output goes to files, and a SIGKILL is a SIGKILL.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from running import Outcome
 from trainer.signals import STOPPING
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-# Loaded, but nothing computed: threads of torch would not survive the fork. torch's optimizers import _inductor.
+# Loaded, but nothing computed: threads of torch would not survive the fork. torch's optimizers
+# import _inductor.
 _CONTEXT.set_forkserver_preload(
     [
         "hydra.main",
@@ -32,7 +34,8 @@ _CONTEXT.set_forkserver_preload(
     ]
 )
 
-# Called in the new process before `main`: how a test arranges what is to go wrong there. It must be picklable.
+# Called in the new process before `main`: how a test arranges what is to go wrong there. It must be
+# picklable.
 Prepare = Callable[[], None]
 
 
@@ -41,7 +44,9 @@ class Started:
 
     def __init__(self, *argv: str, cwd: Path, prepare: Prepare | None = None) -> None:
         self._logs = cwd / f".out-{os.urandom(4).hex()}", cwd / f".err-{os.urandom(4).hex()}"
-        self.process: BaseProcess = _CONTEXT.Process(target=_main, args=(argv, cwd, self._logs, prepare))
+        self.process: BaseProcess = _CONTEXT.Process(
+            target=_main, args=(argv, cwd, self._logs, prepare)
+        )
         self.process.start()
 
     @property
@@ -73,7 +78,9 @@ def run(*argv: str, cwd: Path, prepare: Prepare | None = None) -> Outcome:
     return Started(*argv, cwd=cwd, prepare=prepare).wait()
 
 
-def _main(argv: tuple[str, ...], cwd: Path, logs: tuple[Path, Path], prepare: Prepare | None) -> None:
+def _main(
+    argv: tuple[str, ...], cwd: Path, logs: tuple[Path, Path], prepare: Prepare | None
+) -> None:
     for path, descriptor in zip(logs, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), descriptor)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
@@ -83,7 +90,8 @@ def _main(argv: tuple[str, ...], cwd: Path, logs: tuple[Path, Path], prepare: Pr
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     import torch
 
-    # Two processes with two threads each slow one another down by an order of magnitude on two cores.
+    # Two processes with two threads each slow one another down by an order of magnitude on two
+    # cores.
     torch.set_num_threads(1)
     if prepare is not None:
         prepare()

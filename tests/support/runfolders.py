@@ -44,21 +44,30 @@ def make_run(
         "metrics": dict(metrics or {}),
     }
     write_json(folder / "run.json", record)
-    (folder / "config.yaml").write_text(yaml.safe_dump(to_plain(config_of(*overrides)), sort_keys=False))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump(to_plain(config_of(*overrides)), sort_keys=False)
+    )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
 def val_row(step: int, loss: float, accuracy: float) -> dict[str, Any]:
     """A row of metrics.jsonl, as an evaluation writes it."""
-    row = {"split": "val", "epoch": step, "step": step, "samples": step, "seconds": 1.0, "loss": loss}
+    row = {
+        "split": "val",
+        "epoch": step,
+        "step": step,
+        "samples": step,
+        "seconds": 1.0,
+        "loss": loss,
+    }
     return {**row, "accuracy": accuracy, "count": 10}
 
 
 _HOLDING = """
 import sys
 from pathlib import Path
-from trainer.runlock import locked
+from trainer.run.lock import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
@@ -69,7 +78,10 @@ with locked(Path(sys.argv[1])):
 def held(run: Path) -> Iterator[None]:
     """A process that holds the lock of `run`, as one that trains in it does."""
     with subprocess.Popen(
-        [sys.executable, "-c", _HOLDING, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _HOLDING, str(run)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None and process.stdin is not None
         assert process.stdout.readline() == "locked\n"

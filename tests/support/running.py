@@ -1,4 +1,6 @@
-"""What the tests of commands share: a small config, how a command ended, and a run folder read back."""
+"""What the tests of commands share: a small config, how a command ended, and a run folder read
+back.
+"""
 
 from __future__ import annotations
 

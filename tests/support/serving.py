@@ -34,7 +34,9 @@ class Server:
     def post(self, route: str, body: Any) -> Any:
         """The JSON answered to a POST of JSON to /data/`route`."""
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self._address}/data/{route}", json.dumps(body).encode(), headers)
+        request = urllib.request.Request(
+            f"{self._address}/data/{route}", json.dumps(body).encode(), headers
+        )
         with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:
             return json.load(answer)
 
@@ -60,7 +62,11 @@ def serving(logdir: Path, *, runs: int) -> Iterator[Server]:
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            address = next(found[0] for line in process.stderr if (found := re.search(r"http://localhost:\d+", line)))
+            address = next(
+                found[0]
+                for line in process.stderr
+                if (found := re.search(r"http://localhost:\d+", line))
+            )
             # What it says later must go somewhere, or it waits.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             server = Server(address)

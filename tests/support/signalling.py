@@ -1,4 +1,6 @@
-"""Signals at a named moment of a process, and how it must end then. Used as `prepare` of processes."""
+"""Signals at a named moment of a process, and how it must end then. Used as `prepare` of
+processes.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def hang(number: int) -> None:
 
 
 def at_call(owner: Any, name: str, *, call: int, act: Callable[[int], None], number: int) -> None:
-    """Let `act(number)` happen just before the `call`-th call of `owner.name`; a file says that it has come to it."""
+    """Let `act(number)` happen just before the `call`-th call of `owner.name`; a file says that
+    it has come to it.
+    """
     function, calls = getattr(owner, name), 0
 
     @functools.wraps(function)

@@ -1,7 +1,9 @@
-"""A Slurm of one machine in a few lines of shell: sbatch, srun, squeue and scancel for the PATH of a test.
+"""A Slurm of one machine in a few lines of shell: sbatch, srun, squeue and scancel for the PATH of
+a test.
 
-sbatch keeps what it was given and starts it at once, each element of an array on its own, with the variables and the
-log that Slurm would give it. So the way is real up to Slurm's own door. What was called is in `calls`.
+sbatch keeps what it was given and starts it at once, each element of an array on its own, with the
+variables and the log that Slurm would give it. So the way is real up to Slurm's own door. What was
+called is in `calls`.
 """
 
 from __future__ import annotations

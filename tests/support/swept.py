@@ -48,7 +48,10 @@ class Swept:
 
     def states(self) -> list[str]:
         """The statuses in the run folders, as they are now."""
-        return [Run(path.parent).record["status"] for path in sorted(self.folder.glob("[0-9]*/run.json"))]
+        return [
+            Run(path.parent).record["status"]
+            for path in sorted(self.folder.glob("[0-9]*/run.json"))
+        ]
 
     def contents(self) -> dict[str, bytes]:
         """Every run.json, byte for byte."""

@@ -1,4 +1,6 @@
-"""Jobs for the tests of launchers: tasks as a sweep hands them over, and waiting for what becomes of them."""
+"""Jobs for the tests of launchers: tasks as a sweep hands them over, and waiting for what
+becomes of them.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def task_of(folder: Path, number: int, *overrides: str) -> Task:
     )
 
 
-def outcomes(launcher: Launcher, handles: Sequence[Handle], *, within: float = 120.0) -> list[Outcome]:
+def outcomes(
+    launcher: Launcher, handles: Sequence[Handle], *, within: float = 120.0
+) -> list[Outcome]:
     """How they ended, all of them."""
 
     def are_over() -> bool:

@@ -35,6 +35,9 @@ def test_a_bar_shows_loss_accuracy_rate_and_time_left(tmp_path: Path) -> None:
     output = on_a_terminal([sys.executable, "-m", "trainer", "fit", *words], cwd=tmp_path)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output).replace("\r", "\n")
     bars = [line for line in plain.splitlines() if line.startswith("training")]
-    assert any(re.search(r"\d+%.*loss \d\.\d+  acc \d+\.\d+%  [\d,]+ samples/s.*\d:\d\d", bar) for bar in bars), bars
+    assert any(
+        re.search(r"\d+%.*loss \d\.\d+  acc \d+\.\d+%  [\d,]+ samples/s.*\d:\d\d", bar)
+        for bar in bars
+    ), bars
     assert len(re.findall(r"^epoch \d/3 .*val acc", plain, flags=re.M)) == 3
     assert "Warning" not in plain and "Traceback" not in plain

@@ -13,7 +13,9 @@ from trainer.tracking.records import EvalRecord, ResumePoint
 
 
 def record(step: int, loss: float = 1.0) -> EvalRecord:
-    return EvalRecord(split="val", epoch=1, step=step, samples=10, seconds=0.5, loss=loss, accuracy=None, count=5)
+    return EvalRecord(
+        split="val", epoch=1, step=step, samples=10, seconds=0.5, loss=loss, accuracy=None, count=5
+    )
 
 
 def test_a_row_is_there_at_once(tmp_path: Path) -> None:
@@ -49,7 +51,13 @@ def test_a_resume_keeps_the_rows_up_to_its_step(tmp_path: Path) -> None:
     metrics.close("done")
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"split": "val", "st')  # the write that a kill cut off
-    resumed = MetricsFile(tmp_path, warn=pytest.fail, resumed=ResumePoint(step=2, splits=frozenset({"val"})))
+    resumed = MetricsFile(
+        tmp_path, warn=pytest.fail, resumed=ResumePoint(step=2, splits=frozenset({"val"}))
+    )
     resumed.evaluation(record(3, 5.0))
     resumed.close("done")
-    assert [(row["step"], row["loss"]) for row in read_rows(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 5.0)]
+    assert [(row["step"], row["loss"]) for row in read_rows(tmp_path)] == [
+        (1, 1.0),
+        (2, 1.0),
+        (3, 5.0),
+    ]

@@ -67,7 +67,13 @@ def state_of(model: Restless) -> dict[str, Any]:
         "modes": [module.training for module in model.modules()],
         "trained": [parameter.requires_grad for parameter in model.parameters()],
         "buffers trained": [buffer.requires_grad for buffer in model.buffers()],
-        "attributes": (sorted(vars(model)), model.num_passes, list(model.seen), dict(model.by_name), model.cache),
+        "attributes": (
+            sorted(vars(model)),
+            model.num_passes,
+            list(model.seen),
+            dict(model.by_name),
+            model.cache,
+        ),
         "gradients": [
             (id(gradient), None if gradient is None else bits(gradient))
             for gradient in (parameter.grad for parameter in model.parameters())
@@ -98,7 +104,13 @@ def zero_the_weights_behind_the_back_of_autograd(model: Restless) -> None:
 
 
 @pytest.mark.parametrize(
-    "act", [train_a_pass, freeze, write_a_buffer_with_a_gradient, zero_the_weights_behind_the_back_of_autograd]
+    "act",
+    [
+        train_a_pass,
+        freeze,
+        write_a_buffer_with_a_gradient,
+        zero_the_weights_behind_the_back_of_autograd,
+    ],
 )
 def test_nothing_is_left_of_what_happens_inside(act: Callable[[Restless], None]) -> None:
     model = make()

@@ -1,4 +1,6 @@
-"""A data set of our own: two spirals wound into one another, which no straight line can tell apart."""
+"""A data set of our own: two spirals wound into one another, which no straight line can tell
+apart.
+"""
 
 import math
 

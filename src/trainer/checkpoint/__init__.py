@@ -1,1 +1,3 @@
-"""Checkpoints: the only room that opens them. `header` needs no torch, `store` saves, `tree` flattens."""
+"""Checkpoints: the only room that opens them. `header` needs no torch, `store` saves, `tree`
+flattens.
+"""

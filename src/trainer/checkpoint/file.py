@@ -1,9 +1,11 @@
-"""The only module that opens checkpoint files: bounded and checked when read, sealed when written. No torch.
+"""The only module that opens checkpoint files: bounded and checked when read, sealed when written.
+No torch.
 
-A file is safetensors: eight bytes of header length, the header as JSON, the tensors' bytes. Its metadata holds a
-description (JSON text) and the seal: the SHA-256 of the whole file with the seal's own digits as zeros. So every byte
-counts, blanks that pad the header among them. The seal tells of damage, not of malice: who changes a file on purpose
-can seal it anew, which is why nothing in it is believed either.
+A file is safetensors: eight bytes of header length, the header as JSON, the tensors' bytes. Its
+metadata holds a description (JSON text) and the seal: the SHA-256 of the whole file with the seal's
+own digits as zeros. So every byte counts, blanks that pad the header among them. The seal tells of
+damage, not of malice: who changes a file on purpose can seal it anew, which is why nothing in it is
+believed either.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _BITS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What the header of a checkpoint file says: its description, its seal, and how many bytes it takes itself."""
+    """What the header of a checkpoint file says: its description, its seal, and how many bytes
+    it takes itself.
+    """
 
     description: str
     seal: str
@@ -84,7 +88,8 @@ def read_file(path: Path) -> tuple[Header, bytes]:
 def examine(path: Path) -> Header | str:
     """The header of the file at `path`, its seal verified, or else in a phrase why it is not intact.
 
-    It takes little memory and looks at no other step. Raises OSError when the file is there and cannot be read.
+    It takes little memory and looks at no other step. Raises OSError when the file is there and
+    cannot be read.
     """
     try:
         return _verify(path)
@@ -105,9 +110,11 @@ def is_intact(folder: Path) -> bool:
 
 
 def write_file(path: Path, content: bytes) -> str:
-    """Seal `content`, a safetensors file whose seal is still blank, write it to the new file `path`; returns the seal.
+    """Seal `content`, a safetensors file whose seal is still blank, write it to the new file
+    `path`; returns the seal.
 
-    On return the bytes are on the disk. Raises OSError, and FileExistsError when anything is at `path`.
+    On return the bytes are on the disk. Raises OSError, and FileExistsError when anything is at
+    `path`.
     """
     header_size = _header_size(content[:8], len(content))
     if header_size > _MAX_HEADER_BYTES:
@@ -139,7 +146,9 @@ def _verify(path: Path, take: Callable[[bytes], object] = lambda part: None) -> 
 def _digest_of(header: Header) -> hashlib._Hash:
     """What the seal is made of, as far as the header goes: the tensors' bytes are still to come."""
     place = _seal_place(header.raw, header.seal)
-    return hashlib.sha256(header.raw[:place] + BLANK_SEAL.encode() + header.raw[place + len(BLANK_SEAL) :])
+    return hashlib.sha256(
+        header.raw[:place] + BLANK_SEAL.encode() + header.raw[place + len(BLANK_SEAL) :]
+    )
 
 
 def _open(path: Path) -> BinaryIO:
@@ -163,12 +172,17 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
     metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get(DESCRIPTION_KEY), str):
         raise CheckpointError(
-            f"{path} is a safetensors file, but not one that trainer wrote: it does not describe itself.",
+            f"{path} is a safetensors file, but not one that trainer wrote: it does not describe "
+            "itself.",
             hint="Give a checkpoint that `trainer fit` saved.",
         )
     _check_tensors(header, num_bytes=num_bytes - len(raw))
     seal = metadata.get(SEAL_KEY)
-    if set(metadata) != {DESCRIPTION_KEY, SEAL_KEY} or not isinstance(seal, str) or not _SEAL.fullmatch(seal):
+    if (
+        set(metadata) != {DESCRIPTION_KEY, SEAL_KEY}
+        or not isinstance(seal, str)
+        or not _SEAL.fullmatch(seal)
+    ):
         raise _Damage("it has no checksum")
     return Header(description=metadata[DESCRIPTION_KEY], seal=seal, raw=raw)
 
@@ -181,7 +195,9 @@ def _header_size(first: bytes, num_bytes: int) -> int:
 
 
 def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
-    """The tensors' names are harmless, their shapes fit their bytes, and their bytes fill the file without overlap."""
+    """The tensors' names are harmless, their shapes fit their bytes, and their bytes fill the
+    file without overlap.
+    """
     if len(tensors) > _MAX_TENSORS:
         raise _Damage(f"it has {len(tensors):,} tensors, more than any of trainer's")
     spans = sorted(_span(name, entry) for name, entry in tensors.items())
@@ -199,15 +215,24 @@ def _span(name: str, entry: Any) -> tuple[int, int]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _Damage(f"its entry for {name} makes no sense")
     shape, offsets, bits = entry["shape"], entry["data_offsets"], _BITS.get(str(entry["dtype"]), 0)
-    is_sound = _are_counts(shape) and _are_counts(offsets) and len(offsets) == 2 and len(shape) <= 16 and bits
+    is_sound = (
+        _are_counts(shape)
+        and _are_counts(offsets)
+        and len(offsets) == 2
+        and len(shape) <= 16
+        and bits
+    )
     if not is_sound or math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
         raise _Damage(f"the shape of {name} does not fit its bytes")
     return offsets[0], offsets[1]
 
 
 def _are_counts(values: object) -> bool:
-    # An empty tensor may claim any other axis: one of 2^62 would overflow where sizes are multiplied.
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)
+    # An empty tensor may claim any other axis: one of 2^62 would overflow where sizes are
+    # multiplied.
+    return isinstance(values, list) and all(
+        type(value) is int and 0 <= value < 2**48 for value in values
+    )
 
 
 def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -220,7 +245,9 @@ def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _seal_place(raw: bytes, seal: str) -> int:
-    """Where the digits of the seal begin. The description cannot hold the same text: its quotes are escaped."""
+    """Where the digits of the seal begin. The description cannot hold the same text: its quotes
+    are escaped.
+    """
     key = f'"{SEAL_KEY}":"'.encode()
     if raw.count(key + seal.encode() + b'"') != 1:
         raise _Damage("it has no checksum")
@@ -229,20 +256,30 @@ def _seal_place(raw: bytes, seal: str) -> int:
 
 def _refuse(path: Path, error: OSError | _Damage) -> NoReturn:
     """Tell of a file that cannot be used, and of the steps of the same run that can."""
-    if isinstance(error, FileNotFoundError) and step_of(path.parent) is not None and not path.parent.exists():
+    if (
+        isinstance(error, FileNotFoundError)
+        and step_of(path.parent) is not None
+        and not path.parent.exists()
+    ):
         raise CheckpointError(
-            f"{path.parent} was removed while it was looked at: its run goes on, and removes older steps.",
+            f"{path.parent} was removed while it was looked at: its run goes on, and removes older "
+            "steps.",
             hint="Take a newer one; with trainer.keep=… a run keeps more of them.",
         ) from error
     if isinstance(error, OSError):
         raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from error
     if isinstance(error, _NoHeader) and step_of(path.parent) is None:
         raise CheckpointError(
-            f"{path} is not a safetensors file, or is cut short.", hint="Give a checkpoint that `trainer fit` saved."
+            f"{path} is not a safetensors file, or is cut short.",
+            hint="Give a checkpoint that `trainer fit` saved.",
         ) from error
     others = []
     if step_of(path.parent) is not None:
-        others = [step.name for step in step_folders(path.parent.parent.parent) if step != path.parent]
+        others = [
+            step.name for step in step_folders(path.parent.parent.parent) if step != path.parent
+        ]
         others = [name for name in others if is_intact(path.parent.parent / name)]
     intact = f" Intact: {', '.join(others)}." if others else ""
-    raise CheckpointError(f"{path} is damaged ({error}).", hint=f"Nothing was loaded.{intact}") from error
+    raise CheckpointError(
+        f"{path} is damaged ({error}).", hint=f"Nothing was loaded.{intact}"
+    ) from error

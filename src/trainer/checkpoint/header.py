@@ -1,6 +1,8 @@
-"""The description a checkpoint carries of itself: JSON text in a closed schema. Torch is not needed.
+"""The description a checkpoint carries of itself: JSON text in a closed schema. Torch is not
+needed.
 
-It comes from outside: every field is checked before anything is believed, and nothing in it is resolved or imported.
+It comes from outside: every field is checked before anything is believed, and nothing in it is
+resolved or imported.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ VERSION = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What model.safetensors says of itself: enough to build the model, load its data and know where it stood."""
+    """What model.safetensors says of itself: enough to build the model, load its data and know
+    where it stood.
+    """
 
     config: FitConfig
     progress: dict[str, int]
@@ -32,7 +36,9 @@ class Description:
 
 
 def read_description(path: Path) -> Description:
-    """The description of the model file at `path`, every field checked; raises CheckpointError or EnvironmentFault."""
+    """The description of the model file at `path`, every field checked; raises CheckpointError
+    or EnvironmentFault.
+    """
     try:
         return _read_description(path)
     except CheckpointError:
@@ -41,7 +47,8 @@ def read_description(path: Path) -> Description:
 
 
 def is_usable(step: Path) -> bool:
-    """Whether a step folder is intact and holds the step that its name says; a renamed one would hide later ones.
+    """Whether a step folder is intact and holds the step that its name says; a renamed one would
+    hide later ones.
 
     Raises CheckpointError for one that is intact and not to be believed.
     """
@@ -54,17 +61,34 @@ def is_usable(step: Path) -> bool:
 def _read_description(path: Path) -> Description:
     content = parse(read_header(path).description, source=path)
     check_version(content, source=path)
-    fields = {"version", "config", "progress", "metrics", "input_shape", "num_outputs", "checksums", "aliases"}
+    fields = {
+        "version",
+        "config",
+        "progress",
+        "metrics",
+        "input_shape",
+        "num_outputs",
+        "checksums",
+        "aliases",
+    }
     if set(content) != fields:
         wrong = sorted(set(content) ^ fields)
         raise _refused(path, f"unknown or missing field {wrong[0][:60]} in its description")
-    shape, num_outputs, progress = content["input_shape"], content["num_outputs"], content["progress"]
-    is_shape = isinstance(shape, list) and 1 <= len(shape) <= 4 and all(_is_count(size) for size in shape)
+    shape, num_outputs, progress = (
+        content["input_shape"],
+        content["num_outputs"],
+        content["progress"],
+    )
+    is_shape = (
+        isinstance(shape, list) and 1 <= len(shape) <= 4 and all(_is_count(size) for size in shape)
+    )
     if not is_shape or not _is_count(num_outputs):
         raise _refused(path, "its input shape or number of outputs makes no sense")
     _check_table(progress, int, "progress", path)
     counts = progress.values()
-    if set(progress) - {"epoch", "batch", "step", "samples"} or not all(0 <= count < 2**53 for count in counts):
+    if set(progress) - {"epoch", "batch", "step", "samples"} or not all(
+        0 <= count < 2**53 for count in counts
+    ):
         raise _refused(path, "its counters make no sense")
     _check_table(content["metrics"], (int, float, type(None)), "metrics", path)
     _check_table(content["checksums"], str, "checksums", path)
@@ -86,7 +110,8 @@ def check_version(content: dict[str, Any], *, source: Path) -> None:
     """Raises CheckpointError for a description that another version of trainer wrote."""
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{source} has format version {str(content.get('version'))[:20]}; this trainer reads version {VERSION}.",
+            f"{source} has format version {str(content.get('version'))[:20]}; this trainer reads "
+            f"version {VERSION}.",
             hint="Use the version of trainer that wrote it: its run.json names it.",
         )
 
@@ -100,7 +125,9 @@ def parse(text: str, *, source: Path) -> dict[str, Any]:
             f"{source} is damaged: its description is not JSON.", hint="Nothing was loaded."
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{source} is damaged: its description is not a table.", hint="Nothing was loaded.")
+        raise CheckpointError(
+            f"{source} is damaged: its description is not a table.", hint="Nothing was loaded."
+        )
     return content
 
 
@@ -114,7 +141,10 @@ def _is_count(value: object) -> bool:
 
 def _check_table(table: object, types: type | tuple[type, ...], name: str, path: Path) -> None:
     is_table = isinstance(table, dict) and all(
-        isinstance(value, types) and not isinstance(value, bool) and key.isprintable() and len(key) <= MAX_NAME
+        isinstance(value, types)
+        and not isinstance(value, bool)
+        and key.isprintable()
+        and len(key) <= MAX_NAME
         for key, value in table.items()
     )
     if not is_table:

@@ -1,4 +1,6 @@
-"""Writing the step folders of a run: copied at once, written beside the training, renamed when complete."""
+"""Writing the step folders of a run: copied at once, written beside the training, renamed when
+complete.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.errors import EnvironmentFault
 from trainer.files import aside_of, finite_or_null, remove, sync_folder
-from trainer.run.folder import CHECKPOINTS, MODEL_FILE, STATE_FILE, retired_of, step_folder_name, step_folders
+from trainer.run.folder import (
+    CHECKPOINTS,
+    MODEL_FILE,
+    STATE_FILE,
+    retired_of,
+    step_folder_name,
+    step_folders,
+)
 
 # What file systems without symbolic links say; commands find the steps without them.
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -54,8 +63,9 @@ class _Snapshot:
 class CheckpointStore:
     """The checkpoints of one run: saving is generic over the `table` of named states.
 
-    `weights` are what evaluation uses (the moving average where there is one); they go to model.safetensors, the
-    table to state.safetensors. Used as a context, which ends when all that was saved is on the disk.
+    `weights` are what evaluation uses (the moving average where there is one); they go to
+    model.safetensors, the table to state.safetensors. Used as a context, which ends when all that
+    was saved is on the disk.
     """
 
     def __init__(
@@ -78,11 +88,19 @@ class CheckpointStore:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
     ) -> None:
         try:
-            # What already goes wrong is the thing to tell; its message names the checkpoint that is there.
-            with contextlib.suppress(EnvironmentFault) if error is not None else contextlib.nullcontext():
+            # What already goes wrong is the thing to tell; its message names the checkpoint that is
+            # there.
+            with (
+                contextlib.suppress(EnvironmentFault)
+                if error is not None
+                else contextlib.nullcontext()
+            ):
                 self.wait()
         finally:
             self._writer.shutdown()
@@ -99,10 +117,18 @@ class CheckpointStore:
         self.wait()
         return self._best
 
-    def save(self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool) -> None:
+    def save(
+        self,
+        step: int,
+        *,
+        progress: dict[str, int],
+        metrics: Mapping[str, float | None],
+        is_best: bool,
+    ) -> None:
         """Save step `step` and point `last` (and `best`) at it: copied now, on the disk after `wait`.
 
-        Waits for the save before it. Raises EnvironmentFault when that failed; what was saved earlier is as it was.
+        Waits for the save before it. Raises EnvironmentFault when that failed; what was saved
+        earlier is as it was.
         """
         self.wait()
         snapshot = self._copy(step, progress=progress, metrics=metrics, is_best=is_best)
@@ -120,25 +146,44 @@ class CheckpointStore:
             self.wait()
 
     def adopt(self, newest: Path, *, best_step: int) -> None:
-        """Go on from `newest`, which becomes `last`; that of `best_step` in this run, if intact, becomes `best`."""
+        """Go on from `newest`, which becomes `last`; that of `best_step` in this run, if intact,
+        becomes `best`.
+        """
         self._last = newest
-        named = (path for path in step_folders(self._run) if path.name == step_folder_name(best_step))
+        named = (
+            path for path in step_folders(self._run) if path.name == step_folder_name(best_step)
+        )
         self._best = next((path for path in named if is_intact(path)), None)
         link = self._run / CHECKPOINTS / "best"
         if self._best is not None:
             # A run that was killed between a folder and its link has an older one as its best.
             _link(link, self._best.name)
-        elif link.is_symlink():  # by another metric, or damaged: it may be removed as any older step
+        elif (
+            link.is_symlink()
+        ):  # by another metric, or damaged: it may be removed as any older step
             remove(link)
 
     def _copy(
-        self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool
+        self,
+        step: int,
+        *,
+        progress: dict[str, int],
+        metrics: Mapping[str, float | None],
+        is_best: bool,
     ) -> _Snapshot:
         weights, aliases = _without_aliases(self._weights.state_dict())
         numbers = {name: finite_or_null(value) for name, value in metrics.items()}
-        description = {**self._description, "progress": progress, "metrics": numbers, "aliases": aliases}
+        description = {
+            **self._description,
+            "progress": progress,
+            "metrics": numbers,
+            "aliases": aliases,
+        }
         tensors: dict[str, Tensor] = {}
-        table = {name: flatten(entry.state_dict(), path=name, tensors=tensors) for name, entry in self._table.items()}
+        table = {
+            name: flatten(entry.state_dict(), path=name, tensors=tensors)
+            for name, entry in self._table.items()
+        }
         return _Snapshot(
             step=step,
             weights=weights,
@@ -177,7 +222,9 @@ class CheckpointStore:
         seal = write_file(aside / MODEL_FILE, content)
         # The state names its model: files of two saves can then not be taken for one.
         state = {"version": VERSION, "model": seal, "table": snapshot.table}
-        write_file(aside / STATE_FILE, _serialized(snapshot.tensors, json.dumps(state, ensure_ascii=False)))
+        write_file(
+            aside / STATE_FILE, _serialized(snapshot.tensors, json.dumps(state, ensure_ascii=False))
+        )
         sync_folder(aside)
 
     def _failed(self, snapshot: _Snapshot, error: OSError) -> EnvironmentFault:
@@ -220,7 +267,9 @@ def _serialized(tensors: dict[str, Tensor], description: str) -> bytes:
 
 
 def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each storage once, and which names are other names of the same tensor: safetensors refuses shared storage."""
+    """Each storage once, and which names are other names of the same tensor: safetensors refuses
+    shared storage.
+    """
     saved: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -235,7 +284,9 @@ def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
 
 
 def _link(link: Path, name: str) -> None:
-    """Point the relative link at a step folder beside it, in one step; a file system without links goes without."""
+    """Point the relative link at a step folder beside it, in one step; a file system without
+    links goes without.
+    """
     aside = link.with_name(f".{link.name}.link")
     with contextlib.suppress(OSError):
         aside.unlink()
@@ -245,6 +296,8 @@ def _link(link: Path, name: str) -> None:
         if error.errno in _NO_LINKS:
             return
         raise
-    if link.is_dir() and not link.is_symlink():  # a copy that followed links: the step itself is beside it
+    if (
+        link.is_dir() and not link.is_symlink()
+    ):  # a copy that followed links: the step itself is beside it
         remove(link)
     aside.replace(link)

@@ -1,4 +1,6 @@
-"""State without pickle: nested state dicts as JSON text plus a flat table of tensors, and back, exactly."""
+"""State without pickle: nested state dicts as JSON text plus a flat table of tensors, and back,
+exactly.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from torch import Tensor
 
 from trainer.errors import CheckpointError
 
-# JSON knows neither tensors, tuples, keys that are not text, nor infinities: each is an object with one such key.
+# JSON knows neither tensors, tuples, keys that are not text, nor infinities: each is an object with
+# one such key.
 _TENSOR, _TUPLE, _ITEMS, _FLOAT = "$tensor", "$tuple", "$items", "$float"
 
 
@@ -25,17 +28,28 @@ def flatten(value: Any, *, path: str, tensors: dict[str, Tensor]) -> Any:
         return {_TENSOR: path}
     if isinstance(value, (OrderedDict, dict)):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: flatten(item, path=f"{path}.{key}", tensors=tensors) for key, item in value.items()}
-        items = [[key, flatten(item, path=f"{path}.{key}", tensors=tensors)] for key, item in value.items()]
+            return {
+                key: flatten(item, path=f"{path}.{key}", tensors=tensors)
+                for key, item in value.items()
+            }
+        items = [
+            [key, flatten(item, path=f"{path}.{key}", tensors=tensors)]
+            for key, item in value.items()
+        ]
         return {_ITEMS: items}
     if isinstance(value, (tuple, list)):
-        parts = [flatten(item, path=f"{path}.{index}", tensors=tensors) for index, item in enumerate(value)]
+        parts = [
+            flatten(item, path=f"{path}.{index}", tensors=tensors)
+            for index, item in enumerate(value)
+        ]
         return {_TUPLE: parts} if isinstance(value, tuple) else parts
     if isinstance(value, float) and not math.isfinite(value):
         return {_FLOAT: repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"state holds a {type(value).__name__} at {path}, which cannot be saved without pickle")
+    raise TypeError(
+        f"state holds a {type(value).__name__} at {path}, which cannot be saved without pickle"
+    )
 
 
 def unflatten(value: Any, *, tensors: Mapping[str, Tensor]) -> Any:
@@ -52,10 +66,16 @@ def unflatten(value: Any, *, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(unflatten(item, tensors=tensors) for item in content)
         if key == _FLOAT and content in ("inf", "-inf", "nan"):
             return float(content)
-        if key == _ITEMS and isinstance(content, list) and all(isinstance(i, list) and len(i) == 2 for i in content):
+        if (
+            key == _ITEMS
+            and isinstance(content, list)
+            and all(isinstance(i, list) and len(i) == 2 for i in content)
+        ):
             return {item_key: unflatten(item, tensors=tensors) for item_key, item in content}
     if any(key.startswith("$") for key in value):
-        raise CheckpointError(f"The state holds an entry of unknown kind ({', '.join(value)[:60]}).")
+        raise CheckpointError(
+            f"The state holds an entry of unknown kind ({', '.join(value)[:60]})."
+        )
     return {key: unflatten(item, tensors=tensors) for key, item in value.items()}
 
 

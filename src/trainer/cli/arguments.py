@@ -1,4 +1,6 @@
-"""Reading the words after the verb, before Hydra does: flags, overrides, and what is wrong with their form."""
+"""Reading the words after the verb, before Hydra does: flags, overrides, and what is wrong with
+their form.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,23 @@ VERBS = {
     "runs": "list, compare and tidy up runs",
     "reproduce": "train a run again and compare, bit for bit",
 }
-# The keys of the commands that take a run. Of reproduce: where things are and what it runs on; the rest is the run's.
+# The keys of the commands that take a run. Of reproduce: where things are and what it runs on; the
+# rest is the run's.
 RUN_KEYS = {
     "check-run": ("run.root",),
     "tb": ("port", "run.root"),
-    "reproduce": ("run.root", "run.name", "run.dir", "data.root", "data.num_workers", "trainer.device"),
+    "reproduce": (
+        "run.root",
+        "run.name",
+        "run.dir",
+        "data.root",
+        "data.num_workers",
+        "trainer.device",
+    ),
 }
 PORT = 6006
-# Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun` reads a pickle.
+# Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun`
+# reads a pickle.
 SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
 _SHOWING = ("--cfg", "--info", "--hydra-help")
@@ -51,14 +62,17 @@ _LONG = {
 
 
 def configs_folder() -> Path:
-    """The YAML that ships with trainer: inside the package when installed from a wheel, at the top of a checkout."""
+    """The YAML that ships with trainer: inside the package when installed from a wheel, at the
+    top of a checkout.
+    """
     packaged = Path(__file__).parents[1] / "configs"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "configs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The words after a verb: flags and overrides as typed, and `values`, the overrides by key, as text.
+    """The words after a verb: flags and overrides as typed, and `values`, the overrides by key, as
+    text.
 
     `flags` has the flags by their long names, each with its value or None.
     """
@@ -87,11 +101,15 @@ class Arguments:
             else:
                 key, value = _read_override(word, verb)
                 if key in values and key in (*CHOICES, "trainer", "experiment"):
-                    raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
+                    raise UsageError(
+                        f"{key} is given more than once.", hint=f"Give it once: {key}={value}"
+                    )
                 values[key] = value
                 overrides.append(word)
         _check_together(flags, verb)
-        return cls(verb=verb, flag_words=flag_words, overrides=overrides, flags=flags, values=values)
+        return cls(
+            verb=verb, flag_words=flag_words, overrides=overrides, flags=flags, values=values
+        )
 
     @property
     def given(self) -> list[str]:
@@ -121,21 +139,33 @@ class Arguments:
     def about_a_sweep(self) -> str | None:
         """The first word that only a sweep knows, if any."""
         return next(
-            (word for word in self.overrides if word.lstrip("+").split("=")[0].split(".")[0] in COMMAND_SCHEMAS), None
+            (
+                word
+                for word in self.overrides
+                if word.lstrip("+").split("=")[0].split(".")[0] in COMMAND_SCHEMAS
+            ),
+            None,
         )
 
     def choices_of(self, saved: FitConfig) -> list[str]:
         """The group choices of a saved config that the words leave as they were, as overrides."""
         if "experiment" in self.values:
             return []
-        return [f"{group}={getattr(saved, group).name}" for group in SCHEMAS if group not in self.values]
+        return [
+            f"{group}={getattr(saved, group).name}" for group in SCHEMAS if group not in self.values
+        ]
 
 
 def read_run_words(words: list[str]) -> tuple[str, Path]:
-    """The run that `trainer check-run` is to look at, and `run.root`; raises UsageError. Hydra is not asked."""
+    """The run that `trainer check-run` is to look at, and `run.root`; raises UsageError. Hydra
+    is not asked.
+    """
     runs, values = _read_words("check-run", words)
     if not any(runs):
-        raise UsageError("The run is missing.", hint="Say what to check: trainer check-run last, or runs/<date>/<run>")
+        raise UsageError(
+            "The run is missing.",
+            hint="Say what to check: trainer check-run last, or runs/<date>/<run>",
+        )
     if len(runs) > 1:
         raise UsageError(
             f"check-run takes one run; {runs[1]} is one too many.",
@@ -148,12 +178,15 @@ def read_tb_words(words: list[str]) -> tuple[list[str], Path, int]:
     """What `trainer tb` is to show (nothing means all runs), `run.root` and `port`; raises UsageError."""
     runs, values = _read_words("tb", words)
     if "" in runs:
-        raise UsageError("The name of a run is empty.", hint="Name one: trainer tb last, or runs/<date>/<run>")
+        raise UsageError(
+            "The name of a run is empty.", hint="Name one: trainer tb last, or runs/<date>/<run>"
+        )
     port = values.get("port", str(PORT))
     # The system has no other numbers. Of more than five digits Python may not make a number at all.
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise UsageError(
-            f"port={port}: a whole number from 1 to 65535 is expected.", hint=f"Leave it out for {PORT}, or: port=6007"
+            f"port={port}: a whole number from 1 to 65535 is expected.",
+            hint=f"Leave it out for {PORT}, or: port=6007",
         )
     return runs, Path(values.get("run.root") or "runs"), int(port)
 
@@ -208,7 +241,8 @@ def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | No
         raise UsageError(f"{flag} needs a value.", hint=_flag_hint(name))
     if value not in _SHOWN.get(name, (value,)):
         raise UsageError(
-            f"{flag} {value}: there is nothing of that name to show.", hint=suggestion(value, _SHOWN[name])
+            f"{flag} {value}: there is nothing of that name to show.",
+            hint=suggestion(value, _SHOWN[name]),
         )
     return name, value
 
@@ -217,20 +251,32 @@ def _check_together(flags: dict[str, str | None], verb: str) -> None:
     """Refuse flags that contradict one another."""
     doing = [flag for flag in flags if flag in _DOING]
     if len(doing) > 1:
-        raise UsageError(f"{doing[0]} and {doing[1]} do not go together.", hint="Leave one of them out.")
+        raise UsageError(
+            f"{doing[0]} and {doing[1]} do not go together.", hint="Leave one of them out."
+        )
     for flag in ("--resolve", "--package"):
         if flag in flags and "--cfg" not in flags:
-            raise UsageError(f"{flag} goes with --cfg only.", hint=f"Write: trainer {verb} --cfg job {flag} …")
+            raise UsageError(
+                f"{flag} goes with --cfg only.", hint=f"Write: trainer {verb} --cfg job {flag} …"
+            )
 
 
 def _unknown_flag(flag: str, verb: str) -> UsageError:
     name = flag.lstrip("-").replace("-", "_")
     if name in CHOICES or name in SECTIONS:
-        return UsageError(f"There is no flag {flag}.", hint=f"Groups are written without dashes: {name}=…")
-    schemas = [*SECTIONS.items(), *((group, kind) for group, kinds in CHOICES.items() for kind in kinds.values())]
+        return UsageError(
+            f"There is no flag {flag}.", hint=f"Groups are written without dashes: {name}=…"
+        )
+    schemas = [
+        *SECTIONS.items(),
+        *((group, kind) for group, kinds in CHOICES.items() for kind in kinds.values()),
+    ]
     for group, schema in schemas:
         if name in {known.name for known in dataclasses.fields(schema)} - {"name"}:
-            return UsageError(f"There is no flag {flag}.", hint=f"Keys are written without dashes: {group}.{name}=…")
+            return UsageError(
+                f"There is no flag {flag}.",
+                hint=f"Keys are written without dashes: {group}.{name}=…",
+            )
     listed = [known for known in (*SWITCHES, *WITH_VALUE) if known.startswith("--")]
     return UsageError(
         f"There is no flag {flag}.",
@@ -253,19 +299,27 @@ def _read_override(word: str, verb: str) -> tuple[str, str]:
     group, _, rest = key.partition(".")
     if rest == "name" and group in CHOICES:
         raise UsageError(
-            f"{key} cannot be set: it follows the choice.", hint=f"Choose another {group} with {group}={value}"
+            f"{key} cannot be set: it follows the choice.",
+            hint=f"Choose another {group} with {group}={value}",
         )
     return key, value
 
 
 def _not_an_override(word: str, verb: str) -> UsageError:
     folder = configs_folder()
-    groups = [path.parent.name for path in sorted(folder.glob(f"*/{word}.yaml"))] if word.isidentifier() else []
+    groups = (
+        [path.parent.name for path in sorted(folder.glob(f"*/{word}.yaml"))]
+        if word.isidentifier()
+        else []
+    )
     if groups:
         return UsageError(f"{word} is not an override.", hint=f"Did you mean {groups[0]}={word}?")
     if verb == "eval":
         return UsageError(f"{word} is not an override.", hint=f"Did you mean ckpt={word}?")
-    return UsageError(f"{word} is not an override.", hint="Write key=value, such as model=cnn or optimizer.lr=0.1.")
+    return UsageError(
+        f"{word} is not an override.",
+        hint="Write key=value, such as model=cnn or optimizer.lr=0.1.",
+    )
 
 
 def _plain(value: str) -> str:

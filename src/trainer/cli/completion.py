@@ -1,6 +1,8 @@
-"""Completion for bash, zsh and fish: what may follow the words typed so far, read from the YAML files and the schemas.
+"""Completion for bash, zsh and fish: what may follow the words typed so far, read from the YAML
+files and the schemas.
 
-Hydra has completion too, but it knows no verbs, offers its own keys and prints its usage into the prompt.
+Hydra has completion too, but it knows no verbs, offers its own keys and prints its usage into the
+prompt.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _VALUES = {
 }
 # More ids than a person reads are not offered at once.
 _MAX_IDS = 20
-# What may follow the command itself. Candidates that end in one of = . / , are not finished: no space after them.
+# What may follow the command itself. Candidates that end in one of = . / , are not finished: no
+# space after them.
 _SCRIPTS = {
     "bash": """\
 _trainer_completion() {
@@ -78,15 +81,18 @@ _UNINSTALL = {
 
 
 def run(argv: list[str]) -> None:
-    """Answer `--shell-completion install=…`, `uninstall=…` and the `query=…` that the installed script asks.
+    """Answer `--shell-completion install=…`, `uninstall=…` and the `query=…` that the installed
+    script asks.
 
-    The script gives the line typed so far, up to the cursor, in COMP_LINE; the answer is a candidate a line.
+    The script gives the line typed so far, up to the cursor, in COMP_LINE; the answer is a
+    candidate a line.
     """
     action, _, shell = argv[-1].partition("=") if len(argv) == 2 else ("", "", "")
     if action not in ("install", "uninstall", "query") or shell not in _SCRIPTS:
         raise UsageError(
             "--shell-completion needs to know what to do.",
-            hint="Write --shell-completion install=bash (or zsh, fish); see the README for the whole line.",
+            hint="Write --shell-completion install=bash (or zsh, fish); see the README for the "
+            "whole line.",
         )
     if action == "query":
         found = candidates(os.environ.get("COMP_LINE", ""))
@@ -98,7 +104,9 @@ def run(argv: list[str]) -> None:
 
 
 def candidates(line: str) -> dict[str, str]:
-    """What may stand in place of the last word of `line`, each with a phrase that explains it or an empty text."""
+    """What may stand in place of the last word of `line`, each with a phrase that explains it or
+    an empty text.
+    """
     *words, started = [word.lstrip("'\"") for word in (line + "\0").split()]
     started = started.rstrip("\0")
     programs = [index for index, word in enumerate(words) if Path(word).name == "trainer"]
@@ -128,16 +136,25 @@ def _after_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
         flags = [flag for flag in (*SWITCHES, *WITH_VALUE) if flag.startswith("--")]
         return dict.fromkeys([*flags, "--json"] if verb == "eval" else flags, "")
     folders = [configs_folder()]
-    folders += [Path(after) for word, after in itertools.pairwise(words) if word in ("-cd", "--config-dir")]
+    folders += [
+        Path(after) for word, after in itertools.pairwise(words) if word in ("-cd", "--config-dir")
+    ]
     if "=" in started:
         key, _, value = started.partition("=")
         # In a sweep a comma starts the next value.
         done, comma, last = value.rpartition(",")
-        return {f"{key}={done}{comma}{name}": text for name, text in _values(key, last, words, folders).items()}
+        return {
+            f"{key}={done}{comma}{name}": text
+            for name, text in _values(key, last, words, folders).items()
+        }
     group, dot, _ = started.partition(".")
     found = _keys(group, words, folders) if dot else _heads(verb)
     given = {word.partition("=")[0] for word in words}
-    return {name: text for name, text in found.items() if name.rstrip("=") not in given or name.endswith(".")}
+    return {
+        name: text
+        for name, text in found.items()
+        if name.rstrip("=") not in given or name.endswith(".")
+    }
 
 
 def _after_run_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
@@ -152,7 +169,10 @@ def _after_run_verb(verb: str, words: list[str], started: str) -> dict[str, str]
         return {f"port={PORT}": ""} if verb == "tb" else {}
     if verb == "reproduce" and "=" in started:
         key, _, value = started.partition("=")
-        return {f"{key}={name}": text for name, text in _values(key, value, words, [configs_folder()]).items()}
+        return {
+            f"{key}={name}": text
+            for name, text in _values(key, value, words, [configs_folder()]).items()
+        }
     given = [word.partition("=")[0] for word in words]
     found = {f"{key}=": "" for key in RUN_KEYS[verb] if key not in given}
     # check-run and reproduce take one run, tb any number.
@@ -185,7 +205,9 @@ def _after_runs(words: list[str], started: str) -> dict[str, str]:
 
 
 def _runs(words: list[str], started: str) -> dict[str, str]:
-    """Runs that are not among the words yet: the newest, by id, or by path; a folder on the way ends in a slash."""
+    """Runs that are not among the words yet: the newest, by id, or by path; a folder on the way
+    ends in a slash.
+    """
     folders = [name for name in _paths(started) if name.endswith("/")]
     paths = {name.rstrip("/") if Path(name, "run.json").is_file() else name: "" for name in folders}
     runs = {"last": "the newest run", **_ids(words, started), **paths}
@@ -195,7 +217,9 @@ def _runs(words: list[str], started: str) -> dict[str, str]:
 def _ids(words: list[str], started: str) -> dict[str, str]:
     """The short ids of the newest runs, each with its name, or of all that begin so."""
     roots = [word.removeprefix("run.root=") for word in words if word.startswith("run.root=")]
-    index = read_index(Path(roots[-1] if roots else "runs")) if started.isalnum() or not started else []
+    index = (
+        read_index(Path(roots[-1] if roots else "runs")) if started.isalnum() or not started else []
+    )
     found = [entry for entry in index if entry.id.startswith(started)]
     return {entry.id: entry.name for entry in found[: None if started else _MAX_IDS]}
 
@@ -205,7 +229,9 @@ def _heads(verb: str) -> dict[str, str]:
     groups = [group for group in GROUPS if verb == "fit" or group in ("data", "trainer")]
     sections = [group for group in groups if group != "experiment"]
     more = ["run.", "ckpt=", "eval."] if verb == "eval" else ["run.", "seed=", "resume="]
-    return dict.fromkeys([*(f"{group}=" for group in groups), *(f"{group}." for group in sections), *more], "")
+    return dict.fromkeys(
+        [*(f"{group}=" for group in groups), *(f"{group}." for group in sections), *more], ""
+    )
 
 
 def _schema(group: str, words: list[str], folders: list[Path]) -> tuple[type | None, Path]:
@@ -225,7 +251,11 @@ def _keys(group: str, words: list[str], folders: list[Path]) -> dict[str, str]:
     if schema is None:
         return {}
     texts = comments(path)
-    fields = [field.name for field in dataclasses.fields(schema) if field.name != "name" or group not in CHOICES]
+    fields = [
+        field.name
+        for field in dataclasses.fields(schema)
+        if field.name != "name" or group not in CHOICES
+    ]
     return {f"{group}.{field}=": texts.get(field, ("", ""))[1] for field in fields}
 
 
@@ -239,7 +269,9 @@ def _values(key: str, started: str, words: list[str], folders: list[Path]) -> di
         return found | ids | _paths(started)
     group, _, field = key.partition(".")
     schema, _ = _schema(group, words, folders)
-    is_switch = schema is not None and any(f.name == field and f.type == "bool" for f in dataclasses.fields(schema))
+    is_switch = schema is not None and any(
+        f.name == field and f.type == "bool" for f in dataclasses.fields(schema)
+    )
     return found | ({"true": "", "false": ""} if is_switch else {})
 
 
@@ -259,5 +291,9 @@ def _paths(started: str) -> dict[str, str]:
         entries = sorted(Path(folder + slash or ".").expanduser().iterdir())
     except OSError:
         return {}
-    shown = [path for path in entries if path.name.startswith(name) and (name or not path.name.startswith("."))]
+    shown = [
+        path
+        for path in entries
+        if path.name.startswith(name) and (name or not path.name.startswith("."))
+    ]
     return {f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}": "" for path in shown}

@@ -1,4 +1,6 @@
-"""The checkpoint a command starts from, found before torch is loaded: its config, and what may be changed in it."""
+"""The checkpoint a command starts from, found before torch is loaded: its config, and what may
+be changed in it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ from trainer.run.lock import check_free, is_locked, locked
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
 
 
-def over_saved(composed: DictConfig, found: Path, saved: FitConfig, arguments: Arguments) -> DictConfig:
+def over_saved(
+    composed: DictConfig, found: Path, saved: FitConfig, arguments: Arguments
+) -> DictConfig:
     """The config `saved` in the checkpoint `found`, with what the command line changes."""
     if arguments.verb == "reproduce":  # an experiment may name a class there, and say nothing else
         over = overlay(composed, saved, [key for key in arguments.values if key != "experiment"])
@@ -51,7 +55,8 @@ def over_saved(composed: DictConfig, found: Path, saved: FitConfig, arguments: A
 def saved_config(reference: str, arguments: Arguments) -> tuple[Path, FitConfig]:
     """The checkpoint that `reference` means and the config in it; raises InputError or UsageError.
 
-    Where a person's own class was trained, the command line must name it again: a checkpoint never names code.
+    Where a person's own class was trained, the command line must name it again: a checkpoint never
+    names code.
     """
     root = Path(arguments.values.get("run.root", "runs"))
     if arguments.verb == "eval":
@@ -66,12 +71,15 @@ def saved_config(reference: str, arguments: Arguments) -> tuple[Path, FitConfig]
 
 
 def check_named(found: Path, saved: FitConfig, arguments: Arguments) -> None:
-    """Raises CheckpointError where the checkpoint `found` needs a person's own class that the words do not name."""
+    """Raises CheckpointError where the checkpoint `found` needs a person's own class that the
+    words do not name.
+    """
     for group in ("model", "data"):
         section = getattr(saved, group)
         if section.name == "custom" and not {group, "experiment"} & set(arguments.values):
             raise CheckpointError(
-                f"{found} needs your own class {section.target}; trainer never imports what a checkpoint names.",
+                f"{found} needs your own class {section.target}; trainer never imports what a "
+                "checkpoint names.",
                 hint=f"Name it yourself: {group}=custom {group}.target={section.target}",
             )
 
@@ -84,28 +92,36 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
         if key in may_set or key.partition(".")[0] in own or (key == "experiment" and own):
             continue
         raise UsageError(
-            f"{key} cannot be set here: reproduce trains with the config of the run. It may set {', '.join(may_set)}.",
-            hint=f"To change it, start from what was run: {command[:500]}" if isinstance(command, str) else None,
+            f"{key} cannot be set here: reproduce trains with the config of the run. It may set "
+            f"{', '.join(may_set)}.",
+            hint=f"To change it, start from what was run: {command[:500]}"
+            if isinstance(command, str)
+            else None,
         )
 
 
 def check_same(config: FitConfig, saved: FitConfig) -> None:
-    """Raises UsageError when the words that name a person's own classes say something else than was saved."""
+    """Raises UsageError when the words that name a person's own classes say something else than
+    was saved.
+    """
     for group in ("data", "model"):
         now, then = to_plain(config)[group], to_plain(saved)[group]
         for key in {**then, **now}:
             if now.get(key) != then.get(key) and f"{group}.{key}" not in RUN_KEYS["reproduce"]:
                 raise UsageError(
-                    f"{group}.{key} is {str(now.get(key))[:200]} here, and was {str(then.get(key))[:200]} in the run.",
+                    f"{group}.{key} is {str(now.get(key))[:200]} here, and was "
+                    f"{str(then.get(key))[:200]} in the run.",
                     hint="Name your own classes as they were; all else comes from the checkpoint.",
                 )
 
 
 def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:
-    """The step folder from which `resume=auto` goes on: of the newest run of this config that was cut short.
+    """The step folder from which `resume=auto` goes on: of the newest run of this config that was
+    cut short.
 
-    None when there is none, and training begins. With `run.dir` only that folder is meant. Raises UsageError when the
-    run in it is complete, in use or of another config, ConfigError for a wrong config.
+    None when there is none, and training begins. With `run.dir` only that folder is meant. Raises
+    UsageError when the run in it is complete, in use or of another config, ConfigError for a wrong
+    config.
     """
     config = load_fit(composed)
     wanted = comparable(config)
@@ -148,7 +164,8 @@ def _is_of(step: Path, wanted: dict[str, object]) -> bool:
 
 
 def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
-    """The newest step that verifies, of a run; a step folder that was named itself must verify. Says what is skipped.
+    """The newest step that verifies, of a run; a step folder that was named itself must verify.
+    Says what is skipped.
 
     Raises UsageError when the run is in use, CheckpointError when nothing in it verifies.
     """
@@ -169,21 +186,29 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
         with locked(run):
             tidy(run)
     is_named = _is_step(Path(reference), found)
-    candidates = [found] if is_named or found.parent.name != CHECKPOINTS else step_folders(run)[::-1]
+    candidates = (
+        [found] if is_named or found.parent.name != CHECKPOINTS else step_folders(run)[::-1]
+    )
     for step in candidates:
         if is_usable(step):
             if step != candidates[0]:
                 skipped = ", ".join(other.name for other in candidates[: candidates.index(step)])
-                sys.stderr.write(f"Warning: {skipped} of {run} is damaged; going on from {step.name}, an intact one.\n")
+                sys.stderr.write(
+                    f"Warning: {skipped} of {run} is damaged; going on from {step.name}, an intact "
+                    "one.\n"
+                )
             return step
         for path in (step / MODEL_FILE, step / STATE_FILE):
             if path.exists() and not os.access(path, os.R_OK):
-                read_file(path)  # says so: it is not damaged, and to go on from an older one would lose it
+                read_file(
+                    path
+                )  # says so: it is not damaged, and to go on from an older one would lose it
     for name in (MODEL_FILE, STATE_FILE):
         read_file(candidates[0] / name)
     raise CheckpointError(
         f"{candidates[0]} holds another step than its name says: it was renamed.",
-        hint="Give it its own name back, or go on from it in a new folder under another name: run.dir=…",
+        hint="Give it its own name back, or go on from it in a new folder under another name: "
+        "run.dir=…",
     )
 
 
@@ -198,7 +223,10 @@ def _check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
     for key in arguments.values:
         head = key.split(".")[0]
         if not hasattr(saved, head) and head not in (*allowed, "experiment"):
-            raise UsageError(f"{key}: there is no key {head}.", hint=suggestion(head, allowed, label="Keys of eval"))
+            raise UsageError(
+                f"{key}: there is no key {head}.",
+                hint=suggestion(head, allowed, label="Keys of eval"),
+            )
         if head not in allowed or key == "data.val_size":
             raise UsageError(
                 f"{key} cannot be set here: it belongs to the checkpoint.",

@@ -1,4 +1,6 @@
-"""The help pages, written for people. Groups and choices are read from the YAML, so they are never out of date."""
+"""The help pages, written for people. Groups and choices are read from the YAML, so they are
+never out of date.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +191,18 @@ Examples
   trainer reproduce 3fa9c1 run.name=again
 """
 
-GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment", "sweep", "launcher")
+GROUPS = (
+    "data",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "logger",
+    "experiment",
+    "sweep",
+    "launcher",
+)
 _FIT_KEYS = (
     ("data", "root"),
     ("data", "batch_size"),
@@ -226,7 +239,12 @@ def overview() -> str:
 
 def verb(name: str, *, config_dir: str | None = None) -> str:
     """The page of `trainer fit --help` and the like; choices in `config_dir` are listed too."""
-    pages = {"check-run": _CHECK_RUN, "tb": _TB.format(port=PORT), "runs": _RUNS, "reproduce": _REPRODUCE}
+    pages = {
+        "check-run": _CHECK_RUN,
+        "tb": _TB.format(port=PORT),
+        "runs": _RUNS,
+        "reproduce": _REPRODUCE,
+    }
     if name in pages:
         return pages[name]
     if name == "eval":
@@ -252,7 +270,9 @@ def default_choice(group: str) -> str:
 
 
 def comments(path: Path) -> dict[str, tuple[str, str]]:
-    """The value and the comment beside every key of a YAML file; its first line of comment is under the empty name."""
+    """The value and the comment beside every key of a YAML file; its first line of comment is
+    under the empty name.
+    """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     title = next((line for line in lines if not line.startswith("# @package")), "")
     found = {"": ("", title.removeprefix("#").strip() if title.startswith("#") else "")}
@@ -265,7 +285,11 @@ def comments(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _group_lines(folders: list[Path]) -> str:
-    return "\n".join(line for group in GROUPS for line in _wrapped(f"  {group:<11}", list(choices(group, folders))))
+    return "\n".join(
+        line
+        for group in GROUPS
+        for line in _wrapped(f"  {group:<11}", list(choices(group, folders)))
+    )
 
 
 def _wrapped(label: str, words: list[str], *, width: int = 100) -> list[str]:
@@ -282,7 +306,13 @@ def _key_lines(keys: tuple[tuple[str, str], ...]) -> str:
     lines = []
     for group, key in keys:
         default = default_choice(group)
-        file = "eval/default.yaml" if group == "eval" else f"{group}/{default}.yaml" if default else "fit.yaml"
+        file = (
+            "eval/default.yaml"
+            if group == "eval"
+            else f"{group}/{default}.yaml"
+            if default
+            else "fit.yaml"
+        )
         value, comment = comments(configs_folder() / file)[key]
         name = f"{group}.{key}" if group else key
         lines.append(f"  {name:<24} {comment} [{value}]")

@@ -1,4 +1,6 @@
-"""What Hydra and OmegaConf say when a command line does not compose, in a sentence with the nearest valid names."""
+"""What Hydra and OmegaConf say when a command line does not compose, in a sentence with the
+nearest valid names.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,21 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
         return _missing_choice(error, text)
     if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return UsageError(
-            f"{match[1]} has several values.", hint="Sweep over them with -m, or quote them: 'key=\"a,b\"'."
+            f"{match[1]} has several values.",
+            hint="Sweep over them with -m, or quote them: 'key=\"a,b\"'.",
         )
     if match := re.search(r"You must specify '([\w/]+)'", text):
-        return ConfigError(f"{match[1]} is not chosen.", hint=suggestion("", CHOICES.get(match[1], ())))
+        return ConfigError(
+            f"{match[1]} is not chosen.", hint=suggestion("", CHOICES.get(match[1], ()))
+        )
     if match := re.search(r"Multiple values for ([\w/]+)", text):
         group = match[1]
         in_yaml = f"In your YAML write `override /{group}: …` in the defaults list."
         is_added = any(word.startswith(f"+{group}=") for word in argv)
-        return UsageError(f"{group} has a choice already.", hint=f"Leave out the +: {group}=…" if is_added else in_yaml)
+        return UsageError(
+            f"{group} has a choice already.",
+            hint=f"Leave out the +: {group}=…" if is_added else in_yaml,
+        )
     if match := re.search(r"An item is already at '([^']+)'", text):
         return UsageError(f"{match[1]} exists already.", hint=f"Leave out the +: {match[1]}=…")
     if match := re.search(r"Could not (?:override|delete|append)[^']*'([^']+)'", text):
@@ -47,19 +55,26 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
     if type(error).__name__ == "OverrideParseException":
         wrong = getattr(error, "override", "")
         return UsageError(
-            f"{wrong} cannot be read as an override.", hint="Quote what has spaces or signs: 'key=\"a b\"'."
+            f"{wrong} cannot be read as an override.",
+            hint="Quote what has spaces or signs: 'key=\"a b\"'.",
         )
     if isinstance(error, yaml.YAMLError):
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else None
-        return ConfigError(f"A YAML file cannot be read: {getattr(error, 'problem', text)}.", where=where)
+        return ConfigError(
+            f"A YAML file cannot be read: {getattr(error, 'problem', text)}.", where=where
+        )
     if isinstance(error, UnicodeDecodeError):
-        return ConfigError("A YAML file cannot be read: it is not UTF-8 text.", where=_not_utf8(argv))
+        return ConfigError(
+            "A YAML file cannot be read: it is not UTF-8 text.", where=_not_utf8(argv)
+        )
     if match := re.search(r"Additional config directory '([^']+)' not found", text):
         return UsageError(f"--config-dir {match[1]} is not a folder.")
     if type(error).__module__.split(".")[0] in ("hydra", "omegaconf"):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return ConfigError(lines[0], where="; ".join(lines[1:3]) or None, hint=f"See trainer {verb} --help.")
+        return ConfigError(
+            lines[0], where="; ".join(lines[1:3]) or None, hint=f"See trainer {verb} --help."
+        )
     return error
 
 
@@ -71,7 +86,9 @@ def _missing_choice(error: Exception, text: str) -> UsageError:
     options = [str(option) for option in getattr(error, "options", None) or ()]
     if not options:
         return UsageError(f"{group}={choice}: there is no such {group}.")
-    return ConfigError(f"{group}={choice}: there is no such {group}.", hint=suggestion(choice, options))
+    return ConfigError(
+        f"{group}={choice}: there is no such {group}.", hint=suggestion(choice, options)
+    )
 
 
 def _unknown_key(key: str, verb: str, argv: Sequence[str]) -> UsageError:
@@ -79,16 +96,25 @@ def _unknown_key(key: str, verb: str, argv: Sequence[str]) -> UsageError:
     of_eval = ("eval", "ckpt")
     known_heads = (*CHOICES, *SECTIONS, *_TOP_LEVEL, *(of_eval if verb == "eval" else ()))
     if head in of_eval and verb != "eval":
-        return UsageError(f"{key} belongs to trainer eval.", hint="To go on with a run: trainer fit resume=runs/<run>")
+        return UsageError(
+            f"{key} belongs to trainer eval.",
+            hint="To go on with a run: trainer fit resume=runs/<run>",
+        )
     if head not in known_heads:
-        return ConfigError(f"{key}: there is no key {head}.", hint=suggestion(head, known_heads, label="Keys"))
+        return ConfigError(
+            f"{key}: there is no key {head}.", hint=suggestion(head, known_heads, label="Keys")
+        )
     if not rest:
         return ConfigError(f"{key} cannot be set here.", hint="See trainer fit --help.")
     label, fields = _fields(head, argv)
     leaf = rest.split(".")[0]
     if leaf in fields:
-        return ConfigError(f"{key}: {head}.{leaf} has no such part.", hint=f"Set it as a whole: {head}.{leaf}=…")
-    return ConfigError(f"{key}: {label} has no key {leaf}.", hint=suggestion(leaf, fields, label="Keys"))
+        return ConfigError(
+            f"{key}: {head}.{leaf} has no such part.", hint=f"Set it as a whole: {head}.{leaf}=…"
+        )
+    return ConfigError(
+        f"{key}: {label} has no key {leaf}.", hint=suggestion(leaf, fields, label="Keys")
+    )
 
 
 def _fields(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -106,7 +132,14 @@ def _fields(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _default(group: str) -> str:
     content = yaml.safe_load((configs_folder() / "fit.yaml").read_text(encoding="utf-8"))
-    return next((str(entry[group]) for entry in content["defaults"] if isinstance(entry, dict) and group in entry), "")
+    return next(
+        (
+            str(entry[group])
+            for entry in content["defaults"]
+            if isinstance(entry, dict) and group in entry
+        ),
+        "",
+    )
 
 
 def _not_utf8(argv: Sequence[str]) -> str | None:

@@ -1,6 +1,8 @@
-"""The command line: which verb, what Hydra composes for it, and what a person sees when something is wrong.
+"""The command line: which verb, what Hydra composes for it, and what a person sees when something
+is wrong.
 
-Nothing here imports torch; a command is imported inside the function that runs it, once its config is right.
+Nothing here imports torch; a command is imported inside the function that runs it, once its config
+is right.
 """
 
 from __future__ import annotations
@@ -13,8 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from trainer import __version__
-from trainer.cli.arguments import SWITCHES, VERBS, WITH_VALUE, Arguments, read_run_words, read_tb_words
-from trainer.errors import ConfigError, CustomCodeError, TrainerError, UsageError, printable, suggestion
+from trainer.cli.arguments import (
+    SWITCHES,
+    VERBS,
+    WITH_VALUE,
+    Arguments,
+    read_run_words,
+    read_tb_words,
+)
+from trainer.errors import (
+    ConfigError,
+    CustomCodeError,
+    TrainerError,
+    UsageError,
+    printable,
+    suggestion,
+)
 from trainer.signals import pass_signals_over, set_signals
 
 if TYPE_CHECKING:
@@ -48,7 +64,8 @@ def _run_and_tell(argv: list[str]) -> int:
     except TrainerError as error:
         return _tell(error)
     except BrokenPipeError:
-        # Whoever read our output has gone (`trainer … | head`); nothing can be told to them any more.
+        # Whoever read our output has gone (`trainer … | head`); nothing can be told to them any
+        # more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
@@ -73,7 +90,12 @@ def _run(argv: list[str]) -> int:
         return 0
     if verb not in VERBS:
         raise _no_command(verb)
-    about_runs = {"check-run": _run_check, "tb": _run_tb, "runs": _run_runs, "reproduce": _run_reproduce}
+    about_runs = {
+        "check-run": _run_check,
+        "tb": _run_tb,
+        "runs": _run_runs,
+        "reproduce": _run_reproduce,
+    }
     if verb in about_runs:
         # A note may say anything, after the run.
         asking = rest[:2] if [verb, *rest[:1]] == ["runs", "note"] else rest
@@ -95,10 +117,17 @@ def _no_command(word: str) -> UsageError:
     """What is wrong with a first word that is no command."""
     flag = word.partition("=")[0]
     if word.startswith("-") and flag not in (*SWITCHES, *WITH_VALUE):
-        return UsageError(f"There is no flag {flag}.", hint=suggestion(flag, FLAGS, label="Flags without a command"))
+        return UsageError(
+            f"There is no flag {flag}.",
+            hint=suggestion(flag, FLAGS, label="Flags without a command"),
+        )
     if word.startswith("-") or "=" in word:
-        return UsageError(f"The command is missing before {word}.", hint=f"Write: trainer fit {word}")
-    return UsageError(f"There is no command {word}.", hint=suggestion(word, VERBS, label="Commands"))
+        return UsageError(
+            f"The command is missing before {word}.", hint=f"Write: trainer fit {word}"
+        )
+    return UsageError(
+        f"There is no command {word}.", hint=suggestion(word, VERBS, label="Commands")
+    )
 
 
 def _run_fit(arguments: Arguments) -> int:
@@ -107,11 +136,16 @@ def _run_fit(arguments: Arguments) -> int:
     composed = _compose_over_saved(arguments, key="resume")
     if composed is None:
         return 0
-    # With every key of it typed, nothing is left to vary: that is how a job of it is repeated alone.
-    if "experiment" in arguments.values and set(composed.sweep.get("params") or ()) - set(arguments.values):
+    # With every key of it typed, nothing is left to vary: that is how a job of it is repeated
+    # alone.
+    if "experiment" in arguments.values and set(composed.sweep.get("params") or ()) - set(
+        arguments.values
+    ):
         return _run_sweep(arguments)
     if word := arguments.about_a_sweep():
-        raise UsageError(f"{word} is about sweeps, and this is a single run.", hint="Add -m: trainer fit -m …")
+        raise UsageError(
+            f"{word} is about sweeps, and this is a single run.", hint="Add -m: trainer fit -m …"
+        )
     from trainer.config import load_fit
 
     try:
@@ -129,9 +163,15 @@ def _run_fit(arguments: Arguments) -> int:
 
 def _run_eval(arguments: Arguments) -> int:
     if arguments.is_multirun:
-        raise UsageError("eval does not sweep.", hint="Evaluate one checkpoint at a time: trainer eval ckpt=runs/<run>")
+        raise UsageError(
+            "eval does not sweep.",
+            hint="Evaluate one checkpoint at a time: trainer eval ckpt=runs/<run>",
+        )
     if "ckpt" not in arguments.values and not arguments.only_shows:
-        raise UsageError("ckpt is missing.", hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>")
+        raise UsageError(
+            "ckpt is missing.",
+            hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>",
+        )
     composed = _compose_over_saved(arguments, key="ckpt")
     if composed is None:
         return 0
@@ -180,7 +220,12 @@ def _run_reproduce(words: list[str]) -> int:
 
     reference, arguments = read_reproduce_words(words)
     from trainer.cli.compose import compose
-    from trainer.cli.from_checkpoint import check_named, check_reproduce_keys, check_same, over_saved
+    from trainer.cli.from_checkpoint import (
+        check_named,
+        check_reproduce_keys,
+        check_same,
+        over_saved,
+    )
     from trainer.commands.reproduce import command as reproduce
     from trainer.commands.reproduce.original import read_original
     from trainer.config import load_fit
@@ -194,12 +239,17 @@ def _run_reproduce(words: list[str]) -> int:
     assert composed is not None, "it shows nothing"
     config = load_fit(over_saved(composed, step, saved, arguments))
     check_same(config, saved)
-    return reproduce.run(config, original, command=["trainer", "reproduce", *words], terminal=Terminal())
+    return reproduce.run(
+        config, original, command=["trainer", "reproduce", *words], terminal=Terminal()
+    )
 
 
 def _run_sweep(arguments: Arguments) -> int:
     if "resume" in arguments.values:
-        raise UsageError("resume and -m do not go together.", hint="Resume one run at a time: trainer fit resume=…")
+        raise UsageError(
+            "resume and -m do not go together.",
+            hint="Resume one run at a time: trainer fit resume=…",
+        )
     from trainer.cli.compose import sweep_request
 
     with sweep_request(arguments) as request:
@@ -210,12 +260,17 @@ def _run_sweep(arguments: Arguments) -> int:
 
 
 def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
-    """What Hydra composes, over the config of the checkpoint that `key` names, if any; None when it only shows."""
+    """What Hydra composes, over the config of the checkpoint that `key` names, if any; None when
+    it only shows.
+    """
     from trainer.cli.compose import compose
 
     reference = arguments.values.get(key)
     if reference == "" and not arguments.only_shows:
-        raise UsageError(f"{key}= is empty.", hint=f"Name a run or a checkpoint: trainer {arguments.verb} {key}=last")
+        raise UsageError(
+            f"{key}= is empty.",
+            hint=f"Name a run or a checkpoint: trainer {arguments.verb} {key}=last",
+        )
     if not reference or reference == "null" or arguments.only_shows:
         return compose(arguments.verb, arguments.given)
     from trainer.cli.from_checkpoint import interrupted_run, over_saved, saved_config
@@ -248,12 +303,17 @@ def _tell_unexpected(error: Exception) -> int:
     """A fault of ours, or of the machine: still a sentence, never a silent one."""
     if os.environ.get("TRAINER_DEBUG") == "1":
         traceback.print_exception(error)
-    has_no_memory = "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
+    has_no_memory = (
+        "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
+    )
     is_environment = isinstance(error, (OSError, MemoryError)) or has_no_memory
     first = printable(str(error).strip().splitlines()[0] if str(error).strip() else "no message")
     sys.stderr.write(f"Error: {type(error).__name__}: {first}\n")
     if has_no_memory:
         sys.stderr.write("Not enough memory: try a smaller data.batch_size or a smaller model.\n")
     elif not is_environment:
-        sys.stderr.write("This is a fault of trainer, not yours. TRAINER_DEBUG=1 shows where; please report it.\n")
+        sys.stderr.write(
+            "This is a fault of trainer, not yours. TRAINER_DEBUG=1 shows where; please report "
+            "it.\n"
+        )
     return 4 if is_environment else 1

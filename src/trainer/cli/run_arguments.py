@@ -1,4 +1,6 @@
-"""Reading the words after `trainer runs` (which verb, the runs, filters and keys) and after `trainer reproduce`."""
+"""Reading the words after `trainer runs` (which verb, the runs, filters and keys) and after
+`trainer reproduce`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ _SAYING = ("tag", "untag", "note")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunsArguments:
-    """What was asked: `words` are filters, or runs and what is to be said of them; `options` are keys and flags."""
+    """What was asked: `words` are filters, or runs and what is to be said of them; `options` are
+    keys and flags.
+    """
 
     verb: str
     words: list[str]
@@ -78,7 +82,9 @@ def read_reproduce_words(words: list[str]) -> tuple[str, Arguments]:
     rest: list[str] = []
     for word in words:
         is_value = bool(rest) and rest[-1] in ("-cd", "--config-dir")
-        is_run = not is_value and not word.startswith("-") and ("=" not in word or os.path.lexists(word))
+        is_run = (
+            not is_value and not word.startswith("-") and ("=" not in word or os.path.lexists(word))
+        )
         (runs if is_run else rest).append(word)
     for word in rest:
         flag = word.partition("=")[0]
@@ -91,7 +97,9 @@ def read_reproduce_words(words: list[str]) -> tuple[str, Arguments]:
             hint = f"Name the run alone: {shlex.join(['trainer', 'reproduce', value])}"
             raise UsageError(f"reproduce has no key {key}.", hint=hint)
     if not any(runs):
-        raise UsageError("The run is missing.", hint="Say what to train again: trainer reproduce last, or an id")
+        raise UsageError(
+            "The run is missing.", hint="Say what to train again: trainer reproduce last, or an id"
+        )
     if len(runs) > 1:
         raise UsageError(
             f"reproduce takes one run; {runs[1]} is one too many.",
@@ -124,7 +132,9 @@ def _flag(verb: str, word: str) -> str:
         hint = f"It takes no value: {flag}"
     else:
         hint = suggestion(flag, [*known, "--help"], label=f"Flags of trainer runs {verb}")
-    raise UsageError(f"There is no flag {word}." if flag not in known else f"{flag} takes no value.", hint=hint)
+    raise UsageError(
+        f"There is no flag {word}." if flag not in known else f"{flag} takes no value.", hint=hint
+    )
 
 
 def _check(verb: str, given: list[str], options: dict[str, str]) -> None:
@@ -133,7 +143,9 @@ def _check(verb: str, given: list[str], options: dict[str, str]) -> None:
     if len(given) < (least := _LEAST.get(verb, 0)):
         missing = "The run is missing." if not given else "A second run is missing."
         example = " ".join(["last", "<run>"][:least])
-        raise UsageError(missing, hint=f"Write: trainer runs {verb} {example}; trainer runs lists them.")
+        raise UsageError(
+            missing, hint=f"Write: trainer runs {verb} {example}; trainer runs lists them."
+        )
     if verb == "diff" and len(given) > 2:
         raise UsageError(
             f"diff takes two runs; {given[2]} is one too many.",

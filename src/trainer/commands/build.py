@@ -15,7 +15,13 @@ from trainer.checkpoint.load import check_fits
 from trainer.config import FitConfig
 from trainer.data.image_sets.download import Report
 from trainer.data.load import Data, load_data
-from trainer.device import autocast_dtype, disable_malloc_trim, pick_device, set_determinism, set_threads
+from trainer.device import (
+    autocast_dtype,
+    disable_malloc_trim,
+    pick_device,
+    set_determinism,
+    set_threads,
+)
 from trainer.engine.evaluate import Evaluation, evaluate
 from trainer.errors import CheckpointError, CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
@@ -30,8 +36,12 @@ def options(section: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def user_code_errors(config: FitConfig) -> Iterator[None]:
-    """What a person's own class raises is theirs, and shown with their traceback; what the machine refuses is not."""
-    own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
+    """What a person's own class raises is theirs, and shown with their traceback; what the
+    machine refuses is not.
+    """
+    own = [
+        f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"
+    ]
     try:
         yield
     except (TrainerError, OSError, MemoryError, torch.OutOfMemoryError):
@@ -40,7 +50,9 @@ def user_code_errors(config: FitConfig) -> Iterator[None]:
         if not own:
             raise
         what = f"{type(error).__name__}: {error}"
-        raise CustomCodeError(f"With {' and '.join(own)} of yours, this was raised: {what}") from error
+        raise CustomCodeError(
+            f"With {' and '.join(own)} of yours, this was raised: {what}"
+        ) from error
 
 
 def prepare_device(config: FitConfig) -> torch.device:
@@ -51,7 +63,9 @@ def prepare_device(config: FitConfig) -> torch.device:
 
 
 def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Data:
-    """The data set of the config, on `device`; from then on, memory that is freed is kept for the next step."""
+    """The data set of the config, on `device`; from then on, memory that is freed is kept for
+    the next step.
+    """
     data = load_data(**options(config.data), seed=config.seed, device=device, report=report)
     disable_malloc_trim()  # not earlier: what loading took for a while is returned
     return data
@@ -60,8 +74,8 @@ def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Da
 def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
     """The model of the config, with fresh weights, on the CPU; convolutions in channels-last layout.
 
-    The layout changes speed only: measured on 2 cores, a step of the cnn takes half the time, one of lenet5 9/10 of it.
-    Fit and eval share it, because another layout rounds differently.
+    The layout changes speed only: measured on 2 cores, a step of the cnn takes half the time, one
+    of lenet5 9/10 of it. Fit and eval share it, because another layout rounds differently.
     """
     model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
     if config.optimizer.name == "lbfgs":  # torch's takes gradients in the usual layout only
@@ -70,18 +84,28 @@ def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs:
 
 
 def check_checkpoint_fits(
-    config: FitConfig, weights: Mapping[str, Tensor], *, input_shape: tuple[int, ...], num_outputs: int, source: Path
+    config: FitConfig,
+    weights: Mapping[str, Tensor],
+    *,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    source: Path,
 ) -> None:
     """Raises CheckpointError unless the model of the config has the tensors of `weights`.
 
-    Compared without memory for the model: the config may be a stranger's, and its sizes as large as it likes.
+    Compared without memory for the model: the config may be a stranger's, and its sizes as large as
+    it likes.
     """
     if config.model.name != "custom":  # a person's own may do anything when it is made
         try:
             with torch.device("meta"):
-                model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
+                model = make_model(
+                    **options(config.model), input_shape=input_shape, num_outputs=num_outputs
+                )
         except (RuntimeError, OverflowError) as error:
-            raise CheckpointError(f"{source}: the model of its config is too large to be made.") from error
+            raise CheckpointError(
+                f"{source}: the model of its config is too large to be made."
+            ) from error
         check_fits(model, weights, source=source)
 
 
@@ -100,7 +124,8 @@ def evaluate_split(
     if batches is None:
         raise UsageError(
             f"eval.split={split}: data={config.data.name} has no such split here.",
-            hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own data).",
+            hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own "
+            "data).",
         )
     return evaluate(
         model,

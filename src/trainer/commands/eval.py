@@ -43,7 +43,9 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
         )
     weights = load_weights(model_file, description.aliases)
     shape, num_outputs = data.input_shape, data.num_outputs
-    check_checkpoint_fits(fit, weights, input_shape=shape, num_outputs=num_outputs, source=model_file)
+    check_checkpoint_fits(
+        fit, weights, input_shape=shape, num_outputs=num_outputs, source=model_file
+    )
     model = build_model(fit, input_shape=shape, num_outputs=num_outputs)
     load_into(model, weights, source=model_file)
     with user_code_errors(fit):
@@ -51,7 +53,10 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
     if config.eval.json:
         print(as_json(_as_json(config, result, data=data, checkpoint=model_file)))
         return
-    metrics = {f"{config.eval.split}/loss": result.loss, f"{config.eval.split}/accuracy": result.accuracy}
+    metrics = {
+        f"{config.eval.split}/loss": result.loss,
+        f"{config.eval.split}/accuracy": result.accuracy,
+    }
     terminal.facts(
         "",
         [
@@ -66,7 +71,9 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
         terminal.table(report.evaluation_table(result, data.classes))
 
 
-def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: Path) -> dict[str, Any]:
+def _as_json(
+    config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: Path
+) -> dict[str, Any]:
     content: dict[str, Any] = {
         "checkpoint": str(checkpoint),
         "data": config.fit.data.name,
@@ -78,7 +85,13 @@ def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: 
     if result.confusion is not None and data.classes:
         rows = zip(data.classes, class_reports(result.confusion), strict=True)
         content["classes"] = [
-            {"name": name, "precision": row.precision, "recall": row.recall, "f1": row.f1, "samples": row.support}
+            {
+                "name": name,
+                "precision": row.precision,
+                "recall": row.recall,
+                "f1": row.f1,
+                "samples": row.support,
+            }
             for name, row in rows
         ]
     return content

@@ -1,4 +1,6 @@
-"""`trainer tb`: TensorBoard on chosen runs, on this machine alone, until Ctrl-C. Nothing is read here, and no torch."""
+"""`trainer tb`: TensorBoard on chosen runs, on this machine alone, until Ctrl-C. Nothing is read
+here, and no torch.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,25 @@ from trainer.run.folder import CHECKPOINTS, all_runs, near_path
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 
-# What the second address shows on top of the tab Time Series. A tag that no run has is passed over there.
+# What the second address shows on top of the tab Time Series. A tag that no run has is passed over
+# there.
 PINNED = ("Loss/train", "Loss/val", "Accuracy/val")
 HOST = "127.0.0.1"
 _EXPECTED = "Give a run folder, the folder of a sweep, or the word last."
 _EVENT_FILES = "events.out.tfevents.*"
-# How many ports above the one that is taken are tried for a suggestion, and how many names are printed.
+# How many ports above the one that is taken are tried for a suggestion, and how many names are
+# printed.
 _MAX_TRIED, _MAX_NAMED = 100, 8
 _TIME = re.compile(r"[0-9]{2}-[0-9]{2}-[0-9]{2}-(?=.)")
 
 
 def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal) -> int:
-    """Serve TensorBoard on what `references` mean, on all runs below `root` without any, until a signal comes.
+    """Serve TensorBoard on what `references` mean, on all runs below `root` without any, until a
+    signal comes.
 
-    Returns the exit code: Ctrl-C is how it ends, 0; another signal n is 128 + n. Raises InputError when there is
-    nothing to show, EnvironmentFault when TensorBoard is missing or the port cannot be had.
+    Returns the exit code: Ctrl-C is how it ends, 0; another signal n is 128 + n. Raises InputError
+    when there is nothing to show, EnvironmentFault when TensorBoard is missing or the port cannot
+    be had.
     """
     folders = [_find(reference, root) for reference in references] or [_all_below(root)]
     for folder in folders:
@@ -46,7 +52,8 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
     server = _tensorboard()
     _check_port(port, references, root)
     with contextlib.ExitStack() as stack:
-        # From here on there is something to tidy away. A first signal only asks to stop, and is seen below.
+        # From here on there is something to tidy away. A first signal only asks to stop, and is
+        # seen below.
         signals = stack.enter_context(Signals(before_leaving=stack.close))
         stack.enter_context(_muted())
         if len(folders) == 1 and not is_run(folders[0]):
@@ -56,7 +63,12 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
             logdir, shown = stack.enter_context(_linked(links)), _listed(list(links))
         _launch(server, logdir, port, lambda: _taken(port, references, root))
         address = f"http://localhost:{port}/"
-        rows = [("runs", printable(shown)), ("address", address), ("pinned", pinned(address)), ("to stop", "Ctrl-C")]
+        rows = [
+            ("runs", printable(shown)),
+            ("address", address),
+            ("pinned", pinned(address)),
+            ("to stop", "Ctrl-C"),
+        ]
         terminal.facts("TensorBoard", rows)
         while not signals.should_stop():
             time.sleep(0.1)
@@ -67,9 +79,11 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
 
 
 def pinned(address: str) -> str:
-    """The address of the tab Time Series with the cards of PINNED on top, as TensorBoard 2.21 writes it itself."""
-    # The tab is a plugin of its own, but a card keeps the name of the plugin that its data is of. A run is named in
-    # cards of histograms and images only: a scalar's has the curves of all runs.
+    """The address of the tab Time Series with the cards of PINNED on top, as TensorBoard 2.21
+    writes it itself.
+    """
+    # The tab is a plugin of its own, but a card keeps the name of the plugin that its data is of. A
+    # run is named in cards of histograms and images only: a scalar's has the curves of all runs.
     cards = [{"plugin": "scalars", "tag": tag} for tag in PINNED]
     query = urllib.parse.urlencode({"pinnedCards": json.dumps(cards, separators=(",", ":"))})
     return f"{address}?{query}#timeseries"
@@ -82,7 +96,9 @@ def is_run(folder: Path) -> bool:
 
 
 def short_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Each folder once, by the shortest name that is its own: without the time, whole, after its parent's."""
+    """Each folder once, by the shortest name that is its own: without the time, whole, after its
+    parent's.
+    """
     real = {Path(os.path.realpath(folder)): None for folder in folders}
     named: dict[Path, str] = {}
     shorten: list[Callable[[Path], str]] = [
@@ -94,7 +110,11 @@ def short_names(folders: Sequence[Path]) -> dict[str, Path]:
         left = [path for path in real if path not in named]
         times = collections.Counter(map(name_of, left))
         taken = set(named.values())
-        named |= {path: name_of(path) for path in left if times[name_of(path)] == 1 and name_of(path) not in taken}
+        named |= {
+            path: name_of(path)
+            for path in left
+            if times[name_of(path)] == 1 and name_of(path) not in taken
+        }
     for path in real:
         number = 2
         while path not in named:
@@ -105,14 +125,18 @@ def short_names(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _find(reference: str, root: Path) -> Path:
-    """The folder of one run, or of several, meant by what a person typed; raises InputError, with the nearest name."""
+    """The folder of one run, or of several, meant by what a person typed; raises InputError,
+    with the nearest name.
+    """
     if reference == "last":
         return _newest(root)
     folder = Path(reference)
     try:
         is_folder, is_there = folder.is_dir(), os.path.lexists(folder)
     except OSError as error:
-        raise InputError(f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED) from error
+        raise InputError(
+            f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED
+        ) from error
     if not is_folder:
         raise InputError(
             f"{folder} {'is no folder' if is_there else 'does not exist'}.",
@@ -120,8 +144,14 @@ def _find(reference: str, root: Path) -> Path:
         )
     if is_run(folder) or all_runs(folder) or _has_records(folder):
         return folder
-    above = next((path for path in (folder, *folder.absolute().parents) if path.name == CHECKPOINTS), None)
-    hint = _EXPECTED if above is None else f"Name the run itself: {shlex.join(['trainer', 'tb', str(above.parent)])}"
+    above = next(
+        (path for path in (folder, *folder.absolute().parents) if path.name == CHECKPOINTS), None
+    )
+    hint = (
+        _EXPECTED
+        if above is None
+        else f"Name the run itself: {shlex.join(['trainer', 'tb', str(above.parent)])}"
+    )
     raise InputError(f"{folder} is not a run folder, and holds none.", hint=hint)
 
 
@@ -157,13 +187,16 @@ def _check_records(folder: Path) -> None:
     what = f"{folder} holds" if is_run(folder) else f"The runs in {folder} hold"
     raise InputError(
         f"{what} no records for TensorBoard.",
-        hint="Runs with logger=none write none: train with logger=tensorboard. A run that has just begun has none yet.",
+        hint="Runs with logger=none write none: train with logger=tensorboard. A run that has just "
+        "begun has none yet.",
     )
 
 
 def _has_records(folder: Path) -> bool:
     # rglob does not follow links, behind which whole days may lie on another disk.
-    return any(folder.rglob(_EVENT_FILES)) or any(any(run.glob(_EVENT_FILES)) for run in all_runs(folder))
+    return any(folder.rglob(_EVENT_FILES)) or any(
+        any(run.glob(_EVENT_FILES)) for run in all_runs(folder)
+    )
 
 
 def _tensorboard() -> Any:
@@ -191,7 +224,9 @@ def _launch(server: Any, logdir: Path, port: int, taken: Callable[[], TrainerErr
     except TensorBoardPortInUseError as error:  # since it was looked at
         raise taken() from error
     except TensorBoardServerException as error:
-        raise EnvironmentFault(f"TensorBoard did not start: {str(error.msg).rstrip('.')}.") from error
+        raise EnvironmentFault(
+            f"TensorBoard did not start: {str(error.msg).rstrip('.')}."
+        ) from error
 
 
 def _check_port(port: int, references: Sequence[str], root: Path) -> None:
@@ -259,7 +294,9 @@ def _linked(links: dict[str, Path]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
-    """Without TensorBoard's words on standard error, also those of its data server, a process of its own."""
+    """Without TensorBoard's words on standard error, also those of its data server, a process of
+    its own.
+    """
     if os.environ.get("TRAINER_DEBUG") == "1" or sys.stderr is None:  # None: closed by the caller
         yield
         return

@@ -11,7 +11,8 @@ from trainer.errors import ConfigError, suggestion
 
 # More threads than any machine has use for, and few enough that a system can start them.
 MAX_THREADS = 1024
-# Of a layer: what has more does not fit into any memory, and the product of two still fits into 64 bits.
+# Of a layer: what has more does not fit into any memory, and the product of two still fits into 64
+# bits.
 _MAX_SIZE = 2**31
 
 
@@ -27,7 +28,9 @@ def above(key: str, value: float | None, low: float) -> None:
         raise ConfigError(f"{key}={value} is out of range: it must be greater than {low:g}.")
 
 
-def within(key: str, value: float | None, low: float, high: float, *, open_end: bool = False) -> None:
+def within(
+    key: str, value: float | None, low: float, high: float, *, open_end: bool = False
+) -> None:
     """Refuse a number outside [low, high], or outside [low, high) with `open_end`; None passes."""
     if value is None:
         return

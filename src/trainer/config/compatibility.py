@@ -1,4 +1,6 @@
-"""Which loss fits which data and which model: refused here, before anything slow, with what would fit."""
+"""Which loss fits which data and which model: refused here, before anything slow, with what
+would fit.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ if TYPE_CHECKING:
     from trainer.config.run import FitConfig
 
 CLASSES, VALUES = "classes", "values"
-# A loss, what its targets are, and the model outputs it makes sense on. The hinge compares differences of outputs only,
-# and log-softmax leaves those as they are; cross-entropy applies log-softmax, which changes log-probabilities nothing.
+# A loss, what its targets are, and the model outputs it makes sense on. The hinge compares
+# differences of outputs only, and log-softmax leaves those as they are; cross-entropy applies
+# log-softmax, which changes log-probabilities nothing.
 LOSS_FITS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cross_entropy": (CLASSES, ("logits", "log_probs")),
     "nll": (CLASSES, ("log_probs",)),
@@ -42,11 +45,17 @@ def target_kind(config: FitConfig) -> str:
 
 
 def monitored_metric(config: FitConfig) -> str:
-    """The metric that `best` and early stopping go by: `trainer.monitor`, or the natural one for this data."""
+    """The metric that `best` and early stopping go by: `trainer.monitor`, or the natural one for
+    this data.
+    """
     if config.trainer.monitor is not None:
         return config.trainer.monitor
     split = "val" if has_validation(config) else "train"
-    return f"{split}/accuracy" if split == "val" and target_kind(config) == CLASSES else f"{split}/loss"
+    return (
+        f"{split}/accuracy"
+        if split == "val" and target_kind(config) == CLASSES
+        else f"{split}/loss"
+    )
 
 
 def has_validation(config: FitConfig) -> bool:
@@ -76,16 +85,16 @@ def _check_loss(config: FitConfig) -> None:
         return
     fitting = [name for name, fit in LOSS_FITS.items() if fit[0] == targets and output in fit[1]]
     if kind != targets:
-        what = (
-            f"loss={config.loss.name} compares with {kind}, and the targets of data={config.data.name} are {targets}."
-        )
+        what = f"loss={config.loss.name} compares with {kind}, and the targets of data={config.data.name} are {targets}."
     elif output == "logits":
-        what = (
-            f"loss={config.loss.name} needs log-probabilities, and model={config.model.name} ends without log-softmax."
-        )
+        what = f"loss={config.loss.name} needs log-probabilities, and model={config.model.name} ends without log-softmax."
     else:
         what = f"loss={config.loss.name} needs logits, and model={config.model.name} ends in log-softmax."
-    choose = f"Choose loss={' or loss='.join(fitting)}." if fitting else f"No loss fits model={config.model.name} here."
+    choose = (
+        f"Choose loss={' or loss='.join(fitting)}."
+        if fitting
+        else f"No loss fits model={config.model.name} here."
+    )
     raise ConfigError(what, hint=choose)
 
 
@@ -99,7 +108,8 @@ def _check_optimizer(config: FitConfig) -> None:
         )
     if trainer.precision == "fp16" and trainer.device == "cpu":
         raise ConfigError(
-            "trainer.precision=fp16 needs a GPU, and trainer.device=cpu.", hint="Use trainer.precision=bf16 or fp32."
+            "trainer.precision=fp16 needs a GPU, and trainer.device=cpu.",
+            hint="Use trainer.precision=bf16 or fp32.",
         )
 
 

@@ -32,7 +32,9 @@ class DataConfig:
 
 @dataclass(kw_only=True, slots=True)
 class ImagesConfig(DataConfig):
-    """MNIST and Fashion-MNIST: images of 1 x 28 x 28 bytes, ten classes, 60,000 to train and 10,000 to test."""
+    """MNIST and Fashion-MNIST: images of 1 x 28 x 28 bytes, ten classes, 60,000 to train and
+    10,000 to test.
+    """
 
     root: str
     transforms: list[Any]
@@ -46,11 +48,13 @@ class ImagesConfig(DataConfig):
         self.transforms = to_plain(parsed)
         if self.val_size >= NUM_TRAIN_IMAGES:
             raise ConfigError(
-                f"data.val_size={self.val_size} leaves nothing of the {NUM_TRAIN_IMAGES} training images."
+                f"data.val_size={self.val_size} leaves nothing of the {NUM_TRAIN_IMAGES} training "
+                "images."
             )
         if self.batch_size > NUM_TRAIN_IMAGES:
             raise ConfigError(
-                f"data.batch_size={self.batch_size} is larger than the {NUM_TRAIN_IMAGES} training images."
+                f"data.batch_size={self.batch_size} is larger than the {NUM_TRAIN_IMAGES} training "
+                "images."
             )
 
 
@@ -78,12 +82,16 @@ class DirichletConfig(DataConfig):
         checks.at_least("data.test_size", self.test_size, 0)
         if (self.train_size + self.test_size) * self.features > _MAX_VALUES:
             raise ConfigError(
-                f"data.train_size={self.train_size} with data.features={self.features} are more than {_MAX_VALUES:,} "
+                f"data.train_size={self.train_size} with data.features={self.features} are more "
+                f"than {_MAX_VALUES:,} "
                 "numbers, which are kept in memory.",
                 hint="Use fewer samples or features.",
             )
         if self.val_size >= self.train_size:
-            raise ConfigError(f"data.val_size={self.val_size} leaves nothing of data.train_size={self.train_size}.")
+            raise ConfigError(
+                f"data.val_size={self.val_size} leaves nothing of "
+                f"data.train_size={self.train_size}."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,9 +107,14 @@ class LineConfig(DataConfig):
         DataConfig.__post_init__(self)
         checks.at_least("data.noise", self.noise, 0)
         if not self.x:
-            raise ConfigError("data.x=[] is empty: give at least one point, such as data.x=[1,2,3].")
+            raise ConfigError(
+                "data.x=[] is empty: give at least one point, such as data.x=[1,2,3]."
+            )
         if self.val_size >= len(self.x):
-            raise ConfigError(f"data.val_size={self.val_size} leaves nothing of the {len(self.x)} points of data.x.")
+            raise ConfigError(
+                f"data.val_size={self.val_size} leaves nothing of the {len(self.x)} points of "
+                "data.x."
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,7 +141,8 @@ def check_target(key: str, target: str) -> None:
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise ConfigError(
-            f"{key}={target} is not the path of a class.", hint=f"Write {key}=my_package.my_module.MyClass"
+            f"{key}={target} is not the path of a class.",
+            hint=f"Write {key}=my_package.my_module.MyClass",
         )
 
 

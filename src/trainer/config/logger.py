@@ -9,7 +9,9 @@ from trainer.config import checks
 
 @dataclass(kw_only=True, slots=True)
 class TensorBoardConfig:
-    """What goes to TensorBoard, and how often: a switch for each kind of record, and for most a cadence."""
+    """What goes to TensorBoard, and how often: a switch for each kind of record, and for most a
+    cadence.
+    """
 
     name: str
     log_every: int
@@ -35,7 +37,13 @@ class TensorBoardConfig:
     text: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("log_every", "layers_every", "histograms_every", "images_every", "pr_curves_every"):
+        for key in (
+            "log_every",
+            "layers_every",
+            "histograms_every",
+            "images_every",
+            "pr_curves_every",
+        ):
             checks.at_least(f"logger.{key}", getattr(self, key), 1)
         checks.at_least("logger.figures_every", self.figures_every, 1)
         checks.within("logger.projector_samples", self.projector_samples, 10, 2048)
@@ -56,7 +64,8 @@ class NoLoggerConfig:
         checks.at_least("logger.log_every", self.log_every, 1)
 
 
-# The two differ in their values only: a preset is a choice of its own, so that a resume can change to it.
+# The two differ in their values only: a preset is a choice of its own, so that a resume can change
+# to it.
 LOGGER: dict[str, type] = {
     "tensorboard": TensorBoardConfig,
     "tensorboard_full": TensorBoardConfig,

@@ -1,4 +1,6 @@
-"""Types and checks of the `model` and `loss` groups. The modules are in trainer.models, the formulas in losses."""
+"""Types and checks of the `model` and `loss` groups. The modules are in trainer.models, the
+formulas in losses.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class DecayConfig(OptimizerConfig):
-    """An optimizer with weight decay; `decay_all=false` spares biases and norms (parameters of fewer than 2 axes)."""
+    """An optimizer with weight decay; `decay_all=false` spares biases and norms (parameters of
+    fewer than 2 axes).
+    """
 
     weight_decay: float
     decay_all: bool
@@ -46,8 +48,10 @@ class SGDConfig(DecayConfig):
         checks.within("optimizer.dampening", self.dampening, 0, 1)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ConfigError(
-                "optimizer.nesterov=true needs optimizer.momentum above 0 and optimizer.dampening=0.",
-                hint="Set optimizer.momentum=0.9 optimizer.dampening=0, or optimizer.nesterov=false.",
+                "optimizer.nesterov=true needs optimizer.momentum above 0 and "
+                "optimizer.dampening=0.",
+                hint="Set optimizer.momentum=0.9 optimizer.dampening=0, or "
+                "optimizer.nesterov=false.",
             )
 
 
@@ -143,7 +147,9 @@ class AdafactorConfig(DecayConfig):
     def __post_init__(self) -> None:
         DecayConfig.__post_init__(self)
         if self.beta2_decay > 0:
-            raise ConfigError(f"optimizer.beta2_decay={self.beta2_decay} is out of range: it must be at most 0.")
+            raise ConfigError(
+                f"optimizer.beta2_decay={self.beta2_decay} is out of range: it must be at most 0."
+            )
         checks.at_least("optimizer.d", self.d, 1)
 
 
@@ -168,9 +174,13 @@ class RpropConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
         if len(self.etas) != 2 or not 0 < self.etas[0] < 1 < self.etas[1]:
-            raise ConfigError(f"optimizer.etas={self.etas} must hold two numbers with 0 < first < 1 < second.")
+            raise ConfigError(
+                f"optimizer.etas={self.etas} must hold two numbers with 0 < first < 1 < second."
+            )
         if len(self.step_sizes) != 2 or not 0 < self.step_sizes[0] <= self.step_sizes[1]:
-            raise ConfigError(f"optimizer.step_sizes={self.step_sizes} must hold the least and the largest step.")
+            raise ConfigError(
+                f"optimizer.step_sizes={self.step_sizes} must hold the least and the largest step."
+            )
 
 
 @dataclass(kw_only=True, slots=True)

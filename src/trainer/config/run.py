@@ -31,11 +31,15 @@ class RunConfig:
         checks.filled("run.dir", self.dir)
         if self.dir is not None and str(Path(self.dir)) in _WORDS:
             raise ConfigError(
-                f"run.dir={self.dir} is a word of trainer's: resume={self.dir} would mean another run.",
+                f"run.dir={self.dir} is a word of trainer's: resume={self.dir} would mean another "
+                "run.",
                 hint="Choose another name for the folder.",
             )
         if self.name is not None and not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", self.name):
-            raise ConfigError(f"run.name={self.name!r} cannot name a folder.", hint="Use run.dir for a whole path.")
+            raise ConfigError(
+                f"run.name={self.name!r} cannot name a folder.",
+                hint="Use run.dir for a whole path.",
+            )
 
 
 @dataclass(kw_only=True, slots=True)

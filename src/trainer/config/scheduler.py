@@ -1,4 +1,6 @@
-"""Types and checks of the `scheduler` group. Fields are torch's own argument names, in small letters."""
+"""Types and checks of the `scheduler` group. Fields are torch's own argument names, in small
+letters.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from trainer.config import checks
 
 @dataclass(kw_only=True, slots=True)
 class SchedulerConfig:
-    """What every scheduler has: the learning rate rises linearly over the first `warmup_steps` updates."""
+    """What every scheduler has: the learning rate rises linearly over the first `warmup_steps`
+    updates.
+    """
 
     name: str
     warmup_steps: int
@@ -94,7 +98,9 @@ class OneCycleConfig(SchedulerConfig):
 
 @dataclass(kw_only=True, slots=True)
 class PlateauConfig(SchedulerConfig):
-    """The learning rate times `factor` once the monitored metric has not improved for `patience` evaluations."""
+    """The learning rate times `factor` once the monitored metric has not improved for `patience`
+    evaluations.
+    """
 
     factor: float
     patience: int

@@ -1,4 +1,5 @@
-"""Types and checks of the `sweep` and `launcher` groups: which runs a sweep makes, and where they run.
+"""Types and checks of the `sweep` and `launcher` groups: which runs a sweep makes, and where they
+run.
 
 They are about the command and not about a run: no run's config holds them, and no checkpoint.
 """
@@ -31,15 +32,19 @@ class GridConfig:
     params: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if self.jobs != _AUTO and not (self.jobs.isascii() and self.jobs.isdigit() and 1 <= int(self.jobs) <= 1024):
+        if self.jobs != _AUTO and not (
+            self.jobs.isascii() and self.jobs.isdigit() and 1 <= int(self.jobs) <= 1024
+        ):
             raise ConfigError(
-                f"sweep.jobs={self.jobs} is not known.", hint="Write auto, or how many jobs run at a time: sweep.jobs=2"
+                f"sweep.jobs={self.jobs} is not known.",
+                hint="Write auto, or how many jobs run at a time: sweep.jobs=2",
             )
         checks.within("sweep.jobs_per_device", self.jobs_per_device, 1, 64)
         if self.devices is not None:
             if not self.devices or len(set(self.devices)) < len(self.devices):
                 raise ConfigError(
-                    f"sweep.devices={self.devices} must name GPUs, each once.", hint="Such as sweep.devices=[0,1]."
+                    f"sweep.devices={self.devices} must name GPUs, each once.",
+                    hint="Such as sweep.devices=[0,1].",
                 )
             for device in self.devices:
                 checks.within("sweep.devices", device, 0, 1023)
@@ -65,7 +70,9 @@ class RandomConfig(GridConfig):
 
 @dataclass(kw_only=True, slots=True)
 class OptunaConfig(RandomConfig):
-    """Values that Optuna suggests from what the trials before gave, and an early end for trials without prospects."""
+    """Values that Optuna suggests from what the trials before gave, and an early end for trials
+    without prospects.
+    """
 
     startup_trials: int
     pruner: str
@@ -141,10 +148,11 @@ def key_of(word: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """A key that a sweep varies, with what its values may be: `values` as typed, or the range `low` to `high`.
+    """A key that a sweep varies, with what its values may be: `values` as typed, or the range `low`
+    to `high`.
 
-    Of a range, `step` is None for any number in between; `is_int` asks for whole ones, `log` for a draw by magnitude.
-    A range with a step has its values as well; a search takes it as a range.
+    Of a range, `step` is None for any number in between; `is_int` asks for whole ones, `log` for a
+    draw by magnitude. A range with a step has its values as well; a search takes it as a range.
     `prefix` is the + or ++ of Hydra that was typed before the key.
     """
 
@@ -164,10 +172,11 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRequest:
-    """What a command line asks for: the `command` as typed, the `flags` and the `words` that all jobs share, the axes.
+    """What a command line asks for: the `command` as typed, the `flags` and the `words` that all
+    jobs share, the axes.
 
-    `compose` gives the config of a job from its overrides, all of them; it raises UsageError. `run` says where the
-    sweep goes.
+    `compose` gives the config of a job from its overrides, all of them; it raises UsageError. `run`
+    says where the sweep goes.
     """
 
     command: list[str]

@@ -1,7 +1,9 @@
-"""Types, defaults and checks of `data.transforms`, the list of augmentations; trainer.data.transforms applies them.
+"""Types, defaults and checks of `data.transforms`, the list of augmentations;
+trainer.data.transforms applies them.
 
-Defaults live here and not in configs/, because these are options inside a list and not keys of a YAML group.
-Names, options and meanings are those of torchvision.transforms.v2; grey values are bytes, 0 to 255.
+Defaults live here and not in configs/, because these are options inside a list and not keys of a
+YAML group. Names, options and meanings are those of torchvision.transforms.v2; grey values are
+bytes, 0 to 255.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ _KEY = "data.transforms"
 
 @dataclass(kw_only=True, slots=True)
 class RandomCrop:
-    """Pad with `fill` by `padding` pixels on every side, then cut out `size` (one number, [height, width], or null for
-    the image's own size) at a random place. Evaluation takes the centre instead, if `size` is given.
+    """Pad with `fill` by `padding` pixels on every side, then cut out `size` (one number,
+    [height, width], or null for the image's own size) at a random place. Evaluation takes the
+    centre instead, if `size` is given.
     """
 
     name: ClassVar[str] = "random_crop"
@@ -36,24 +39,31 @@ class RandomCrop:
         _integer(self, "fill", low=0, high=255)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the crop of an image of `height` and `width`. Raises ConfigError if it does not fit."""
+        """Height and width of the crop of an image of `height` and `width`. Raises ConfigError
+        if it does not fit.
+        """
         size = self.size or (height, width)
         wanted = (size, size) if isinstance(size, int) else size
         padded = (height + 2 * self.padding, width + 2 * self.padding)
         if wanted[0] > padded[0] or wanted[1] > padded[1]:
             area = f"{padded[0]} x {padded[1]} with padding={self.padding}"
-            raise ConfigError(f"{_key(self, 'size')}={_shown(self.size)} is larger than the image, {area}.")
+            raise ConfigError(
+                f"{_key(self, 'size')}={_shown(self.size)} is larger than the image, {area}."
+            )
         if self.padding >= min(wanted):
             area = f"{wanted[0]} x {wanted[1]}"
             raise ConfigError(
-                f"{_key(self, 'padding')}={self.padding} lets a crop of {area} miss the image altogether."
+                f"{_key(self, 'padding')}={self.padding} lets a crop of {area} miss the image "
+                "altogether."
             )
         return wanted
 
 
 @dataclass(kw_only=True, slots=True)
 class Crop:
-    """Cut out `height` x `width` pixels, from row `top` and column `left` on. It also happens at evaluation."""
+    """Cut out `height` x `width` pixels, from row `top` and column `left` on. It also happens at
+    evaluation.
+    """
 
     name: ClassVar[str] = "crop"
     top: int
@@ -66,7 +76,9 @@ class Crop:
             _integer(self, option, low=low)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the crop of an image of `height` and `width`. Raises ConfigError if it does not fit."""
+        """Height and width of the crop of an image of `height` and `width`. Raises ConfigError
+        if it does not fit.
+        """
         for start, size, limit in (("top", "height", height), ("left", "width", width)):
             end = getattr(self, start) + getattr(self, size)
             if end > limit:
@@ -88,8 +100,9 @@ class RandomHorizontalFlip:
 
 @dataclass(kw_only=True, slots=True)
 class RandomRotation:
-    """Rotate about the centre by an angle drawn from [-degrees, degrees], or from `degrees` if it is [min, max];
-    positive is anticlockwise. `interpolation` is nearest or bilinear, what comes in from outside has the value `fill`.
+    """Rotate about the centre by an angle drawn from [-degrees, degrees], or from `degrees` if
+    it is [min, max]; positive is anticlockwise. `interpolation` is nearest or bilinear, what
+    comes in from outside has the value `fill`.
     """
 
     name: ClassVar[str] = "random_rotation"
@@ -118,8 +131,8 @@ class RandomInvert:
 
 @dataclass(kw_only=True, slots=True)
 class ColorJitter:
-    """Change brightness and contrast, each by a factor drawn from [max(0, 1 - x), 1 + x], or from x itself if it is
-    [min, max]. 0 leaves an image as it is.
+    """Change brightness and contrast, each by a factor drawn from [max(0, 1 - x), 1 + x], or
+    from x itself if it is [min, max]. 0 leaves an image as it is.
     """
 
     name: ClassVar[str] = "color_jitter"
@@ -133,8 +146,8 @@ class ColorJitter:
 
 @dataclass(kw_only=True, slots=True)
 class RandomErasing:
-    """With probability `p` set a random rectangle to `value`; it covers a part of the image drawn from `scale`, and its
-    height over its width is drawn from `ratio` (both [min, max]).
+    """With probability `p` set a random rectangle to `value`; it covers a part of the image
+    drawn from `scale`, and its height over its width is drawn from `ratio` (both [min, max]).
     """
 
     name: ClassVar[str] = "random_erasing"
@@ -154,14 +167,22 @@ class RandomErasing:
 
 
 Transform: TypeAlias = (
-    RandomCrop | Crop | RandomHorizontalFlip | RandomRotation | RandomInvert | ColorJitter | RandomErasing
+    RandomCrop
+    | Crop
+    | RandomHorizontalFlip
+    | RandomRotation
+    | RandomInvert
+    | ColorJitter
+    | RandomErasing
 )
 
 TRANSFORMS: dict[str, type[Transform]] = {kind.name: kind for kind in get_args(Transform)}
 
 
 def parse_transforms(items: object) -> list[Transform]:
-    """Read `data.transforms`: a list of names and `{name: ..., option: ...}`. Raises ConfigError, naming the option."""
+    """Read `data.transforms`: a list of names and `{name: ..., option: ...}`. Raises
+    ConfigError, naming the option.
+    """
     if not isinstance(items, list | tuple):
         hint = f"Write {_KEY}=[random_crop,random_invert], or {_KEY}=[] for none."
         raise ConfigError(f"{_KEY}={_shown(items)} must be a list.", hint=hint)
@@ -169,7 +190,9 @@ def parse_transforms(items: object) -> list[Transform]:
 
 
 def to_plain(parsed: list[Transform]) -> list[dict[str, Any]]:
-    """`parsed` as `{name: ..., option: ...}` with every option spelt out: `parse_transforms` turns it back."""
+    """`parsed` as `{name: ..., option: ...}` with every option spelt out: `parse_transforms`
+    turns it back.
+    """
     return [
         {"name": transform.name}
         | {
@@ -181,7 +204,8 @@ def to_plain(parsed: list[Transform]) -> list[dict[str, Any]]:
 
 
 def output_shape(parsed: list[Transform], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape (C, h, w) of an image of `shape` (C, H, W) after `parsed`; the same in training and at evaluation.
+    """Shape (C, h, w) of an image of `shape` (C, H, W) after `parsed`; the same in training and at
+    evaluation.
 
     Raises ConfigError if a crop does not lie in the image, or the samples are not such images.
     """
@@ -193,7 +217,10 @@ def output_shape(parsed: list[Transform], shape: tuple[int, ...]) -> tuple[int, 
         if isinstance(transform, Crop | RandomCrop):
             shape = (channels, *transform.output_size(height, width))
         elif isinstance(transform, ColorJitter) and channels not in (1, 3):
-            raise ConfigError(f"{_KEY}: {transform.name} needs grey or RGB images, of 1 or 3 channels, not {channels}.")
+            raise ConfigError(
+                f"{_KEY}: {transform.name} needs grey or RGB images, of 1 or 3 channels, not "
+                f"{channels}."
+            )
     return shape
 
 
@@ -201,16 +228,22 @@ def _parse_one(item: object) -> Transform:
     if isinstance(item, str):
         item = {"name": item}
     if not isinstance(item, dict):
-        raise ConfigError(f"{_KEY}: {_shown(item)} is neither a name nor {{name: ..., option: ...}}.")
+        raise ConfigError(
+            f"{_KEY}: {_shown(item)} is neither a name nor {{name: ..., option: ...}}."
+        )
     name = item.get("name")
     if not isinstance(name, str):
         # A single key is how other tools spell it: {random_crop: {padding: 4}}.
         spelled = next(iter(item)) if len(item) == 1 else None
         hint = f"Write {{name: {spelled}, option: ...}}." if spelled in TRANSFORMS else None
-        raise ConfigError(f"{_KEY}: {_shown(item)} has no name.", hint=hint or suggestion("", TRANSFORMS))
+        raise ConfigError(
+            f"{_KEY}: {_shown(item)} has no name.", hint=hint or suggestion("", TRANSFORMS)
+        )
     if name not in TRANSFORMS:
         raise ConfigError(f"{_KEY}: {name} is not a transform.", hint=suggestion(name, TRANSFORMS))
-    return _build(TRANSFORMS[name], {str(option): value for option, value in item.items() if option != "name"})
+    return _build(
+        TRANSFORMS[name], {str(option): value for option, value in item.items() if option != "name"}
+    )
 
 
 def _build(kind: type[Transform], given: dict[str, Any]) -> Transform:
@@ -219,9 +252,14 @@ def _build(kind: type[Transform], given: dict[str, Any]) -> Transform:
         if option not in fields:
             hint = suggestion(option, fields, label="Options")
             raise ConfigError(f"{_KEY}: {kind.name} has no option {option}.", hint=hint)
-    missing = [o for o, field in fields.items() if o not in given and field.default is dataclasses.MISSING]
+    missing = [
+        o for o, field in fields.items() if o not in given and field.default is dataclasses.MISSING
+    ]
     if missing:
-        raise ConfigError(f"{_KEY}: {kind.name} needs {', '.join(missing)}.", hint=f"Options: {', '.join(fields)}.")
+        raise ConfigError(
+            f"{_KEY}: {kind.name} needs {', '.join(missing)}.",
+            hint=f"Options: {', '.join(fields)}.",
+        )
     return kind(**given)
 
 
@@ -235,11 +273,14 @@ def _shown(value: object) -> str:
 
 
 def _wrong_type(transform: Transform, option: str, wanted: str) -> ConfigError:
-    return ConfigError(f"{_key(transform, option)}={_shown(getattr(transform, option))} must be {wanted}.")
+    return ConfigError(
+        f"{_key(transform, option)}={_shown(getattr(transform, option))} must be {wanted}."
+    )
 
 
 def _is_integer(value: object) -> bool:
-    # The bound is where floats stop to hold every integer, and long before math.isfinite() overflows.
+    # The bound is where floats stop to hold every integer, and long before math.isfinite()
+    # overflows.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
@@ -285,7 +326,9 @@ def _interval(transform: Transform, option: str) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def _number_or_interval(transform: Transform, option: str, *, low: float | None) -> float | tuple[float, float]:
+def _number_or_interval(
+    transform: Transform, option: str, *, low: float | None
+) -> float | tuple[float, float]:
     """A number of at least 0, or [min, max] with a min of at least `low`."""
     value = getattr(transform, option)
     if _is_pair(value):

@@ -1,4 +1,6 @@
-"""Batches as slices of tensors that live in memory on the training device. Nothing here reads files."""
+"""Batches as slices of tensors that live in memory on the training device. Nothing here reads
+files.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from torch import Tensor
 
 from trainer.data.seeding import epoch_order, generator
 
-# Samples are gathered from all over the memory for several batches at once, as far as they stay in the cache of a core:
-# 60 us a batch less than one by one, of 2,300 that a step of lenet5 takes on 2 cores.
+# Samples are gathered from all over the memory for several batches at once, as far as they stay in
+# the cache of a core: 60 us a batch less than one by one, of 2,300 that a step of lenet5 takes on 2
+# cores.
 _GATHERED_BYTES = 1 << 20
 
 Batch = tuple[Tensor, Tensor]
@@ -31,14 +34,20 @@ class Batches(Protocol):
         """Batches in an epoch."""
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from batch number `start` on: the same ones for the same numbers, always."""
+        """The batches of an epoch from batch number `start` on: the same ones for the same
+        numbers, always.
+        """
 
     def first(self, num: int) -> Batch:
-        """The first `num` samples of the data set (fewer if it has no more), whatever the order of an epoch."""
+        """The first `num` samples of the data set (fewer if it has no more), whatever the order
+        of an epoch.
+        """
 
 
 class TensorBatches:
-    """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device; no per-sample work, no workers."""
+    """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device; no
+    per-sample work, no workers.
+    """
 
     def __init__(
         self,
@@ -62,7 +71,11 @@ class TensorBatches:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """See `Batches.epoch`."""
         size, seed = self._batch_size, self._shuffle_seed
-        order = None if seed is None else epoch_order(len(self._inputs), seed=seed, epoch=epoch).to(self._inputs.device)
+        order = (
+            None
+            if seed is None
+            else epoch_order(len(self._inputs), seed=seed, epoch=epoch).to(self._inputs.device)
+        )
         for first in range(start, self.num_batches, self._num_gathered):
             batches = range(first, min(first + self._num_gathered, self.num_batches))
             part = slice(first * size, batches.stop * size)
@@ -70,8 +83,13 @@ class TensorBatches:
                 inputs, targets = self._inputs[part], self._targets[part]
             else:
                 chosen = order[part]
-                inputs, targets = self._inputs.index_select(0, chosen), self._targets.index_select(0, chosen)
-            for batch, some, theirs in zip(batches, torch.split(inputs, size), torch.split(targets, size), strict=True):
+                inputs, targets = (
+                    self._inputs.index_select(0, chosen),
+                    self._targets.index_select(0, chosen),
+                )
+            for batch, some, theirs in zip(
+                batches, torch.split(inputs, size), torch.split(targets, size), strict=True
+            ):
                 own = generator(seed or 0, "augment", epoch, batch) if self._is_random else None
                 yield self._prepare(some, own), theirs
 

@@ -25,9 +25,11 @@ from trainer.registry import look_up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """One data set, ready for the engine. `classes` are the class names, None where the targets are values.
+    """One data set, ready for the engine. `classes` are the class names, None where the targets are
+    values.
 
-    `input_shape` is that of one sample as the model sees it; `checksums` are the SHA-256 of each file's content.
+    `input_shape` is that of one sample as the model sees it; `checksums` are the SHA-256 of each
+    file's content.
     """
 
     train: Batches
@@ -52,18 +54,29 @@ class Sizes:
     eval_limit: int | None
 
 
-def load_data(name: str, *, seed: int, device: torch.device, report: Report, **options: Any) -> Data:
+def load_data(
+    name: str, *, seed: int, device: torch.device, report: Report, **options: Any
+) -> Data:
     """The data set called `name`, its tensors on `device`.
 
-    Raises ConfigError when the sizes leave nothing to train on, and what reading files raises (DataError,
-    EnvironmentFault).
+    Raises ConfigError when the sizes leave nothing to train on, and what reading files raises
+    (DataError, EnvironmentFault).
     """
     sizes = Sizes(**{key: options.pop(key) for key in Sizes.__slots__})
-    return look_up(_LOADERS, name, kind="data")(name, seed=seed, device=device, report=report, sizes=sizes, **options)
+    return look_up(_LOADERS, name, kind="data")(
+        name, seed=seed, device=device, report=report, sizes=sizes, **options
+    )
 
 
 def _images(
-    name: str, *, seed: int, device: torch.device, report: Report, sizes: Sizes, root: str, transforms: list[Any]
+    name: str,
+    *,
+    seed: int,
+    device: torch.device,
+    report: Report,
+    sizes: Sizes,
+    root: str,
+    transforms: list[Any],
 ) -> Data:
     images = load_image_set(name, root=Path(root), report=report)
     catalog, parsed = IMAGE_SETS[name], parse_transforms(transforms)
@@ -183,7 +196,9 @@ def _custom(
         )
 
     data = Data(
-        train=batches(train, sizes.batch_size, sizes.train_limit, is_shuffled=True, drop_last=sizes.drop_last),
+        train=batches(
+            train, sizes.batch_size, sizes.train_limit, is_shuffled=True, drop_last=sizes.drop_last
+        ),
         train_unshuffled=batches(train, sizes.eval_batch_size, sizes.train_limit),
         val=batches(val, sizes.eval_batch_size, sizes.eval_limit) if val is not None else None,
         test=batches(test, sizes.eval_batch_size, sizes.eval_limit) if test is not None else None,
@@ -211,7 +226,8 @@ def _class_names(dataset: Any, num_classes: int | None, target: str) -> tuple[st
     if not hasattr(dataset, "classes"):
         raise ConfigError(
             f"data.target={target} does not say how many classes it has.",
-            hint="Set data.num_classes, or give the Dataset a list `classes`; for values set data.task=regression.",
+            hint="Set data.num_classes, or give the Dataset a list `classes`; for values set "
+            "data.task=regression.",
         )
     return tuple(map(str, dataset.classes))
 
@@ -268,6 +284,7 @@ def _check_batches(data: Data, sizes: Sizes) -> None:
         raise ConfigError(f"data.val_size={sizes.val_size} leaves no training samples.")
     if data.train.num_batches == 0:
         raise ConfigError(
-            f"data.drop_last=true leaves no batch: data.batch_size={sizes.batch_size}, with {num_samples} samples.",
+            f"data.drop_last=true leaves no batch: data.batch_size={sizes.batch_size}, with "
+            f"{num_samples} samples.",
             hint=f"Set data.batch_size={num_samples} or less, or data.drop_last=false.",
         )

@@ -1,4 +1,6 @@
-"""The order of an epoch and every other random choice about data, each a pure function of the seed and its place."""
+"""The order of an epoch and every other random choice about data, each a pure function of the
+seed and its place.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def generator(seed: int, *place: str | int) -> torch.Generator:
 
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
-    """The order of the samples in an epoch: a permutation (num_samples,), a pure function of (seed, epoch)."""
+    """The order of the samples in an epoch: a permutation (num_samples,), a pure function of
+    (seed, epoch).
+    """
     return torch.randperm(num_samples, generator=generator(seed, "order", epoch))
 
 

@@ -10,23 +10,32 @@ from torch import Tensor
 from trainer.data.seeding import generator
 
 
-def dirichlet(num_samples: int, *, features: int, alpha: float, seed: int, part: str) -> tuple[Tensor, Tensor]:
-    """x (N, features) ~ Dirichlet(alpha, …, alpha) in float32, and the index of the largest value of each, (N,).
+def dirichlet(
+    num_samples: int, *, features: int, alpha: float, seed: int, part: str
+) -> tuple[Tensor, Tensor]:
+    """x (N, features) ~ Dirichlet(alpha, …, alpha) in float32, and the index of the largest value
+    of each, (N,).
 
-    A Dirichlet sample is a normalised vector of Gamma(alpha, 1) samples (Devroye, 1986, XI.4). `part` (train, test)
-    gives each part samples of its own.
+    A Dirichlet sample is a normalised vector of Gamma(alpha, 1) samples (Devroye, 1986, XI.4).
+    `part` (train, test) gives each part samples of its own.
     """
     gammas = torch._standard_gamma(
-        torch.full((num_samples, features), alpha, dtype=torch.float64), generator=generator(seed, "dirichlet", part)
+        torch.full((num_samples, features), alpha, dtype=torch.float64),
+        generator=generator(seed, "dirichlet", part),
     )
-    # A small alpha can make every gamma of a row underflow to zero; one tiny value keeps the row a distribution.
+    # A small alpha can make every gamma of a row underflow to zero; one tiny value keeps the row a
+    # distribution.
     gammas = gammas.clamp_min(torch.finfo(torch.float64).tiny)
     inputs = (gammas / gammas.sum(1, keepdim=True)).to(torch.float32)
     return inputs, inputs.argmax(1)
 
 
-def line(x: Sequence[float], *, a: float, b: float, noise: float, seed: int) -> tuple[Tensor, Tensor]:
-    """The points x (N, 1) and y = a x + b + noise (N, 1), both float32; `noise` is the standard deviation."""
+def line(
+    x: Sequence[float], *, a: float, b: float, noise: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The points x (N, 1) and y = a x + b + noise (N, 1), both float32; `noise` is the standard
+    deviation.
+    """
     inputs = torch.tensor(x, dtype=torch.float32).unsqueeze(1)
     targets = a * inputs + b
     if noise:

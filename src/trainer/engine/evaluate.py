@@ -23,7 +23,9 @@ class EvaluationStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Mean loss and accuracy over `count` samples, and the confusion matrix (C, C), row = true; None for values."""
+    """Mean loss and accuracy over `count` samples, and the confusion matrix (C, C), row = true;
+    None for values.
+    """
 
     loss: float
     accuracy: float | None
@@ -31,7 +33,9 @@ class Evaluation:
     confusion: Tensor | None
 
     def as_record(self, split: str, *, at: Progress, seconds: float) -> EvalRecord:
-        """What a tracker is told of it: of which split it is, of the weights `at` which place of the training."""
+        """What a tracker is told of it: of which split it is, of the weights `at` which place of
+        the training.
+        """
         return EvalRecord(
             split=split,
             epoch=at.epoch,
@@ -61,22 +65,31 @@ def evaluate(
             outputs = model(inputs)
             sum the loss, weighted by samples; count (target, prediction); tell `watch`
 
-    The model's mode is what it was before, whatever happens; the host waits for the device once, at the end. Raises
-    EvaluationStopped when `should_stop` says so between two batches.
+    The model's mode is what it was before, whatever happens; the host waits for the device once, at
+    the end. Raises EvaluationStopped when `should_stop` says so between two batches.
     """
     was_training = model.training
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=device)
-    confusion = None if num_classes is None else torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    confusion = (
+        None
+        if num_classes is None
+        else torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    )
     try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+        ):
             for inputs, targets in batches.epoch(0):
                 if should_stop():
                     raise EvaluationStopped
                 outputs = model(inputs).float()
                 total += loss(outputs, targets).double() * len(targets)
                 if confusion is not None and num_classes is not None:
-                    confusion += confusion_matrix(outputs.argmax(1), targets, num_classes=num_classes)
+                    confusion += confusion_matrix(
+                        outputs.argmax(1), targets, num_classes=num_classes
+                    )
                 if watch is not None:
                     watch(inputs, outputs, targets)
     finally:

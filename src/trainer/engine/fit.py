@@ -24,7 +24,9 @@ class Limits:
 
     def are_reached(self, progress: Progress) -> bool:
         """Whether nothing is left to do."""
-        return progress.epoch >= self.epochs or (self.max_steps is not None and progress.step >= self.max_steps)
+        return progress.epoch >= self.epochs or (
+            self.max_steps is not None and progress.step >= self.max_steps
+        )
 
     def num_updates(self, num_batches: int) -> int:
         """How many updates the whole run makes, for `num_batches` an epoch."""
@@ -33,12 +35,17 @@ class Limits:
 
     def num_epochs(self, num_batches: int) -> int:
         """How many epochs the whole run reaches into."""
-        return min(self.epochs, -(-self.num_updates(num_batches) // max(1, -(-num_batches // self.accumulate))))
+        return min(
+            self.epochs,
+            -(-self.num_updates(num_batches) // max(1, -(-num_batches // self.accumulate))),
+        )
 
     def num_samples(self, batches: Batches) -> int:
         """About how many samples the whole run trains on (exact when it ends with an epoch)."""
         return round(
-            self.num_updates(batches.num_batches) / -(-batches.num_batches // self.accumulate) * batches.num_samples
+            self.num_updates(batches.num_batches)
+            / -(-batches.num_batches // self.accumulate)
+            * batches.num_samples
         )
 
 
@@ -53,7 +60,8 @@ def fit(
     limits: Limits,
     should_stop: Callable[[], bool],
 ) -> str:
-    """Train from where `progress` stands; returns why it ended: `done`, `patience`, `pruned` or `stopped`.
+    """Train from where `progress` stands; returns why it ended: `done`, `patience`, `pruned` or
+    `stopped`.
 
         while epochs and steps are left:
             for inputs, targets in the epoch, from where progress stands:
@@ -62,7 +70,8 @@ def fit(
                 asked to stop, pruned, out of patience, out of steps: end
         log, evaluate and save once more, unless that was just done; asked to stop, only save
 
-    A window of accumulation never reaches into the next epoch. Raises TrainingError when the loss is not finite.
+    A window of accumulation never reaches into the next epoch. Raises TrainingError when the loss
+    is not finite.
     """
     schedule.apply(step=progress.step, epoch=progress.epoch)
     reason, learning_rate = "done", schedule.learning_rate

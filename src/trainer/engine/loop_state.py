@@ -1,4 +1,6 @@
-"""What the journal remembers from step to step: sums that are not logged yet, where it stands, what it still owes."""
+"""What the journal remembers from step to step: sums that are not logged yet, where it stands,
+what it still owes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ class MetricSums:
 
     def add(self, loss: float, correct: float, samples: int) -> None:
         """Take in more sums."""
-        self.loss, self.correct, self.samples = self.loss + loss, self.correct + correct, self.samples + samples
+        self.loss, self.correct, self.samples = (
+            self.loss + loss,
+            self.correct + correct,
+            self.samples + samples,
+        )
 
     def means(self, *, counts_correct: bool) -> tuple[float, float | None]:
         """Mean loss and accuracy; accuracy is None where predictions are values."""
@@ -49,7 +55,9 @@ class PendingWork:
 
 
 class Standing:
-    """What the journal remembers from step to step, and a checkpoint keeps: sums, where it stands, what it owes."""
+    """What the journal remembers from step to step, and a checkpoint keeps: sums, where it
+    stands, what it owes.
+    """
 
     def __init__(self) -> None:
         self.window, self.epoch = MetricSums(), MetricSums()
@@ -60,7 +68,11 @@ class Standing:
 
     def splits_at(self, step: int) -> frozenset[str]:
         """The splits that have a record at `step`."""
-        return frozenset(split for split, at in (("train", self.logged_at), ("val", self.evaluated_at)) if at == step)
+        return frozenset(
+            split
+            for split, at in (("train", self.logged_at), ("val", self.evaluated_at))
+            if at == step
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain values."""

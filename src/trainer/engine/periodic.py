@@ -22,7 +22,12 @@ class Store(Protocol):
     """Where checkpoints go."""
 
     def save(
-        self, step: int, *, progress: dict[str, int], metrics: Mapping[str, float | None], is_best: bool
+        self,
+        step: int,
+        *,
+        progress: dict[str, int],
+        metrics: Mapping[str, float | None],
+        is_best: bool,
     ) -> object:
         """Save the state after `step`; raises EnvironmentFault when an earlier save failed."""
 
@@ -33,8 +38,9 @@ class Store(Protocol):
 class Periodic:
     """Logs every `log_every` updates, evaluates and saves at their own cadence, and keeps the best.
 
-    `observer` is shown the updates that it looks at, `profile` is told of every one.
-    `metrics` are those of the checkpoint that is gone on from; with `is_saved`, it is where the store's run stands.
+    `observer` is shown the updates that it looks at, `profile` is told of every one. `metrics` are
+    those of the checkpoint that is gone on from; with `is_saved`, it is where the store's run
+    stands.
     """
 
     def __init__(
@@ -58,11 +64,20 @@ class Periodic:
         metrics: Mapping[str, float | None],
         is_saved: bool,
     ) -> None:
-        self._step, self._validate, self._schedule, self._monitor = step, validate, schedule, monitor
+        self._step, self._validate, self._schedule, self._monitor = (
+            step,
+            validate,
+            schedule,
+            monitor,
+        )
         self._tracker, self._observer, self._profile = tracker, observer, profile
         self._store, self._progress = store, progress
         self._log_every, self._eval_every, self._save_every = log_every, eval_every, save_every
-        self._counts_correct, self._standing, self._should_save = counts_correct, standing, should_save
+        self._counts_correct, self._standing, self._should_save = (
+            counts_correct,
+            standing,
+            should_save,
+        )
         self._window, self._epoch = standing.window, standing.epoch
         self._metrics = dict(metrics)
         self._saved_at = progress.step if is_saved and standing.owed is None else -1
@@ -80,8 +95,8 @@ class Periodic:
     def after_update(self, *, learning_rate: float, ends_epoch: bool) -> None:
         """Log, evaluate, save, where due; `learning_rate` is what the update used.
 
-        Raises NonFiniteError when the device found a loss that is not finite (on a GPU it is read only here),
-        EvaluationStopped when asked to stop meanwhile.
+        Raises NonFiniteError when the device found a loss that is not finite (on a GPU it is read
+        only here), EvaluationStopped when asked to stop meanwhile.
         """
         progress = self._progress
         self._standing.learning_rate = learning_rate
@@ -124,7 +139,9 @@ class Periodic:
             self._save(is_best=False)
 
     def _complete(self, owed: PendingWork) -> None:
-        """Evaluate, end the epoch and save, where due. What an evaluation that is stopped leaves undone stays owed."""
+        """Evaluate, end the epoch and save, where due. What an evaluation that is stopped leaves
+        undone stays owed.
+        """
         self._standing.owed = owed
         is_best = owed.evaluates and self._evaluate()
         if owed.ends_epoch:
@@ -171,11 +188,14 @@ class Periodic:
         self._tracker.train(record)
 
     def _evaluate(self) -> bool:
-        """Evaluate, tell the tracker and the schedule; returns whether the monitored metric is the best so far."""
+        """Evaluate, tell the tracker and the schedule; returns whether the monitored metric is
+        the best so far.
+        """
         progress = self._progress
         self._count_time()
         means = self._epoch.means(counts_correct=self._counts_correct)
-        # Right after an epoch nothing is summed up yet: then the epoch that is over is what training looks like.
+        # Right after an epoch nothing is summed up yet: then the epoch that is over is what
+        # training looks like.
         loss, accuracy = means if self._epoch.samples else self._standing.last_epoch
         self._metrics = {"train/loss": loss, "train/accuracy": accuracy}
         if self._validate is not None:
@@ -183,7 +203,9 @@ class Periodic:
             with self._pause():
                 result = self._validate(watch)
                 self._metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
-                self._tracker.evaluation(result.as_record("val", at=progress, seconds=progress.seconds))
+                self._tracker.evaluation(
+                    result.as_record("val", at=progress, seconds=progress.seconds)
+                )
         self._standing.evaluated_at = progress.step
         monitored = self._metrics[self._monitor.metric]
         assert monitored is not None, "the config offers accuracy only where there are classes"
@@ -218,7 +240,9 @@ class Periodic:
         with self._pause():
             # First: after a kill, what was logged up to a checkpoint must be there.
             self._tracker.flush()
-            self._store.save(progress.step, progress=progress.counters(), metrics=metrics, is_best=is_best)
+            self._store.save(
+                progress.step, progress=progress.counters(), metrics=metrics, is_best=is_best
+            )
         self._saved_at = progress.step
 
     @contextlib.contextmanager

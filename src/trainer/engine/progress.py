@@ -15,7 +15,9 @@ from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
 
 @dataclass(slots=True)
 class Progress:
-    """Completed epochs, batches of the current epoch, steps (optimizer updates), samples; seconds of training."""
+    """Completed epochs, batches of the current epoch, steps (optimizer updates), samples;
+    seconds of training.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -25,13 +27,22 @@ class Progress:
 
     def count_batch(self, num_samples: int, *, updates: bool, ends_epoch: bool) -> None:
         """One more batch is complete, and with it an update or an epoch."""
-        self.batch, self.samples, self.step = self.batch + 1, self.samples + num_samples, self.step + updates
+        self.batch, self.samples, self.step = (
+            self.batch + 1,
+            self.samples + num_samples,
+            self.step + updates,
+        )
         if ends_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
 
     def counters(self) -> dict[str, int]:
         """The counters by name, without the time."""
-        return {"epoch": self.epoch, "batch": self.batch, "step": self.step, "samples": self.samples}
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "samples": self.samples,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """All fields by name."""
@@ -53,7 +64,9 @@ class Due:
         self._cadence, self._since = cadence, time.monotonic()
 
     def is_due(self, progress: Progress, *, ends_epoch: bool) -> bool:
-        """Asked after every update, and again when the update `ends_epoch` (progress.epoch then counts it)."""
+        """Asked after every update, and again when the update `ends_epoch` (progress.epoch then
+        counts it).
+        """
         count, unit = self._cadence.count, self._cadence.unit
         if unit == "epoch":
             return ends_epoch and progress.epoch % int(count) == 0
@@ -72,7 +85,11 @@ class Monitor:
     """
 
     def __init__(
-        self, metric: str, *, patience: int | None, judge: Callable[[float], bool] = lambda value: False
+        self,
+        metric: str,
+        *,
+        patience: int | None,
+        judge: Callable[[float], bool] = lambda value: False,
     ) -> None:
         self.metric, self.patience, self._judge = metric, patience, judge
         self.maximize = metric.endswith("accuracy")
@@ -109,10 +126,19 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """Best value, its step, and the evaluations since."""
-        return {"metric": self.metric, "best": self.best, "best_step": self.best_step, "num_stale": self.num_stale}
+        return {
+            "metric": self.metric,
+            "best": self.best,
+            "best_step": self.best_step,
+            "num_stale": self.num_stale,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; another metric starts afresh. Raises ValueError."""
         check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
         if state["metric"] == self.metric:
-            self.best, self.best_step, self.num_stale = state["best"], state["best_step"], state["num_stale"]
+            self.best, self.best_step, self.num_stale = (
+                state["best"],
+                state["best_step"],
+                state["num_stale"],
+            )

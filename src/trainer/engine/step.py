@@ -24,7 +24,8 @@ _UNREAD = 16
 class NonFiniteError(Exception):
     """The loss (or the norm of the gradient) is not finite; the update was not made.
 
-    `step` is the update after which that was found; None when it was found before the next one was made.
+    `step` is the update after which that was found; None when it was found before the next one was
+    made.
     """
 
     def __init__(self, what: str, value: float, *, step: int | None = None) -> None:
@@ -39,8 +40,9 @@ class Step:
         gradient += d loss / d parameters, weighted by samples
         if the window is full: unscale, clip, update, zero, moving average
 
-    Sums for the metrics stay on the device until `read_sums`. On a CPU the loss is checked before every update; on a
-    GPU that would cost a sync a step, so a flag is kept there and read once a window and before every save.
+    Sums for the metrics stay on the device until `read_sums`. On a CPU the loss is checked before
+    every update; on a GPU that would cost a sync a step, so a flag is kept there and read once a
+    window and before every save.
     """
 
     def __init__(
@@ -62,8 +64,12 @@ class Step:
         self._run: Forward = model
         self._counts_correct, self._autocast, self._scaler = counts_correct, autocast, scaler
         self._accumulates, self._clip_norm, self._l1, self._ema = accumulate > 1, clip_norm, l1, ema
-        self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._names = [
+            name for name, parameter in model.named_parameters() if parameter.requires_grad
+        ]
+        self._parameters = [
+            parameter for parameter in model.parameters() if parameter.requires_grad
+        ]
         self._unwrapped_step = unwrapped_step(optimizer)
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
         self._window_samples = 0
@@ -73,11 +79,19 @@ class Step:
         self._reset()
 
     def __call__(
-        self, inputs: Tensor, targets: Tensor, *, updates: bool, measures: bool = False, keeps: bool = False
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        updates: bool,
+        measures: bool = False,
+        keeps: bool = False,
     ) -> None:
-        """Train on a batch; with `updates` the window is full and the optimizer steps. Raises NonFiniteError before it.
+        """Train on a batch; with `updates` the window is full and the optimizer steps. Raises
+        NonFiniteError before it.
 
-        With `measures` the gradient's norm is taken, with `keeps` what the update did can be had by `take_update`.
+        With `measures` the gradient's norm is taken, with `keeps` what the update did can be had by
+        `take_update`.
         """
         kept = (inputs, targets) if keeps and updates else None
         if self._needs_closure:
@@ -93,7 +107,9 @@ class Step:
         self._run = forward
 
     def rehearse(self, forward: Forward, inputs: Tensor, targets: Tensor) -> None:
-        """A forward and a backward pass in that way, for its time: nothing is recorded, and gradients are left over."""
+        """A forward and a backward pass in that way, for its time: nothing is recorded, and
+        gradients are left over.
+        """
         before, self._run = self._run, forward
         try:
             _, loss = self._forward(inputs, targets)
@@ -102,7 +118,9 @@ class Step:
             self._run = before
 
     def read_sums(self) -> tuple[float, float, int]:
-        """Sums of loss and right predictions, and the samples, since the last reading: here the host waits."""
+        """Sums of loss and right predictions, and the samples, since the last reading: here the
+        host waits.
+        """
         self._count_correct()
         sums = float(self._loss_sum), float(self._correct), self._samples
         self._reset()
@@ -130,7 +148,11 @@ class Step:
     def state_dict(self) -> dict[str, Any]:
         """The metric sums that were not read yet."""
         self._count_correct()
-        return {"loss": float(self._loss_sum), "correct": int(self._correct), "samples": self._samples}
+        return {
+            "loss": float(self._loss_sum),
+            "correct": int(self._correct),
+            "samples": self._samples,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave; raises ValueError for any other."""
@@ -163,7 +185,8 @@ class Step:
         self._record(outputs, loss, targets)
         total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
         if self._accumulates:
-            # Summed over samples here and divided by their number at the update, so that uneven batches weigh right.
+            # Summed over samples here and divided by their number at the update, so that uneven
+            # batches weigh right.
             total = total * len(targets)
         (total if self._scaler is None else self._scaler.scale(total)).backward()  # type: ignore[no-untyped-call]
 
@@ -214,8 +237,13 @@ class Step:
     def _clip(self, gradients: Iterable[Tensor]) -> Tensor:
         gradients = list(gradients)
         norm = nn.utils.get_total_norm(gradients)
-        # Overflow under the loss scaler is not an error: the scaler skips the update and lowers its scale.
-        if self._scaler is None and self._device.type == "cpu" and not math.isfinite(value := norm.item()):
+        # Overflow under the loss scaler is not an error: the scaler skips the update and lowers its
+        # scale.
+        if (
+            self._scaler is None
+            and self._device.type == "cpu"
+            and not math.isfinite(value := norm.item())
+        ):
             raise NonFiniteError("Gradient norm", value)
         if self._clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
@@ -223,13 +251,21 @@ class Step:
 
     @torch.no_grad()
     def _keep(self, inputs: Tensor, targets: Tensor) -> None:
-        """Keep what the update that comes now starts from. Clipping alone changes gradients where they are."""
-        own = [(name, p) for name, p in zip(self._names, self._parameters, strict=True) if p.grad is not None]
+        """Keep what the update that comes now starts from. Clipping alone changes gradients
+        where they are.
+        """
+        own = [
+            (name, p)
+            for name, p in zip(self._names, self._parameters, strict=True)
+            if p.grad is not None
+        ]
         copies = self._clip_norm is not None
         self._kept = Update(
             inputs=inputs,
             targets=targets,
-            gradients={name: p.grad.clone() if copies else p.grad for name, p in own if p.grad is not None},
+            gradients={
+                name: p.grad.clone() if copies else p.grad for name, p in own if p.grad is not None
+            },
             before={name: p.detach().clone() for name, p in own},
             loss_scale=None if self._scaler is None else self._scaler.get_scale(),
         )
@@ -242,7 +278,9 @@ class Step:
             self._ema.update_parameters(self._model)
 
     def _step_with_closure(self, inputs: Tensor, targets: Tensor, *, keeps: bool) -> None:
-        """L-BFGS evaluates the loss as often as it likes; the first evaluation is the one that is recorded."""
+        """L-BFGS evaluates the loss as often as it likes; the first evaluation is the one that
+        is recorded.
+        """
         is_first = True
 
         def closure() -> Tensor:

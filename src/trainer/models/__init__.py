@@ -1,4 +1,6 @@
-"""Models by name. `make_model` is the way in; the built-in ones are in `layers`, people's own come through `custom`."""
+"""Models by name. `make_model` is the way in; the built-in ones are in `layers`, people's own
+come through `custom`.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_model(name: str, *, input_shape: tuple[int, ...], num_outputs: int, **options: Any) -> nn.Module:
-    """The model called `name`: (N, *input_shape) -> (N, num_outputs), with torch's default initial weights.
+def make_model(
+    name: str, *, input_shape: tuple[int, ...], num_outputs: int, **options: Any
+) -> nn.Module:
+    """The model called `name`: (N, *input_shape) -> (N, num_outputs), with torch's default initial
+    weights.
 
     Raises ConfigError when the name is unknown or the model cannot take such inputs.
     """

@@ -12,30 +12,42 @@ from trainer.user_code import call, import_class
 
 
 def custom(
-    input_shape: tuple[int, ...], num_outputs: int, *, target: str, kwargs: dict[str, Any], output: str
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    *,
+    target: str,
+    kwargs: dict[str, Any],
+    output: str,
 ) -> nn.Module:
-    """`target(**kwargs)`, tried on a batch of two zeros; raises ConfigError when it is no module or does not fit.
+    """`target(**kwargs)`, tried on a batch of two zeros; raises ConfigError when it is no module or
+    does not fit.
 
     `output` says what the module returns and matters to the choice of losses only.
     """
     model = call(import_class(target, key="model.target"), kwargs, key="model.target")
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"model.target={target} made a {type(model).__name__}, not a torch.nn.Module.")
+        raise ConfigError(
+            f"model.target={target} made a {type(model).__name__}, not a torch.nn.Module."
+        )
     was_training = model.training
     try:
         with torch.no_grad():
             outputs = model.eval()(torch.zeros(2, *input_shape))
     except Exception as error:
         raise CustomCodeError(
-            f"model.target={target} raised {type(error).__name__} on a batch of shape {(2, *input_shape)}: {error}."
+            f"model.target={target} raised {type(error).__name__} on a batch of shape "
+            f"{(2, *input_shape)}: {error}."
         ) from error
     finally:
         model.train(was_training)
     if not isinstance(outputs, torch.Tensor):
-        raise ConfigError(f"model.target={target} returns a {type(outputs).__name__}, not a tensor.")
+        raise ConfigError(
+            f"model.target={target} returns a {type(outputs).__name__}, not a tensor."
+        )
     if tuple(outputs.shape) != (2, num_outputs):
         raise ConfigError(
-            f"model.target={target} returns shape {tuple(outputs.shape)} for two samples, not (2, {num_outputs}).",
+            f"model.target={target} returns shape {tuple(outputs.shape)} for two samples, not (2, "
+            f"{num_outputs}).",
             hint=f"Its last layer needs {num_outputs} outputs; pass sizes with model.kwargs={{…}}.",
         )
     return model

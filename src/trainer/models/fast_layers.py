@@ -1,4 +1,6 @@
-"""Layers with the same values as torch's and less time: dense layers through oneDNN, average pooling by rows."""
+"""Layers with the same values as torch's and less time: dense layers through oneDNN, average
+pooling by rows.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ _MIN_WEIGHTS = 100_000
 class Linear(nn.Linear):
     """As torch's: (N, in) -> (N, out). Large layers go through oneDNN on AMD CPUs with AVX-512.
 
-    There torch's own choice, MKL, does without AVX-512: 188 against 383 billion operations a second for 64 x 784 x 512,
-    on 2 cores. The results differ by rounding, as between two kinds of CPU; they are the same from run to run.
+    There torch's own choice, MKL, does without AVX-512: 188 against 383 billion operations a second
+    for 64 x 784 x 512, on 2 cores. The results differ by rounding, as between two kinds of CPU;
+    they are the same from run to run.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -34,12 +37,19 @@ def _is_for_onednn(inputs: Tensor) -> bool:
     # The compiler and the tracer of graphs know torch's own layer.
     if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or torch._C._is_tracing():
         return False
-    return inputs.device.type == "cpu" and inputs.dtype == torch.float32 and inputs.ndim == 2 and len(inputs) > 0
+    return (
+        inputs.device.type == "cpu"
+        and inputs.dtype == torch.float32
+        and inputs.ndim == 2
+        and len(inputs) > 0
+    )
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Whether this is a CPU on which MKL leaves AVX-512 unused, and torch's operation for oneDNN is there."""
+    """Whether this is a CPU on which MKL leaves AVX-512 unused, and torch's operation for oneDNN
+    is there.
+    """
     with contextlib.suppress(OSError):
         about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         is_meant = "AuthenticAMD" in about and "avx512f" in about
@@ -76,21 +86,30 @@ class _OneDnn(torch.autograd.Function):
 class AvgPool2d(nn.AvgPool2d):
     """As torch's: (N, C, H, W) -> (N, C, H // k, W // k).
 
-    For 2 x 2 in channels-last layout torch goes value by value. Whole rows are added in half its time: 264 against
-    534 us, forward and backward, for 64 x 6 x 28 x 28 on a core, which was a tenth of a step of lenet5. The results
-    differ by the order of three additions.
+    For 2 x 2 in channels-last layout torch goes value by value. Whole rows are added in half its
+    time: 264 against 534 us, forward and backward, for 64 x 6 x 28 x 28 on a core, which was a
+    tenth of a step of lenet5. The results differ by the order of three additions.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The averages."""
-        if self.kernel_size == 2 and self.stride == 2 and self.padding == 0 and _is_for_rows(inputs):
+        if (
+            self.kernel_size == 2
+            and self.stride == 2
+            and self.padding == 0
+            and _is_for_rows(inputs)
+        ):
             outputs: Tensor = _ByRows.apply(inputs)
             return outputs
         return super().forward(inputs)
 
 
 def _is_for_rows(inputs: Tensor) -> bool:
-    if torch.compiler.is_compiling() or inputs.device.type != "cpu" or inputs.dtype != torch.float32:
+    if (
+        torch.compiler.is_compiling()
+        or inputs.device.type != "cpu"
+        or inputs.dtype != torch.float32
+    ):
         return False
     if inputs.ndim != 4 or not inputs.numel() or inputs.shape[2] % 2 or inputs.shape[3] % 2:
         return False
@@ -111,4 +130,8 @@ class _ByRows(torch.autograd.Function):
         num, height, width, channels = quarter.shape
         # Every value twice in its row, and then every row twice.
         rows = torch.stack((quarter, quarter), 3).view(num, height, 1, 2 * width * channels)
-        return torch.cat((rows, rows), 2).view(num, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+        return (
+            torch.cat((rows, rows), 2)
+            .view(num, 2 * height, 2 * width, channels)
+            .permute(0, 3, 1, 2)
+        )

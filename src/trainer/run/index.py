@@ -1,6 +1,8 @@
-"""The runs below a folder at a glance: their short ids, their records, a person's words on them, and finding one.
+"""The runs below a folder at a glance: their short ids, their records, a person's words on them,
+and finding one.
 
-Of each run only run.json is read, which makes five hundred of them a matter of milliseconds. Torch is never imported.
+Of each run only run.json is read, which makes five hundred of them a matter of milliseconds. Torch
+is never imported.
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ from typing import Any
 
 from trainer.errors import UsageError, nearest, printable
 from trainer.files import read_json, write_json
-from trainer.run.folder import CHECKPOINTS, NOTES_FILE, all_runs, find_run, is_retired, near_path, started_at
+from trainer.run.folder import (
+    CHECKPOINTS,
+    NOTES_FILE,
+    all_runs,
+    find_run,
+    is_retired,
+    near_path,
+    started_at,
+)
 from trainer.run.lock import is_locked
 
 RECORD = "run.json"
@@ -27,7 +37,8 @@ _HEX = re.compile(f"[0-9a-f]{{{LEAST_DIGITS},64}}")
 _MAX_NAMED = 5
 # What run.json may say; everything else is damage.
 _RECORDED = ("running", "done", "failed", "interrupted", "pruned")
-# How a run stands: what run.json says, that nobody trains in it though it says so, that it cannot be read.
+# How a run stands: what run.json says, that nobody trains in it though it says so, that it cannot
+# be read.
 STATUSES = (*_RECORDED, "cut", "damaged")
 METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss", "train/accuracy", "train/loss")
 
@@ -90,23 +101,34 @@ def read_notes(run: Path) -> Notes:
 
 
 def write_notes(run: Path, notes: Notes) -> None:
-    """Keep what a person said of a run beside run.json, which its own process may be writing; raises OSError."""
+    """Keep what a person said of a run beside run.json, which its own process may be writing;
+    raises OSError.
+    """
     write_json(run / NOTES_FILE, {"tags": list(notes.tags), "note": notes.note})
 
 
 def named(reference: str, *, root: Path) -> str:
-    """The path of the run that `reference` names by an id or by a part of its name, or else `reference` as it is.
+    """The path of the run that `reference` names by an id or by a part of its name, or else
+    `reference` as it is.
 
-    So a path that exists wins, and so does `last`. Raises UsageError, which names them, where several are meant.
+    So a path that exists wins, and so does `last`. Raises UsageError, which names them, where
+    several are meant.
     """
-    if reference in ("", "last", "auto", "null") or _exists(reference) or os.sep in reference or "=" in reference:
+    if (
+        reference in ("", "last", "auto", "null")
+        or _exists(reference)
+        or os.sep in reference
+        or "=" in reference
+    ):
         return reference
     found = _meant(reference, read_index(root))
     return str(found.path) if found is not None else reference
 
 
 def find(reference: str, *, root: Path, index: Sequence[Entry] | None = None) -> Entry:
-    """The run that `reference` means: a path, `last`, an id, or a part of a name; raises UsageError or InputError."""
+    """The run that `reference` means: a path, `last`, an id, or a part of a name; raises
+    UsageError or InputError.
+    """
     index = read_index(root) if index is None else index
     # Its id is as long as the others need it, where it is one of them.
     known = {os.path.realpath(entry.path): entry for entry in index}
@@ -125,31 +147,51 @@ def find(reference: str, *, root: Path, index: Sequence[Entry] | None = None) ->
     hint = f"Did you mean {near}?" if near else near_path(Path(reference)) if reference else None
     raise UsageError(
         f"There is no run {reference or 'without a name'} in {root}.",
-        hint=hint or "Name one by its id, its folder, a part of its name, or last; trainer runs lists them.",
+        hint=hint
+        or "Name one by its id, its folder, a part of its name, or last; trainer runs lists them.",
     )
 
 
 def _meant(reference: str, index: Sequence[Entry]) -> Entry | None:
-    """The entry that an id or a part of a name means, ids first; None for none, UsageError for several."""
+    """The entry that an id or a part of a name means, ids first; None for none, UsageError for
+    several.
+    """
     digits = reference.lower()
-    found = [entry for entry in index if entry.digest.startswith(digits)] if _HEX.fullmatch(digits) else []
+    found = (
+        [entry for entry in index if entry.digest.startswith(digits)]
+        if _HEX.fullmatch(digits)
+        else []
+    )
     found = found or [entry for entry in index if entry.name == reference]
     found = found or [entry for entry in index if reference and reference in entry.name]
     if len(found) <= 1:
         return found[0] if found else None
     shown = ", ".join(f"{entry.id} ({entry.path})" for entry in found[:_MAX_NAMED])
     more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
-    raise UsageError(f"{reference} may mean {len(found)} runs.", where=f"{shown}{more}.", hint="Name one of them.")
+    raise UsageError(
+        f"{reference} may mean {len(found)} runs.",
+        where=f"{shown}{more}.",
+        hint="Name one of them.",
+    )
 
 
 def _entries(folders: Sequence[Path]) -> list[Entry]:
     records = [read_json(folder / RECORD) for folder in folders]
     digests = [_digest(folder, record) for folder, record in zip(folders, records, strict=True)]
-    length, num_runs = NUM_DIGITS, len(set(digests))  # a copy has the id of its original, however long
+    length, num_runs = (
+        NUM_DIGITS,
+        len(set(digests)),
+    )  # a copy has the id of its original, however long
     while len({digest[:length] for digest in digests}) < num_runs:
         length += 1
     entries = [
-        Entry(path=path, digest=digest, id=digest[:length], record=record, started=started_at(path, record))
+        Entry(
+            path=path,
+            digest=digest,
+            id=digest[:length],
+            record=record,
+            started=started_at(path, record),
+        )
         for path, digest, record in zip(folders, digests, records, strict=True)
     ]
     return sorted(entries, key=lambda entry: (entry.started, str(entry.path)), reverse=True)
@@ -158,7 +200,9 @@ def _entries(folders: Sequence[Path]) -> list[Entry]:
 def _digest(folder: Path, record: dict[str, Any]) -> str:
     """From the folder's name and the start alone: it survives a move, and needs no file."""
     name = folder.name or Path(os.path.realpath(folder)).name
-    return hashlib.sha256(f"{name}\n{record.get('started', '')}".encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(
+        f"{name}\n{record.get('started', '')}".encode(errors="surrogateescape")
+    ).hexdigest()
 
 
 def _run_folders(root: Path, depth: int) -> list[Path]:
@@ -166,10 +210,14 @@ def _run_folders(root: Path, depth: int) -> list[Path]:
 
 
 def _scan(folder: str, depth: int) -> Iterator[str]:
-    """The folders below with a run.json. What lies in a run is not looked at: it has hundreds of files, and no run."""
+    """The folders below with a run.json. What lies in a run is not looked at: it has hundreds of
+    files, and no run.
+    """
     try:
         with os.scandir(folder) as found:
-            inside = [entry.path for entry in found if entry.is_dir() and not is_retired(entry.name)]
+            inside = [
+                entry.path for entry in found if entry.is_dir() and not is_retired(entry.name)
+            ]
     except OSError:
         return
     for path in inside:
@@ -180,11 +228,17 @@ def _scan(folder: str, depth: int) -> Iterator[str]:
 
 
 def _hint_for(path: Path) -> str:
-    above = next((part.parent for part in (path, *path.absolute().parents) if part.name == CHECKPOINTS), None)
+    above = next(
+        (part.parent for part in (path, *path.absolute().parents) if part.name == CHECKPOINTS), None
+    )
     if above is not None:
         return f"Name the run itself: {printable(above)}"
     inside = all_runs(path) if path.is_dir() else []
-    return f"There are runs in it, such as {inside[-1]}" if inside else "trainer runs lists the runs there are."
+    return (
+        f"There are runs in it, such as {inside[-1]}"
+        if inside
+        else "trainer runs lists the runs there are."
+    )
 
 
 def _exists(reference: str) -> bool:

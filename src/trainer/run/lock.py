@@ -14,19 +14,24 @@ from pathlib import Path
 from trainer.errors import EnvironmentFault, UsageError
 from trainer.run.folder import LOCK_FILE
 
-# Who has just taken the lock may not have written its name yet, or only looks whether it is free; seconds.
+# Who has just taken the lock may not have written its name yet, or only looks whether it is free;
+# seconds.
 _TIME_TO_WRITE = 0.5
 
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of `run`; raises UsageError naming the process that has it, EnvironmentFault where none can be had.
+    """Hold the lock of `run`; raises UsageError naming the process that has it, EnvironmentFault
+    where none can be had.
 
-    A record lock of the system on `.lock`: it ends with the process, however that ends; its child processes do not
-    inherit it; and a copy of the folder is not locked, for the lock is not in the file. The file says whose it is.
+    A record lock of the system on `.lock`: it ends with the process, however that ends; its child
+    processes do not inherit it; and a copy of the folder is not locked, for the lock is not in the
+    file. The file says whose it is.
     """
     try:
-        handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        handle = os.open(
+            run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+        )
     except OSError as error:
         raise EnvironmentFault(
             f"{run} cannot be locked: {error.strerror or error}.",
@@ -37,15 +42,21 @@ def locked(run: Path) -> Iterator[None]:
             owner = _take(handle)
         except OSError as error:
             raise EnvironmentFault(
-                f"{run} cannot be locked: {error.strerror or error}.", hint="Use a file system with locks."
+                f"{run} cannot be locked: {error.strerror or error}.",
+                hint="Use a file system with locks.",
             ) from error
         if owner is not None:
             raise UsageError(
-                f"{run} is in use by {owner}.", hint="Wait for it, stop it, or use another folder: run.dir=…"
+                f"{run} is in use by {owner}.",
+                hint="Wait for it, stop it, or use another folder: run.dir=…",
             )
         with contextlib.suppress(OSError):  # a full disk: it is locked all the same
             os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            os.pwrite(
+                handle,
+                json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(),
+                0,
+            )
         try:
             yield
         finally:

@@ -1,4 +1,6 @@
-"""run.json: what ran, with which versions, seed and data, how it stands and how it ended. Never read to train."""
+"""run.json: what ran, with which versions, seed and data, how it stands and how it ended. Never
+read to train.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,21 @@ from typing import Any
 
 from trainer.files import finite_or_null, read_json, write_json
 
-_PACKAGES = ("trainer", "torch", "torchvision", "hydra-core", "omegaconf", "tensorboard", "safetensors")
+_PACKAGES = (
+    "trainer",
+    "torch",
+    "torchvision",
+    "hydra-core",
+    "omegaconf",
+    "tensorboard",
+    "safetensors",
+)
 
 
 class RunRecord:
-    """The run.json of one run: written when it starts, at each checkpoint it is told of, and when it ends."""
+    """The run.json of one run: written when it starts, at each checkpoint it is told of, and
+    when it ends.
+    """
 
     def __init__(
         self,
@@ -54,14 +66,27 @@ class RunRecord:
         if before.get("events_lost") is True:
             self._content["events_lost"] = True
         if resumed is not None:
-            self._content["resumed"] = [*_of_kind(list, before.get("resumed")), {"at": now(), **resumed}]
+            self._content["resumed"] = [
+                *_of_kind(list, before.get("resumed")),
+                {"at": now(), **resumed},
+            ]
         self._write()
 
-    def end(self, status: str, *, metrics: Mapping[str, float | None] | None = None, error: str | None = None) -> None:
-        """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics (null where not finite)."""
+    def end(
+        self,
+        status: str,
+        *,
+        metrics: Mapping[str, float | None] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics (null
+        where not finite).
+        """
         self._content |= {"status": status, "ended": now()}
         if metrics is not None:
-            self._content["metrics"] = {name: finite_or_null(value) for name, value in metrics.items()}
+            self._content["metrics"] = {
+                name: finite_or_null(value) for name, value in metrics.items()
+            }
         if error is not None:
             self._content["error"] = error
         self._write()
@@ -80,7 +105,9 @@ class RunRecord:
 
     def checkpoints(self, **names: str | None) -> None:
         """Record the step folders that are `best` and `last`."""
-        self._content["checkpoints"] = {key: name for key, name in names.items() if name is not None}
+        self._content["checkpoints"] = {
+            key: name for key, name in names.items() if name is not None
+        }
         self._write()
 
     def _write(self) -> None:
@@ -93,16 +120,22 @@ def _of_kind(kind: type, value: Any) -> Any:
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, with `+changes` when files differ from it; None outside a repository."""
+    """The commit of the working directory, with `+changes` when files differ from it; None
+    outside a repository.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
-        return commit + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        return commit + (
+            "+changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, timeout=5, check=True
+    )
     return done.stdout.strip()
 
 

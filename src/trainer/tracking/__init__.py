@@ -1,4 +1,6 @@
-"""Watching a run: the terminal, metrics.jsonl and TensorBoard. A tracker only looks; it never changes the training."""
+"""Watching a run: the terminal, metrics.jsonl and TensorBoard. A tracker only looks; it never
+changes the training.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +83,15 @@ class ObservingTracker(Tracker, Observer, Protocol):
 
 
 class FailSafeTracker:
-    """A tracker whose failing is told once, and then it is left alone: to watch must never stop the training.
+    """A tracker whose failing is told once, and then it is left alone: to watch must never stop the
+    training.
 
     `make` makes the tracker; `name` is what a person calls it.
     """
 
-    def __init__(self, make: Callable[[], ObservingTracker], *, name: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, make: Callable[[], ObservingTracker], *, name: str, warn: Callable[[str], None]
+    ) -> None:
         self._name, self._warn = name, warn
         self._tracker: ObservingTracker | None = None
         self._try(lambda: setattr(self, "_tracker", make()))
@@ -149,13 +154,16 @@ class FailSafeTracker:
                 with contextlib.suppress(Exception):
                     tracker.close("interrupted")  # it is not the run that failed
             self._warn(
-                f"{self._name} gets no more records ({describe_error(error)}). Training goes on; metrics.jsonl is complete."
+                f"{self._name} gets no more records ({describe_error(error)}). Training goes on; "
+                "metrics.jsonl is complete."
             )
             return None
 
 
 def describe_error(error: Exception) -> str:
-    """Why something failed, in a phrase for a warning; under TRAINER_DEBUG=1 its traceback is shown at once."""
+    """Why something failed, in a phrase for a warning; under TRAINER_DEBUG=1 its traceback is
+    shown at once.
+    """
     if os.environ.get("TRAINER_DEBUG") == "1":
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,5 @@
-"""What a person sees on the terminal: a block of facts, a progress bar, a line an epoch, a closing block.
+"""What a person sees on the terminal: a block of facts, a progress bar, a line an epoch, a closing
+block.
 
 Off a terminal (a file, a pipe, CI) it is plain lines, without control characters or the bar.
 """
@@ -12,13 +13,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
 
-# At most about this many epoch lines a run: a run of 1,000 short epochs should not scroll everything else away.
+# At most about this many epoch lines a run: a run of 1,000 short epochs should not scroll
+# everything else away.
 _MAX_EPOCH_LINES = 20
 
 
@@ -29,7 +38,9 @@ class _Lines(RichConsole):
 
 
 class Terminal:
-    """Lines, tables and bars on standard output; notes and warnings on standard error. `warnings` keeps the latter."""
+    """Lines, tables and bars on standard output; notes and warnings on standard error.
+    `warnings` keeps the latter.
+    """
 
     def __init__(self) -> None:
         # Off a terminal nobody sees a width: rich would cut tables to 80 columns.
@@ -71,7 +82,12 @@ class Terminal:
             self.note(description)
             yield lambda amount: None
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self.err, transient=True) as bar:
             task = bar.add_task(description, total=total)
             yield lambda amount: bar.advance(task, amount)
@@ -80,7 +96,9 @@ class Terminal:
 class ConsoleTracker:
     """A progress bar with loss, accuracy, samples a second and the time left, and one line an epoch."""
 
-    def __init__(self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int) -> None:
+    def __init__(
+        self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int
+    ) -> None:
         self._terminal, self._num_epochs = terminal, num_epochs
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
         self._val: EvalRecord | None = None
@@ -93,15 +111,23 @@ class ConsoleTracker:
                 *columns, text, TimeElapsedColumn(), TimeRemainingColumn(),
                 console=terminal.out, transient=True, refresh_per_second=4,
             )  # fmt: skip
-            self._task = self._bar.add_task("training", total=num_samples, completed=num_samples_done, state="")
+            self._task = self._bar.add_task(
+                "training", total=num_samples, completed=num_samples_done, state=""
+            )
             self._bar.start()
 
     def train(self, record: TrainRecord) -> None:
         """See `Tracker.train`."""
         if self._bar is None:
             return
-        parts = [f"loss {_loss(record.loss)}", _percent("acc", record.accuracy), _rate(record.samples_per_second)]
-        self._bar.update(self._task, completed=record.samples, state="  ".join(part for part in parts if part))
+        parts = [
+            f"loss {_loss(record.loss)}",
+            _percent("acc", record.accuracy),
+            _rate(record.samples_per_second),
+        ]
+        self._bar.update(
+            self._task, completed=record.samples, state="  ".join(part for part in parts if part)
+        )
 
     def evaluation(self, record: EvalRecord) -> None:
         """See `Tracker.evaluation`."""
@@ -109,7 +135,8 @@ class ConsoleTracker:
         if record.split == "val" and not math.isfinite(record.loss) and not self._has_warned:
             self._has_warned = True
             self._terminal.warn(
-                f"val/loss is {record.loss} at step {record.step}: look for values that are not finite in the "
+                f"val/loss is {record.loss} at step {record.step}: look for values that are not "
+                "finite in the "
                 "validation data, or try a smaller optimizer.lr. Training goes on."
             )
 
@@ -125,7 +152,11 @@ class ConsoleTracker:
         ]
         if val is not None:
             parts += [f"val loss {_loss(val.loss)}", _percent("val acc", val.accuracy)]
-        parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second), f"{record.seconds:.1f} s"]
+        parts += [
+            f"lr {record.learning_rate:.3g}",
+            _rate(record.samples_per_second),
+            f"{record.seconds:.1f} s",
+        ]
         self._terminal.line("  ".join(part for part in parts if part))
 
     def flush(self) -> None:

@@ -1,4 +1,6 @@
-"""TensorBoard's event files on disk: read as they are, and taken back to a checkpoint when a run goes on. No torch."""
+"""TensorBoard's event files on disk: read as they are, and taken back to a checkpoint when a run
+goes on. No torch.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,17 @@ from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.records import BY_SAMPLES, BY_SECONDS, ResumePoint, scalar_tags, split_of
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
-# What every start of a run writes anew, by the beginning of its tag: texts, the layout of charts, hparams, other axes.
+# What every start of a run writes anew, by the beginning of its tag: texts, the layout of charts,
+# hparams, other axes.
 _ANEW = ("Run/", "custom_scalars__config__", "_hparams_/", f"{BY_SAMPLES}/", f"{BY_SECONDS}/")
 # Tags of the rows of training, which may come after a checkpoint of the same step.
 _ROWS = frozenset(scalar_tags("train").values())
 
 
 class DamagedEvents(Exception):
-    """An event file has a record whose checksum differs, or ends within one: TensorBoard reads only up to there."""
+    """An event file has a record whose checksum differs, or ends within one: TensorBoard reads
+    only up to there.
+    """
 
 
 class CutOffEvents(DamagedEvents):
@@ -49,7 +54,10 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
     end = 0
     for start, end in _frames(content):
         length, data = content[start : start + 8], content[start + 12 : end - 4]
-        if (_checksum(length), _checksum(data)) != (content[start + 8 : start + 12], content[end - 4 : end]):
+        if (_checksum(length), _checksum(data)) != (
+            content[start + 8 : start + 12],
+            content[end - 4 : end],
+        ):
             raise DamagedEvents(f"{path.name} is damaged at byte {start:,}")
         try:
             event = Event.FromString(data)
@@ -64,17 +72,21 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
 
 
 def rewind(run: Path, point: ResumePoint) -> str | None:
-    """Drop what was written past `point`, and let the files of before sort before a new one, whatever the clock.
+    """Drop what was written past `point`, and let the files of before sort before a new one,
+    whatever the clock.
 
-    Where a file is damaged, all are made anew from metrics.jsonl, which must have been taken back already; says so.
-    TensorBoard orders the files of a run by the time in their names. Killed at any moment, it can be done again.
+    Where a file is damaged, all are made anew from metrics.jsonl, which must have been taken back
+    already; says so. TensorBoard orders the files of a run by the time in their names. Killed at
+    any moment, it can be done again.
     """
     damage = None
     for path in event_files(run):
         try:
             _keep(path, lambda event: _is_before(event, point))
         except DamagedEvents as error:
-            damage = f"{error}: what TensorBoard shows of this run was made anew from metrics.jsonl."
+            damage = (
+                f"{error}: what TensorBoard shows of this run was made anew from metrics.jsonl."
+            )
             _make_anew(path)
             break
     files = event_files(run)
@@ -99,7 +111,8 @@ def _keep(path: Path, is_kept: Callable[[Event], bool]) -> None:
 
 
 def _make_anew(damaged: Path) -> None:
-    """Put every row of metrics.jsonl into the file, in place of all files; what cannot be read has no time of its own.
+    """Put every row of metrics.jsonl into the file, in place of all files; what cannot be read has
+    no time of its own.
 
     It is replaced last, so that a kill leaves it to be found damaged again.
     """
@@ -130,7 +143,9 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def framed(event: Event) -> bytes:
-    """An event as a record of a file: its length, a checksum of that, the event, a checksum of it (TFRecord)."""
+    """An event as a record of a file: its length, a checksum of that, the event, a checksum of
+    it (TFRecord).
+    """
     data: bytes = event.SerializeToString()
     length = _LENGTH.pack(len(data))
     return length + _checksum(length) + data + _checksum(data)

@@ -1,4 +1,6 @@
-"""metrics.jsonl, the source of truth of a run: one JSON object a line, appended and flushed at once."""
+"""metrics.jsonl, the source of truth of a run: one JSON object a line, appended and flushed at
+once.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,15 @@ _FIELDS = {
 
 
 class MetricsFile:
-    """Appends each record as a line; on a resume the lines past the point gone on from are dropped first.
+    """Appends each record as a line; on a resume the lines past the point gone on from are dropped
+    first.
 
     Of lines that are no rows, which are dropped as well, it tells `warn`.
     """
 
-    def __init__(self, run: Path, *, warn: Callable[[str], None], resumed: ResumePoint | None = None) -> None:
+    def __init__(
+        self, run: Path, *, warn: Callable[[str], None], resumed: ResumePoint | None = None
+    ) -> None:
         self._path = run / FILE_NAME
         try:
             if self._path.exists() and not self._path.is_file():
@@ -85,16 +90,24 @@ class MetricsFile:
 
 def as_json(row: dict[str, Any]) -> str:
     """One line of strict JSON: a number that is not finite becomes null."""
-    return json.dumps({key: finite_or_null(value) for key, value in row.items()}, allow_nan=False, ensure_ascii=False)
+    return json.dumps(
+        {key: finite_or_null(value) for key, value in row.items()},
+        allow_nan=False,
+        ensure_ascii=False,
+    )
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; a line that is none, as the last may be that was cut off, is left out."""
+    """The rows of a run's metrics.jsonl; a line that is none, as the last may be that was cut
+    off, is left out.
+    """
     return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
 
 
 def parse_row(line: bytes) -> dict[str, Any] | str:
-    """The row in a line, with all of its fields and no other; else in a phrase what is wrong with the line."""
+    """The row in a line, with all of its fields and no other; else in a phrase what is wrong
+    with the line.
+    """
     try:
         row = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -104,7 +117,9 @@ def parse_row(line: bytes) -> dict[str, Any] | str:
         return "has no split that trainer knows"
     if set(row) != _FIELDS[split]:
         odd = min(set(row) ^ _FIELDS[split])
-        return f"{'has the unknown field' if odd in row else 'lacks the field'} {printable(odd)[:40]}"
+        return (
+            f"{'has the unknown field' if odd in row else 'lacks the field'} {printable(odd)[:40]}"
+        )
     wrong = [name for name, value in row.items() if name != "split" and not is_number(value)]
     if wrong or type(row["step"]) is not int or row["step"] < 0:
         return f"has a {wrong[0] if wrong else 'step'} that makes no sense"
@@ -139,5 +154,8 @@ def _rewind(path: Path, point: ResumePoint, warn: Callable[[str], None]) -> None
         if row["split"] != "test" and point.has(row["split"], at=row["step"]):
             kept.append(line.rstrip(b"\n") + b"\n")
     if num_bad:
-        warn(f"Dropped {num_bad} line{'s' * (num_bad > 1)} of {path} that {'is' if num_bad == 1 else 'are'} damaged.")
+        warn(
+            f"Dropped {num_bad} line{'s' * (num_bad > 1)} of {path} that "
+            f"{'is' if num_bad == 1 else 'are'} damaged."
+        )
     write_bytes(path, b"".join(kept))

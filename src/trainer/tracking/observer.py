@@ -1,4 +1,6 @@
-"""What looks at the model itself, and not only at numbers: told by the engine of an update, and of what it predicts."""
+"""What looks at the model itself, and not only at numbers: told by the engine of an update, and
+of what it predicts.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ Watch = Callable[["Tensor", "Tensor", "Tensor"], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """An update that was made: its last batch, its gradients before clipping, and the weights as they were before it.
+    """An update that was made: its last batch, its gradients before clipping, and the weights as
+    they were before it.
 
-    Gradients and weights are by parameter name, on the training device; `loss_scale` is that of the scaler, if any.
+    Gradients and weights are by parameter name, on the training device; `loss_scale` is that of the
+    scaler, if any.
     """
 
     inputs: Tensor

@@ -1,4 +1,6 @@
-"""Running a model without leaving a trace in it or in the random generators. What is run is the caller's business."""
+"""Running a model without leaving a trace in it or in the random generators. What is run is the
+caller's business.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,18 @@ from torch.nn.parameter import is_lazy
 def untouched(model: nn.Module) -> Iterator[None]:
     """Passes through `model` in here leave no trace, also when they raise.
 
-    Put back are its parameters and buffers (the same tensors with the same bits), whether they are trained, the mode
-    and the plain attributes of every module, and the random generators of Python, NumPy, torch and its CUDA devices.
-    Inside there are no gradients at first; afterwards they are the objects that they were, with the values of then.
-    Lazy layers must have seen a batch: torch cannot take back their first.
+    Put back are its parameters and buffers (the same tensors with the same bits), whether they are
+    trained, the mode and the plain attributes of every module, and the random generators of Python,
+    NumPy, torch and its CUDA devices. Inside there are no gradients at first; afterwards they are
+    the objects that they were, with the values of then. Lazy layers must have seen a batch: torch
+    cannot take back their first.
     """
-    tensors = [tensor for tensor in chain(model.parameters(), model.buffers()) if not is_lazy(tensor)]
+    tensors = [
+        tensor for tensor in chain(model.parameters(), model.buffers()) if not is_lazy(tensor)
+    ]
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
-    # Undone from the last to the first: a tensor is put back where it was before its bytes are written.
+    # Undone from the last to the first: a tensor is put back where it was before its bytes are
+    # written.
     with torch.random.fork_rng(devices), ExitStack() as undo:
         _keep_generators(undo)
         for storage in _storages(tensors):
@@ -45,7 +51,8 @@ def _keep_generators(undo: ExitStack) -> None:
 
 
 def _storages(tensors: list[Tensor]) -> list[torch.UntypedStorage]:
-    """The memory of the tensors, each piece once. Bytes restore what copying would not: NaN, and views that overlap.
+    """The memory of the tensors, each piece once. Bytes restore what copying would not: NaN, and
+    views that overlap.
 
     Sparse tensors have no such memory; layers do not write into them.
     """
@@ -54,13 +61,16 @@ def _storages(tensors: list[Tensor]) -> list[torch.UntypedStorage]:
 
 
 def _keep_tensor(tensor: Tensor, undo: ExitStack) -> None:
-    # `.data` is another tensor on the same memory: writing through it is no step that autograd would count.
+    # `.data` is another tensor on the same memory: writing through it is no step that autograd
+    # would count.
     memory, is_trained = tensor.data, tensor.requires_grad
 
     def put_back() -> None:
         if tensor.layout is torch.strided and not tensor.is_set_to(memory):
             tensor.data = memory
-        if tensor.requires_grad != is_trained:  # a buffer, that something with a gradient was added to
+        if (
+            tensor.requires_grad != is_trained
+        ):  # a buffer, that something with a gradient was added to
             tensor.detach_().requires_grad_(is_trained)
 
     if tensor.is_leaf:
@@ -71,7 +81,8 @@ def _keep_tensor(tensor: Tensor, undo: ExitStack) -> None:
 
 
 def _keep_attributes(module: nn.Module, undo: ExitStack) -> None:
-    """Mode, counters, caches: every attribute, and what is in those that are a list, a dictionary or a set.
+    """Mode, counters, caches: every attribute, and what is in those that are a list, a dictionary
+    or a set.
 
     Among them are the tables in which a module holds its parameters, buffers, modules and hooks.
     """

@@ -54,20 +54,48 @@ class EpochRecord:
     samples_per_second: float
 
 
-# The first part of the tags whose second part is the split that they are about; all else is about training.
-_ABOUT_A_SPLIT = ("Loss", "Accuracy", "Best", "Confusion", "Reliability", "Mistakes", "Precision_recall")
+# The first part of the tags whose second part is the split that they are about; all else is about
+# training.
+_ABOUT_A_SPLIT = (
+    "Loss",
+    "Accuracy",
+    "Best",
+    "Confusion",
+    "Reliability",
+    "Mistakes",
+    "Precision_recall",
+)
 # The first part of the tags of values against another axis than the step.
 BY_SAMPLES, BY_SECONDS = "By_samples", "By_milliseconds"
-# The first part of the tags of scalars that TensorBoard has besides those of the rows of metrics.jsonl.
-WEIGHT_MEAN, WEIGHT_STD, GRADIENT_NORM, UPDATE_RATIO = "Weight_mean", "Weight_std", "Gradient_norm", "Update_ratio"
+# The first part of the tags of scalars that TensorBoard has besides those of the rows of
+# metrics.jsonl.
+WEIGHT_MEAN, WEIGHT_STD, GRADIENT_NORM, UPDATE_RATIO = (
+    "Weight_mean",
+    "Weight_std",
+    "Gradient_norm",
+    "Update_ratio",
+)
 BEST, MEMORY, EMA, SCALER = "Best", "Memory", "EMA", "Scaler"
 BESIDES_ROWS = frozenset(
-    {WEIGHT_MEAN, WEIGHT_STD, GRADIENT_NORM, UPDATE_RATIO, BEST, MEMORY, EMA, SCALER, BY_SAMPLES, BY_SECONDS}
+    {
+        WEIGHT_MEAN,
+        WEIGHT_STD,
+        GRADIENT_NORM,
+        UPDATE_RATIO,
+        BEST,
+        MEMORY,
+        EMA,
+        SCALER,
+        BY_SAMPLES,
+        BY_SECONDS,
+    }
 )
 
 
 def split_of(tag: str) -> str:
-    """The split that a tag of TensorBoard is about: `Loss/val`, `Best/val_loss` and `Mistakes/val` are about val."""
+    """The split that a tag of TensorBoard is about: `Loss/val`, `Best/val_loss` and
+    `Mistakes/val` are about val.
+    """
     group, _, rest = tag.partition("/")
     split = re.split("[/_]", rest, maxsplit=1)[0]
     return split if group in _ABOUT_A_SPLIT and split in SPLITS else "train"
@@ -87,7 +115,9 @@ def scalar_tags(split: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """Where a run is gone on from: the step of the checkpoint, and the splits that had their record there."""
+    """Where a run is gone on from: the step of the checkpoint, and the splits that had their
+    record there.
+    """
 
     step: int
     splits: frozenset[str]

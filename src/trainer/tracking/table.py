@@ -1,7 +1,7 @@
 """Words on the terminal: aligned columns, times as a person says them, sizes.
 
-On a terminal long names and notes are cut to its width, and states have colours. In a file or a pipe nothing is cut
-and nothing is coloured.
+On a terminal long names and notes are cut to its width, and states have colours. In a file or a
+pipe nothing is cut and nothing is coloured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ _MOST_DAYS = 14
 
 
 def write_table(
-    titles: Sequence[str], rows: Sequence[Sequence[str]], *, terminal: Terminal, giving_way: Sequence[str] = ()
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    terminal: Terminal,
+    giving_way: Sequence[str] = (),
 ) -> None:
-    """Rows under their titles in aligned columns; where a terminal is too narrow, those `giving_way` are cut, in order.
+    """Rows under their titles in aligned columns; where a terminal is too narrow, those
+    `giving_way` are cut, in order.
 
     The state of a run has its colour on a terminal.
     """
@@ -47,11 +52,17 @@ def write_table(
 
 
 def _fitted(cell: str, width: int) -> str:
-    return set_cell_size(cell, width) if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
+    return (
+        set_cell_size(cell, width)
+        if cell_len(cell) <= width
+        else f"{set_cell_size(cell, width - 1)}…"
+    )
 
 
 def ago(seconds: float, *, now: float | None = None) -> str:
-    """`2 hours ago`, or the date where that is longer ago than two weeks, or lies ahead; `-` for no time."""
+    """`2 hours ago`, or the date where that is longer ago than two weeks, or lies ahead; `-` for
+    no time.
+    """
     if not seconds:
         return "-"
     passed = (time.time() if now is None else now) - seconds

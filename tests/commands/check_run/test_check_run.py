@@ -1,4 +1,6 @@
-"""`trainer check-run`: what is sound is called sound, what is damaged is named, and nothing is touched."""
+"""`trainer check-run`: what is sound is called sound, what is damaged is named, and nothing is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ SAVES = (*SMALL, "trainer.save_every=3steps", "logger.log_every=2")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs to copy: `board` and `bare` are done, with TensorBoard and without; `killed` was killed after a save."""
+    """Runs to copy: `board` and `bare` are done, with TensorBoard and without; `killed` was
+    killed after a save.
+    """
     folder = tmp_path_factory.mktemp("made")
     for name, words in (("board", ()), ("bare", ("logger=none",))):
         ran = trainer_main("fit", *SMALL, f"run.dir={name}", *words, cwd=folder)
@@ -78,7 +82,14 @@ def everything(folder: Path) -> dict[str, tuple[Any, ...]]:
     for path in [folder, *sorted(folder.rglob("*"))]:
         about = path.lstat()
         content = path.read_bytes() if path.is_file() and about.st_size < 10**7 else b""
-        found[str(path)] = (about.st_mode, about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size, content)
+        found[str(path)] = (
+            about.st_mode,
+            about.st_ino,
+            about.st_mtime_ns,
+            about.st_ctime_ns,
+            about.st_size,
+            content,
+        )
     return found
 
 
@@ -121,11 +132,20 @@ def test_a_run_without_tensorboard(trainer: Trainer, copy: Copy) -> None:
 
 
 def test_a_run_without_scalars(trainer: Trainer, tmp_path: Path) -> None:
-    assert trainer("fit", *SMALL, "logger.scalars=false", "logger.hparams=false", "run.dir=run").code == 0
+    assert (
+        trainer("fit", *SMALL, "logger.scalars=false", "logger.hparams=false", "run.dir=run").code
+        == 0
+    )
     run = Run(tmp_path / "run")
-    assert check(trainer, run, code=0).rows["TensorBoard"] == ("ok", "0 values in 1 file, the same in metrics.jsonl")
+    assert check(trainer, run, code=0).rows["TensorBoard"] == (
+        "ok",
+        "0 values in 1 file, the same in metrics.jsonl",
+    )
     event_files(run.folder)[0].unlink()
-    assert check(trainer, run, code=0).rows["TensorBoard"] == ("not written", "logger.scalars=false")
+    assert check(trainer, run, code=0).rows["TensorBoard"] == (
+        "not written",
+        "logger.scalars=false",
+    )
 
 
 def test_targets_that_are_values_have_no_accuracy(trainer: Trainer, tmp_path: Path) -> None:
@@ -140,11 +160,16 @@ def test_a_run_that_was_killed(trainer: Trainer, copy: Copy) -> None:
     # What its writer had not flushed is lost; whether there was any is a matter of time.
     rewrite(run, lambda event: None if event.step > 12 else event)
     states = check(trainer, run, code=0).rows
-    assert states["run.json"] == ("interrupted", "says running, but no process holds it: it was killed")
+    assert states["run.json"] == (
+        "interrupted",
+        "says running, but no process holds it: it was killed",
+    )
     assert states["metrics.jsonl"][0] == "interrupted"
     assert "past step-000012: a resume drops that and makes it again" in states["metrics.jsonl"][1]
     assert states["TensorBoard"][0] == "interrupted"
-    assert re.search(r", \d+ fewer than metrics.jsonl: a resume drops that", states["TensorBoard"][1])
+    assert re.search(
+        r", \d+ fewer than metrics.jsonl: a resume drops that", states["TensorBoard"][1]
+    )
     assert trainer("fit", f"resume={run.folder}").code == 0
     assert set(check(trainer, run, code=0).states().values()) == {"ok"}
 
@@ -153,14 +178,20 @@ def test_a_killed_run_that_lacks_what_was_saved_is_damaged(trainer: Trainer, cop
     run = copy("killed")
     rewrite(run, lambda event: None if event.step == 10 else event)
     checked = check(trainer, run, code=3)
-    assert checked.rows["TensorBoard"] == ("damaged", "Loss/train lacks step 10, which metrics.jsonl has")
+    assert checked.rows["TensorBoard"] == (
+        "damaged",
+        "Loss/train lacks step 10, which metrics.jsonl has",
+    )
     assert f"To go on from it: trainer fit resume={run.folder}" in checked.err
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_within_a_save_damages_nothing(point: str, trainer: Trainer, tmp_path: Path) -> None:
     prepare: Prepare = functools.partial(in_save, point, 3)
-    assert run_process("fit", *SAVES, "run.dir=run", cwd=tmp_path, prepare=prepare).code == -signal.SIGKILL
+    assert (
+        run_process("fit", *SAVES, "run.dir=run", cwd=tmp_path, prepare=prepare).code
+        == -signal.SIGKILL
+    )
     run = Run(tmp_path / "run")
     checked = check(trainer, run, code=0)
     assert checked.states()["run.json"] == "interrupted"
@@ -171,15 +202,24 @@ def test_a_kill_within_a_save_damages_nothing(point: str, trainer: Trainer, tmp_
 
 def test_a_run_killed_before_anything_was_saved(trainer: Trainer, tmp_path: Path) -> None:
     prepare: Prepare = functools.partial(at_batch, 5)
-    assert run_process("fit", *SMALL, "run.dir=run", cwd=tmp_path, prepare=prepare).code == -signal.SIGKILL
+    assert (
+        run_process("fit", *SMALL, "run.dir=run", cwd=tmp_path, prepare=prepare).code
+        == -signal.SIGKILL
+    )
     run = Run(tmp_path / "run")
     checked = check(trainer, run, code=0)
-    assert checked.rows["metrics.jsonl"][1].endswith("1 with no checkpoint: nothing was saved to go on from")
+    assert checked.rows["metrics.jsonl"][1].endswith(
+        "1 with no checkpoint: nothing was saved to go on from"
+    )
     assert "last" not in checked.rows
     (run.folder / "metrics.jsonl").unlink()
     event_files(run.folder)[0].unlink()
     states = check(trainer, run, code=0).states()
-    assert states == {"run.json": "interrupted", "metrics.jsonl": "not written", "TensorBoard": "not written"}
+    assert states == {
+        "run.json": "interrupted",
+        "metrics.jsonl": "not written",
+        "TensorBoard": "not written",
+    }
 
 
 def test_a_run_that_failed(trainer: Trainer, tmp_path: Path) -> None:
@@ -190,7 +230,9 @@ def test_a_run_that_failed(trainer: Trainer, tmp_path: Path) -> None:
 
 def test_a_logger_that_was_changed_on_a_resume(trainer: Trainer, copy: Copy) -> None:
     run = copy("bare")
-    assert trainer("fit", f"resume={run.folder}", "logger=tensorboard", "trainer.epochs=3").code == 0
+    assert (
+        trainer("fit", f"resume={run.folder}", "logger=tensorboard", "trainer.epochs=3").code == 0
+    )
     state, detail = check(trainer, run, code=0).rows["TensorBoard"]
     assert state == "ok" and "the logger was changed on a resume" in detail
     rewrite(run, lambda event: moved(event, by=0.5))
@@ -198,7 +240,13 @@ def test_a_logger_that_was_changed_on_a_resume(trainer: Trainer, copy: Copy) -> 
 
 
 def test_a_run_that_is_training(trainer: Trainer, tmp_path: Path) -> None:
-    words = (*SMALL, "trainer.epochs=2000", "trainer.save_every=1steps", "logger.log_every=1", "trainer.keep=0")
+    words = (
+        *SMALL,
+        "trainer.epochs=2000",
+        "trainer.save_every=1steps",
+        "logger.log_every=1",
+        "trainer.keep=0",
+    )
     started = Started("fit", *words, "run.dir=run", cwd=tmp_path)
     folder = tmp_path / "run"
     try:
@@ -258,16 +306,36 @@ def drop_newest(run: Run) -> None:
 Mutate = Callable[[Run], Any]
 # What is done to a run that is done, the row that tells it, and words of the detail.
 OF_CHECKPOINTS: dict[str, tuple[Mutate, str, str]] = {
-    "a bit of the model": (lambda run: flip(run.folder / NEWEST / "model.safetensors"), "step-000018", "checksum"),
-    "a bit of the state": (lambda run: flip(run.folder / NEWEST / "state.safetensors"), "step-000018", "state.safe"),
-    "a bit of the header": (lambda run: flip(run.folder / NEWEST / "model.safetensors", 300), "step-000018", "model."),
+    "a bit of the model": (
+        lambda run: flip(run.folder / NEWEST / "model.safetensors"),
+        "step-000018",
+        "checksum",
+    ),
+    "a bit of the state": (
+        lambda run: flip(run.folder / NEWEST / "state.safetensors"),
+        "step-000018",
+        "state.safe",
+    ),
+    "a bit of the header": (
+        lambda run: flip(run.folder / NEWEST / "model.safetensors", 300),
+        "step-000018",
+        "model.",
+    ),
     "a model cut short": (
         lambda run: os.truncate(run.folder / NEWEST / "model.safetensors", 900),
         "step-000018",
         "model.safetensors: it is",
     ),
-    "no model": (lambda run: (run.folder / NEWEST / "model.safetensors").unlink(), "step-000018", "it is missing"),
-    "no state": (lambda run: (run.folder / NEWEST / "state.safetensors").unlink(), "step-000018", "it is missing"),
+    "no model": (
+        lambda run: (run.folder / NEWEST / "model.safetensors").unlink(),
+        "step-000018",
+        "it is missing",
+    ),
+    "no state": (
+        lambda run: (run.folder / NEWEST / "state.safetensors").unlink(),
+        "step-000018",
+        "it is missing",
+    ),
     "a pipe": (
         lambda run: replace_by_pipe(run.folder / NEWEST / "model.safetensors"),
         "step-000018",
@@ -279,11 +347,23 @@ OF_CHECKPOINTS: dict[str, tuple[Mutate, str, str]] = {
         "step-000027",
         "it holds step 18",
     ),
-    "last leads nowhere": (lambda run: relink(run, "last", "step-000027"), "last", "no step of this run"),
+    "last leads nowhere": (
+        lambda run: relink(run, "last", "step-000027"),
+        "last",
+        "no step of this run",
+    ),
     "last leads out": (lambda run: relink(run, "last", "../.."), "last", "no step of this run"),
     "last goes round": (lambda run: relink(run, "last", "last"), "last", "no step of this run"),
-    "last is not the newest": (lambda run: relink(run, "last", "step-000009"), "last", "not at step-000018"),
-    "best leads nowhere": (lambda run: relink(run, "best", "gone\x1b]0;x\x07"), "best", "gone?]0;x?"),
+    "last is not the newest": (
+        lambda run: relink(run, "last", "step-000009"),
+        "last",
+        "not at step-000018",
+    ),
+    "best leads nowhere": (
+        lambda run: relink(run, "best", "gone\x1b]0;x\x07"),
+        "best",
+        "gone?]0;x?",
+    ),
     "the newest is gone": (drop_newest, "run.json", "last checkpoint (step-000018) is not there"),
     "a newer step than recorded": (
         lambda run: edit_record(run, checkpoints={"last": "step-000009", "best": "step-000018"}),
@@ -296,12 +376,36 @@ OF_CHECKPOINTS: dict[str, tuple[Mutate, str, str]] = {
         "best checkpoint (../?[2J)",
     ),
     "no run.json": (lambda run: (run.folder / "run.json").unlink(), "run.json", "it is missing"),
-    "run.json is not JSON": (lambda run: (run.folder / "run.json").write_text("{"), "run.json", "it is not JSON"),
-    "run.json is deep": (lambda run: (run.folder / "run.json").write_text("[" * 10**5), "run.json", "not JSON"),
-    "run.json is a list": (lambda run: (run.folder / "run.json").write_text("[]"), "run.json", "not a table"),
-    "run.json is a pipe": (lambda run: replace_by_pipe(run.folder / "run.json"), "run.json", "not a regular file"),
-    "no status": (lambda run: edit_record(run, status="\x1b[1mfine"), "run.json", "no status that trainer knows"),
-    "no names": (lambda run: edit_record(run, checkpoints=[]), "run.json", "last checkpoint (None)"),
+    "run.json is not JSON": (
+        lambda run: (run.folder / "run.json").write_text("{"),
+        "run.json",
+        "it is not JSON",
+    ),
+    "run.json is deep": (
+        lambda run: (run.folder / "run.json").write_text("[" * 10**5),
+        "run.json",
+        "not JSON",
+    ),
+    "run.json is a list": (
+        lambda run: (run.folder / "run.json").write_text("[]"),
+        "run.json",
+        "not a table",
+    ),
+    "run.json is a pipe": (
+        lambda run: replace_by_pipe(run.folder / "run.json"),
+        "run.json",
+        "not a regular file",
+    ),
+    "no status": (
+        lambda run: edit_record(run, status="\x1b[1mfine"),
+        "run.json",
+        "no status that trainer knows",
+    ),
+    "no names": (
+        lambda run: edit_record(run, checkpoints=[]),
+        "run.json",
+        "last checkpoint (None)",
+    ),
 }
 
 
@@ -313,7 +417,9 @@ def edit_lines(run: Run, edit: Callable[[list[str]], list[str]]) -> None:
 def edit_row(run: Run, index: int, **changes: Any) -> None:
     def edit(lines: list[str]) -> list[str]:
         row = {**json.loads(lines[index]), **changes}
-        lines[index] = json.dumps({key: value for key, value in row.items() if value is not ...}) + "\n"
+        lines[index] = (
+            json.dumps({key: value for key, value in row.items() if value is not ...}) + "\n"
+        )
         return lines
 
     edit_lines(run, edit)
@@ -328,10 +434,22 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     "missing": (lambda run: (run.folder / "metrics.jsonl").unlink(), "it is missing"),
     "a pipe": (lambda run: replace_by_pipe(run.folder / "metrics.jsonl"), "not a regular file"),
     "a folder": (lambda run: replace_by_folder(run.folder / "metrics.jsonl"), "not a regular file"),
-    "too large": (lambda run: os.truncate(run.folder / "metrics.jsonl", 2 * 10**9), "larger than any of trainer's"),
-    "torn": (lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:40]]), "line 8 is cut off"),
-    "without its end": (lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:-1]]), "line 8 is cut"),
-    "the last row is gone": (lambda run: edit_lines(run, lambda lines: lines[:-1]), "not the test/loss that run.json"),
+    "too large": (
+        lambda run: os.truncate(run.folder / "metrics.jsonl", 2 * 10**9),
+        "larger than any of trainer's",
+    ),
+    "torn": (
+        lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:40]]),
+        "line 8 is cut off",
+    ),
+    "without its end": (
+        lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:-1]]),
+        "line 8 is cut",
+    ),
+    "the last row is gone": (
+        lambda run: edit_lines(run, lambda lines: lines[:-1]),
+        "not the test/loss that run.json",
+    ),
     "a torn line within": (
         lambda run: edit_lines(run, lambda lines: [lines[0][:40] + "\n", *lines[1:]]),
         "line 1 is not JSON; a resume would drop it",
@@ -340,36 +458,71 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
         lambda run: edit_lines(run, lambda lines: [*lines[:2], *lines[1:]]),
         "line 3 has step 8 of train after step 8",
     ),
-    "a doubled test": (lambda run: edit_lines(run, lambda lines: [*lines, lines[-1]]), "of test after step 18"),
+    "a doubled test": (
+        lambda run: edit_lines(run, lambda lines: [*lines, lines[-1]]),
+        "of test after step 18",
+    ),
     "rows that changed places": (
         lambda run: edit_lines(run, lambda lines: [lines[1], lines[0], *lines[2:]]),
         "line 2 has step 4 of train after step 8",
     ),
-    "an empty line": (lambda run: edit_lines(run, lambda lines: ["\n", *lines]), "line 1 is not JSON"),
+    "an empty line": (
+        lambda run: edit_lines(run, lambda lines: ["\n", *lines]),
+        "line 1 is not JSON",
+    ),
     "a list": (lambda run: edit_lines(run, lambda lines: ["[]\n", *lines]), "line 1 has no split"),
-    "an unknown split": (lambda run: edit_row(run, 0, split="train\x1b[2J"), "line 1 has no split that trainer knows"),
-    "a split that is a list": (lambda run: edit_row(run, 0, split=[]), "line 1 has no split that trainer knows"),
+    "an unknown split": (
+        lambda run: edit_row(run, 0, split="train\x1b[2J"),
+        "line 1 has no split that trainer knows",
+    ),
+    "a split that is a list": (
+        lambda run: edit_row(run, 0, split=[]),
+        "line 1 has no split that trainer knows",
+    ),
     "an unknown field": (lambda run: edit_row(run, 0, **{"\x1b[2J": 1}), "the unknown field ?[2J"),
     "a field too few": (lambda run: edit_row(run, 0, loss=...), "line 1 lacks the field loss"),
     "not a number": (lambda run: edit_row(run, 0, loss=float("nan")), "line 1 is not JSON"),
     "a text": (lambda run: edit_row(run, 0, loss="0.1"), "line 1 has a loss that makes no sense"),
-    "a huge number": (lambda run: edit_row(run, 0, samples=10**400), "line 1 has a samples that makes no sense"),
+    "a huge number": (
+        lambda run: edit_row(run, 0, samples=10**400),
+        "line 1 has a samples that makes no sense",
+    ),
     "a truth": (lambda run: edit_row(run, 0, step=True), "line 1 has a step that makes no sense"),
-    "a step below 0": (lambda run: edit_row(run, 0, step=-4), "line 1 has a step that makes no sense"),
-    "a deep row": (lambda run: edit_lines(run, lambda lines: ["[" * 90_000 + "\n", *lines]), "line 1 is not JSON"),
-    "an endless row": (lambda run: edit_lines(run, lambda lines: ["[" * 10**6, *lines]), "line 1 is longer than"),
-    "another validation loss": (lambda run: edit_row(run, row_at(run, "val"), loss=0.25), "not the val/loss that step"),
+    "a step below 0": (
+        lambda run: edit_row(run, 0, step=-4),
+        "line 1 has a step that makes no sense",
+    ),
+    "a deep row": (
+        lambda run: edit_lines(run, lambda lines: ["[" * 90_000 + "\n", *lines]),
+        "line 1 is not JSON",
+    ),
+    "an endless row": (
+        lambda run: edit_lines(run, lambda lines: ["[" * 10**6, *lines]),
+        "line 1 is longer than",
+    ),
+    "another validation loss": (
+        lambda run: edit_row(run, row_at(run, "val"), loss=0.25),
+        "not the val/loss that step",
+    ),
     "no validation row": (
         lambda run: edit_lines(run, lambda lines: [line for line in lines if '"val"' not in line]),
         "not the val/loss that step-000009 has",
     ),
-    "another test loss": (lambda run: edit_row(run, row_at(run, "test"), loss=0.25), "not the test/loss that run.json"),
-    "a row past the end": (lambda run: edit_row(run, row_at(run, "train"), step=99), "goes on to step 99"),
+    "another test loss": (
+        lambda run: edit_row(run, row_at(run, "test"), loss=0.25),
+        "not the test/loss that run.json",
+    ),
+    "a row past the end": (
+        lambda run: edit_row(run, row_at(run, "train"), step=99),
+        "goes on to step 99",
+    ),
 }
 
 
 def rewrite(run: Run, change: Callable[[Event], Event | list[Event] | None]) -> None:
-    """Write the event file anew, with right checksums; `change` gives what stands in place of an event."""
+    """Write the event file anew, with right checksums; `change` gives what stands in place of an
+    event.
+    """
     [path] = event_files(run.folder)
     kept: list[Event] = []
     for event in read_events(path):
@@ -412,7 +565,9 @@ OF_EVENTS: dict[str, tuple[Mutate, str]] = {
     "empty": (lambda run: os.truncate(event_files(run.folder)[0], 0), "Loss/train lacks step 4"),
     "a flipped bit": (lambda run: flip(event_files(run.folder)[0], 2000), "is damaged at byte"),
     "cut off": (
-        lambda run: os.truncate(event_files(run.folder)[0], event_files(run.folder)[0].stat().st_size - 3),
+        lambda run: os.truncate(
+            event_files(run.folder)[0], event_files(run.folder)[0].stat().st_size - 3
+        ),
         "ends within a record",
     ),
     "no event": (
@@ -420,35 +575,60 @@ OF_EVENTS: dict[str, tuple[Mutate, str]] = {
         "holds what is no event",
     ),
     "a pipe": (lambda run: replace_by_pipe(event_files(run.folder)[0]), "not a regular file"),
-    "too large": (lambda run: os.truncate(event_files(run.folder)[0], 2 * 10**9), "larger than any of trainer's"),
+    "too large": (
+        lambda run: os.truncate(event_files(run.folder)[0], 2 * 10**9),
+        "larger than any of trainer's",
+    ),
     "another value": (
         lambda run: rewrite(run, lambda event: moved(event, by=1e-6)),
         "Loss/train has another value at step 4 than metrics.jsonl",
     ),
-    "not finite": (lambda run: rewrite(run, lambda event: moved(event, by=float("nan"))), "another value at step 4"),
+    "not finite": (
+        lambda run: rewrite(run, lambda event: moved(event, by=float("nan"))),
+        "another value at step 4",
+    ),
     "a value gone": (
-        lambda run: rewrite(run, lambda event: None if is_of(event, "Learning/learning_rate", 8) else event),
+        lambda run: rewrite(
+            run, lambda event: None if is_of(event, "Learning/learning_rate", 8) else event
+        ),
         "Learning/learning_rate lacks step 8",
     ),
     "a value twice": (
-        lambda run: rewrite(run, lambda event: [event, event] if is_of(event, "Loss/val", 9) else event),
+        lambda run: rewrite(
+            run, lambda event: [event, event] if is_of(event, "Loss/val", 9) else event
+        ),
         "Loss/val has step 9 after step 9",
     ),
-    "a value more": (lambda run: rewrite(run, lambda event: with_tag(event, "Loss/val", step=99)), "Loss/val has step"),
+    "a value more": (
+        lambda run: rewrite(run, lambda event: with_tag(event, "Loss/val", step=99)),
+        "Loss/val has step",
+    ),
     "an unknown tag": (
         lambda run: rewrite(run, lambda event: with_tag(event, "Loss/\x1b]0;own\x07")),
         "Loss/?]0;own? is no value of metrics.jsonl",
     ),
     "a hostile name": (
-        lambda run: flip(event_files(run.folder)[0].rename(run.folder / "events.out.tfevents.\x1b[31m\n[red]"), 2000),
+        lambda run: flip(
+            event_files(run.folder)[0].rename(run.folder / "events.out.tfevents.\x1b[31m\n[red]"),
+            2000,
+        ),
         "events.out.tfevents.?[31m?[red] is damaged at byte",
     ),
-    "another loss in the row": (lambda run: edit_row(run, 0, loss=0.25), "Loss/train has another value at step 4"),
+    "another loss in the row": (
+        lambda run: edit_row(run, 0, loss=0.25),
+        "Loss/train has another value at step 4",
+    ),
 }
 DAMAGES: dict[str, tuple[Mutate, str, str]] = {
     **{f"checkpoints: {name}": what for name, what in OF_CHECKPOINTS.items()},
-    **{f"metrics: {name}": (mutate, "metrics.jsonl", words) for name, (mutate, words) in OF_METRICS.items()},
-    **{f"TensorBoard: {name}": (mutate, "TensorBoard", words) for name, (mutate, words) in OF_EVENTS.items()},
+    **{
+        f"metrics: {name}": (mutate, "metrics.jsonl", words)
+        for name, (mutate, words) in OF_METRICS.items()
+    },
+    **{
+        f"TensorBoard: {name}": (mutate, "TensorBoard", words)
+        for name, (mutate, words) in OF_EVENTS.items()
+    },
 }
 
 
@@ -467,7 +647,9 @@ def test_what_is_damaged_is_named(name: str, trainer: Trainer, copy: Copy) -> No
     assert others <= {"last", "best", "metrics.jsonl"}
 
 
-def test_without_tensorboard_a_damaged_row_is_found_all_the_same(trainer: Trainer, copy: Copy) -> None:
+def test_without_tensorboard_a_damaged_row_is_found_all_the_same(
+    trainer: Trainer, copy: Copy
+) -> None:
     run = copy("bare")
     edit_row(run, row_at(run, "val"), accuracy=0.75)
     assert "val/accuracy that step-000018" in check(trainer, run, code=3).rows["metrics.jsonl"][1]
@@ -477,7 +659,9 @@ def test_what_to_do_when_the_newest_step_is_damaged(trainer: Trainer, copy: Copy
     run = copy("board")
     flip(run.folder / NEWEST / "model.safetensors")
     err = check(trainer, run, code=3).err.splitlines()
-    assert err[0].endswith("is damaged: model.safetensors: its checksum differs (and 2 more, above).")
+    assert err[0].endswith(
+        "is damaged: model.safetensors: its checksum differs (and 2 more, above)."
+    )
     assert err[1:] == [
         "Newest intact step: step-000009.",
         f"To go on from it: trainer fit resume={run.folder}",
@@ -507,7 +691,11 @@ def test_an_interrupted_run_with_a_torn_row(trainer: Trainer, copy: Copy) -> Non
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"split": "tra')
     state, detail = check(trainer, run, code=0).rows["metrics.jsonl"]
-    assert state == "interrupted" and "the last line is cut off" in detail and "a resume drops that" in detail
+    assert (
+        state == "interrupted"
+        and "the last line is cut off" in detail
+        and "a resume drops that" in detail
+    )
     assert trainer("fit", f"resume={run.folder}").code == 0
     assert check(trainer, run, code=0).rows["metrics.jsonl"][0] == "ok"
 
@@ -536,7 +724,9 @@ def test_a_run_killed_while_a_step_was_replaced(trainer: Trainer, copy: Copy) ->
     step = run.folder / "checkpoints" / "step-000012"
     step.rename(step.with_name(".step-000012.old"))
     checked = check(trainer, run, code=0)
-    assert checked.rows["last"][0] == "interrupted" and "was being replaced" in checked.rows["last"][1]
+    assert (
+        checked.rows["last"][0] == "interrupted" and "was being replaced" in checked.rows["last"][1]
+    )
     assert checked.states()["leftovers"] == "interrupted"
     assert trainer("fit", f"resume={run.folder}").code == 0
     assert set(check(trainer, run, code=0).states().values()) == {"ok"}
@@ -572,11 +762,15 @@ def test_what_cannot_be_read_is_not_called_damaged(trainer: Trainer, copy: Copy)
     assert "damaged" not in outcome.out
 
 
-def test_hostile_names_do_not_drive_the_terminal(trainer: Trainer, made: Path, tmp_path: Path) -> None:
+def test_hostile_names_do_not_drive_the_terminal(
+    trainer: Trainer, made: Path, tmp_path: Path
+) -> None:
     run = Run(tmp_path / "a\x1b]0;own\x07\n[red]b [link=x]")
     shutil.copytree(made / "board", run.folder, symlinks=True)
     (run.folder / "checkpoints" / ".step-\x1b[2J").mkdir()
-    edit_record(run, status="failed", error="\x1b[31m[bold]no\r\nError: all is well", ended="\x9b2J")
+    edit_record(
+        run, status="failed", error="\x1b[31m[bold]no\r\nError: all is well", ended="\x9b2J"
+    )
     checked = check(trainer, run, code=0)
     assert "a?]0;own??[red]b [link=x]" in checked.outcome.out
     assert checked.rows["run.json"] == ("failed", "ended ?2J: ?[31m[bold]no??Error: all is well")
@@ -586,7 +780,10 @@ def test_hostile_names_do_not_drive_the_terminal(trainer: Trainer, made: Path, t
 
 
 def test_the_word_last(trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
-    for name, started in (("bare", "2030-01-02T00:00:00+00:00"), ("board", "2030-01-01T00:00:00+00:00")):
+    for name, started in (
+        ("bare", "2030-01-02T00:00:00+00:00"),
+        ("board", "2030-01-01T00:00:00+00:00"),
+    ):
         run = copy(name)
         edit_record(run, started=started)
         (tmp_path / "runs" / "2030-01-01").mkdir(parents=True, exist_ok=True)
@@ -598,7 +795,10 @@ def test_the_word_last(trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
     assert outcome.code == 0 and outcome.out.startswith("results/2030-01-01/bare\n")
     refused = trainer("check-run", "results/2030-01-01")
     assert refused.code == 2
-    assert "There are runs in it. Name one of them: trainer check-run results/2030-01-01/bare" in refused.err
+    assert (
+        "There are runs in it. Name one of them: trainer check-run results/2030-01-01/bare"
+        in refused.err
+    )
 
 
 # Words after check-run, beside a run at `here/board`, and what the message must hold.
@@ -615,7 +815,10 @@ WRONG: dict[tuple[str, ...], tuple[str, ...]] = {
     ("empty",): ("empty is not a run folder.", "Give a run folder"),
     ("here/board/checkpoints",): ("is not a run folder", "trainer check-run here/board"),
     ("here/board/checkpoints/last",): ("is not a run folder", "trainer check-run here/board"),
-    ("here/board", "last"): ("check-run takes one run; last is one too many.", "trainer check-run here/board"),
+    ("here/board", "last"): (
+        "check-run takes one run; last is one too many.",
+        "trainer check-run here/board",
+    ),
     ("here/board", "--fix"): ("There is no flag --fix.", "--help"),
     ("--hlep",): ("There is no flag --hlep.", "Did you mean --help?"),
     ("ckpt=last",): ("check-run has no key ckpt.", "trainer check-run last"),
@@ -626,8 +829,12 @@ WRONG: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("words", WRONG, ids=lambda words: " ".join(words)[:40].replace("\x1b", "") or "nothing")
-def test_a_wrong_command(words: tuple[str, ...], trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words", WRONG, ids=lambda words: " ".join(words)[:40].replace("\x1b", "") or "nothing"
+)
+def test_a_wrong_command(
+    words: tuple[str, ...], trainer: Trainer, copy: Copy, tmp_path: Path
+) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "empty").mkdir()
     copy("board").folder.rename(tmp_path / "here" / "board")
@@ -640,14 +847,16 @@ def test_a_wrong_command(words: tuple[str, ...], trainer: Trainer, copy: Copy, t
     assert everything(tmp_path) == before
 
 
-def test_a_folder_with_an_equals_sign_is_a_run(trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
+def test_a_folder_with_an_equals_sign_is_a_run(
+    trainer: Trainer, copy: Copy, tmp_path: Path
+) -> None:
     copy("bare").folder.rename(tmp_path / "lr=0.1")
     assert trainer("check-run", "lr=0.1").code == 0
 
 
 WITHOUT_TORCH = """
 import sys
-from trainer.cli import main
+from trainer.cli.main import main
 try:
     main(sys.argv[1:])
 finally:
@@ -657,13 +866,17 @@ finally:
 
 
 @pytest.mark.parametrize("name", ["board", "bare"])
-def test_torch_is_not_loaded_and_tensorboard_only_where_there_are_events(name: str, made: Path) -> None:
+def test_torch_is_not_loaded_and_tensorboard_only_where_there_are_events(
+    name: str, made: Path
+) -> None:
     ran = run_python("-c", WITHOUT_TORCH, "check-run", name, cwd=made)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.endswith(f" {name == 'board'}\n")
 
 
-def test_in_a_narrow_terminal_nothing_is_lost(trainer: Trainer, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_narrow_terminal_nothing_is_lost(
+    trainer: Trainer, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = copy("board")
     monkeypatch.setenv("COLUMNS", "50")
     outcome = trainer("check-run", str(run.folder))

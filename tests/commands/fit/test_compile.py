@@ -1,4 +1,6 @@
-"""`trainer.compile`: what it chooses, says, remembers and records, and that the way of running changes no result."""
+"""`trainer.compile`: what it chooses, says, remembers and records, and that the way of running
+changes no result.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache/trainer/compile.json"
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, *, eager: float, compiled: float, compile_s: float = 1.0) -> list[str]:
+def measured(
+    monkeypatch: pytest.MonkeyPatch, *, eager: float, compiled: float, compile_s: float = 1.0
+) -> list[str]:
     """Let passes take so many seconds, and compiling too; the list tells what was tried."""
     told: list[str] = []
 
@@ -41,22 +45,36 @@ def measured(monkeypatch: pytest.MonkeyPatch, *, eager: float, compiled: float, 
     return told
 
 
-def test_off_neither_measures_nor_compiles(fit: Fit, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_neither_measures_nor_compiles(
+    fit: Fit, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = measured(monkeypatch, eager=100.0, compiled=1.0)
     assert fit().record["compile"]["variant"] == "eager"
     assert told == [] and not cache.exists()
 
 
-def test_a_short_run_is_not_compiled(fit: Fit, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_is_not_compiled(
+    fit: Fit, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = measured(monkeypatch, eager=0.001, compiled=0.0001)
     record = fit("trainer.compile=auto").record["compile"]
-    assert (record["variant"], record["why"]) == ("eager", "the run is too short for compiling to pay")
+    assert (record["variant"], record["why"]) == (
+        "eager",
+        "the run is too short for compiling to pay",
+    )
     assert told == ["timed eager"] and not cache.exists()
 
 
-@pytest.mark.parametrize(("compiled", "variant"), [(70.0, "compiled"), (98.0, "eager"), (140.0, "eager")])
+@pytest.mark.parametrize(
+    ("compiled", "variant"), [(70.0, "compiled"), (98.0, "eager"), (140.0, "eager")]
+)
 def test_the_fastest_is_taken_and_remembered(
-    fit: Fit, trainer: Trainer, cache: Path, monkeypatch: pytest.MonkeyPatch, compiled: float, variant: str
+    fit: Fit,
+    trainer: Trainer,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compiled: float,
+    variant: str,
 ) -> None:
     told = measured(monkeypatch, eager=100.0, compiled=compiled)
     record = fit("trainer.compile=auto").record["compile"]
@@ -89,18 +107,26 @@ def test_a_run_that_is_gone_on_with_keeps_its_way(
     cache.unlink()
     told.clear()
     assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3").code == 0
-    assert run.record["compile"]["variant"] == "compiled" and run.record["compile"]["why"] == "as before"
+    assert (
+        run.record["compile"]["variant"] == "compiled"
+        and run.record["compile"]["why"] == "as before"
+    )
     assert told == ["compiled"]
 
 
-def test_without_a_compiler(fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler(
+    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def try_out(once: Any, forward: Any) -> float:
         raise variants.CompileError("no C++ compiler was found")
 
     measured(monkeypatch, eager=100.0, compiled=50.0)
     monkeypatch.setattr(compiling, "try_out", try_out)
     record = fit("trainer.compile=auto").record["compile"]
-    assert (record["variant"], record["why"]) == ("eager", "cannot be compiled here: no C++ compiler was found")
+    assert (record["variant"], record["why"]) == (
+        "eager",
+        "cannot be compiled here: no C++ compiler was found",
+    )
     refused = trainer("fit", *SMALL, "trainer.compile=on", f"run.dir={tmp_path / 'on'}")
     assert refused.code == 4 and "cannot be compiled here: no C++ compiler was found" in refused.err
     assert not (tmp_path / "on").exists()
@@ -116,7 +142,11 @@ def test_measuring_leaves_no_trace(fit: Fit, cache: Path, monkeypatch: pytest.Mo
 
 def test_no_real_compiler_is_told_in_a_sentence(tmp_path: Path) -> None:
     words = ("fit", *SMALL, "trainer.compile=on", "run.dir=run")
-    ran = run_trainer(*words, cwd=tmp_path, env={"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)})
+    ran = run_trainer(
+        *words,
+        cwd=tmp_path,
+        env={"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+    )
     assert ran.code == 4 and len(ran.err.splitlines()) <= 4, ran.err
     assert "cannot be compiled here" in ran.err and "Traceback" not in ran.err
 
@@ -124,7 +154,9 @@ def test_no_real_compiler_is_told_in_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["linear", "mlp", "lenet5", "cnn", "cnn_dropout"])
 def test_compiled_is_the_same_function(fit: Fit, model: str, datasets_root: Path) -> None:
-    """For real: outputs, gradients and so weights after an epoch agree to rounding; dropout draws the same numbers."""
+    """For real: outputs, gradients and so weights after an epoch agree to rounding; dropout
+    draws the same numbers.
+    """
     words = (
         f"model={model}",
         "data=mnist",
@@ -140,8 +172,16 @@ def test_compiled_is_the_same_function(fit: Fit, model: str, datasets_root: Path
 
 
 @pytest.mark.slow
-def test_a_compiled_run_is_gone_on_with_exactly(fit: Fit, trainer: Trainer, datasets_root: Path) -> None:
-    words = ("model=lenet5", "data=mnist", f"data.root={datasets_root}", "data.train_limit=350", "scheduler=constant")
+def test_a_compiled_run_is_gone_on_with_exactly(
+    fit: Fit, trainer: Trainer, datasets_root: Path
+) -> None:
+    words = (
+        "model=lenet5",
+        "data=mnist",
+        f"data.root={datasets_root}",
+        "data.train_limit=350",
+        "scheduler=constant",
+    )
     whole = fit(*words, "trainer.compile=on", "trainer.epochs=2", base=())
     half = fit(*words, "trainer.compile=on", "trainer.epochs=1", base=())
     assert trainer("fit", f"resume={half.folder}", "trainer.epochs=2").code == 0
@@ -153,7 +193,9 @@ def test_auto_asked_for_on_a_resume_measures(
 ) -> None:
     told = measured(monkeypatch, eager=100.0, compiled=50.0)
     run = fit("scheduler=constant")
-    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3", "trainer.compile=auto").code == 0
+    assert (
+        trainer("fit", f"resume={run.folder}", "trainer.epochs=3", "trainer.compile=auto").code == 0
+    )
     assert run.record["compile"]["variant"] == "compiled" and "timed eager+compiled" in told
 
 

@@ -1,7 +1,8 @@
-"""Exact resume: killed by SIGKILL, a run goes on as if nothing had happened. Group A of the plan of faults.
+"""Exact resume: killed by SIGKILL, a run goes on as if nothing had happened. Group A of the plan of
+faults.
 
-Equal means: the tensors and the state of the last checkpoint, the weights of the best one, every row of metrics.jsonl
-and every point in TensorBoard, bit for bit, times aside.
+Equal means: the tensors and the state of the last checkpoint, the weights of the best one, every
+row of metrics.jsonl and every point in TensorBoard, bit for bit, times aside.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 KILLED = -9
 # 9 updates an epoch; saves fall within epochs and at their ends.
 BASE = (*SMALL, "trainer.epochs=3", "trainer.save_every=2steps")
-# A person's own data set that draws its augmentation from the global generators, as torchvision's transforms do.
+# A person's own data set that draws its augmentation from the global generators, as torchvision's
+# transforms do.
 OWN_DATA = """
 import random, torch
 class Noisy(torch.utils.data.Dataset):
@@ -47,18 +49,33 @@ STREAMED = (
 def evidence(folder: Path) -> dict[str, Any]:
     """Everything that must be equal, in a form that tells where it is not."""
     last, best = folder / "checkpoints/last", folder / "checkpoints/best"
-    found: dict[str, Any] = {"steps": Run(folder).steps, "last": last.resolve().name, "best": best.resolve().name}
-    for path in (last / "model.safetensors", last / "state.safetensors", best / "model.safetensors"):
+    found: dict[str, Any] = {
+        "steps": Run(folder).steps,
+        "last": last.resolve().name,
+        "best": best.resolve().name,
+    }
+    for path in (
+        last / "model.safetensors",
+        last / "state.safetensors",
+        best / "model.safetensors",
+    ):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (not a dict)
-                found[f"{path.parent.name}/{path.name}: {name}"] = file.get_tensor(name).numpy().tobytes()
+                found[f"{path.parent.name}/{path.name}: {name}"] = (
+                    file.get_tensor(name).numpy().tobytes()
+                )
             if path.name == "state.safetensors":
                 table = json.loads(file.metadata()["trainer"])["table"]
                 table["progress"].pop("seconds")
                 found |= {f"state: {name}": entry for name, entry in table.items()}
-    found["rows"] = [{key: value for key, value in row.items() if "second" not in key} for row in Run(folder).rows]
+    found["rows"] = [
+        {key: value for key, value in row.items() if "second" not in key}
+        for row in Run(folder).rows
+    ]
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    for tag in sorted(set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"}):
+    for tag in sorted(
+        set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"}
+    ):
         found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
     return found
 
@@ -82,9 +99,15 @@ def has_checkpoint(folder: Path) -> bool:
     return any(folder.glob("checkpoints/step-*"))
 
 
-def go_on(folder: Path, *, words: tuple[str, ...], cwd: Path, prepare: Prepare | None = None) -> int:
+def go_on(
+    folder: Path, *, words: tuple[str, ...], cwd: Path, prepare: Prepare | None = None
+) -> int:
     """`resume=`, or the whole command again for a run that was killed before its first checkpoint."""
-    argv = (*words, f"run.dir={folder}", "resume=auto") if not has_checkpoint(folder) else (f"resume={folder}",)
+    argv = (
+        (*words, f"run.dir={folder}", "resume=auto")
+        if not has_checkpoint(folder)
+        else (f"resume={folder}",)
+    )
     outcome = processes.run("fit", *argv, cwd=cwd, prepare=prepare)
     assert outcome.code in (0, KILLED), outcome.err
     return outcome.code
@@ -111,8 +134,18 @@ def whole(wholes: dict[tuple[str, ...], Path], tmp_path_factory: pytest.TempPath
 
 TRIPLES = {
     "sgd": ("model.dropout=0.2",),
-    "adamw, one_cycle": ("optimizer=adamw", "scheduler=one_cycle", "model.dropout=0.2", "trainer.accumulate=2"),
-    "rmsprop, plateau": ("optimizer=rmsprop", "scheduler=plateau", "scheduler.patience=0", "trainer.ema=0.9"),
+    "adamw, one_cycle": (
+        "optimizer=adamw",
+        "scheduler=one_cycle",
+        "model.dropout=0.2",
+        "trainer.accumulate=2",
+    ),
+    "rmsprop, plateau": (
+        "optimizer=rmsprop",
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "trainer.ema=0.9",
+    ),
 }
 
 
@@ -120,14 +153,24 @@ TRIPLES = {
 @pytest.mark.parametrize("occurrence", [1, 5])
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize(
-    "triple", [pytest.param(name, marks=[pytest.mark.slow] if index else []) for index, name in enumerate(TRIPLES)]
+    "triple",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if index else [])
+        for index, name in enumerate(TRIPLES)
+    ],
 )
 def test_killed_at_a_named_point_of_a_save(
     tmp_path: Path, whole: Any, triple: str, point: str, occurrence: int
 ) -> None:
     words = (*BASE, *TRIPLES[triple])
     folder = tmp_path / "run"
-    train(*words, f"run.dir={folder}", cwd=tmp_path, prepare=functools.partial(in_save, point, occurrence), code=KILLED)
+    train(
+        *words,
+        f"run.dir={folder}",
+        cwd=tmp_path,
+        prepare=functools.partial(in_save, point, occurrence),
+        code=KILLED,
+    )
     assert go_on(folder, words=words, cwd=tmp_path) == 0
     assert_equal(folder, whole(*words))
 
@@ -138,7 +181,11 @@ def test_killed_at_a_named_point_of_a_save(
 def test_killed_again_and_again_at_random_steps(tmp_path: Path, whole: Any, seed: int) -> None:
     """At least 3 and on average 4 kills a run: 100 in all."""
     chosen = random.Random(seed)
-    words = (*BASE, *chosen.choice(list(TRIPLES.values())), f"trainer.save_every={chosen.choice([1, 2, 3])}steps")
+    words = (
+        *BASE,
+        *chosen.choice(list(TRIPLES.values())),
+        f"trainer.save_every={chosen.choice([1, 2, 3])}steps",
+    )
     folder, kills = tmp_path / "run", 0
     train(
         *words,
@@ -160,7 +207,13 @@ def test_killed_again_and_again_at_random_steps(tmp_path: Path, whole: Any, seed
 @pytest.mark.fault("A")
 @pytest.mark.parametrize("step", range(1, 21))
 def test_saved_and_killed_at_each_step_of_an_epoch(tmp_path: Path, whole: Any, step: int) -> None:
-    words = (*SMALL, "data.batch_size=27", "model.dropout=0.2", "trainer.save_every=1epoch", "logger.log_every=3")
+    words = (
+        *SMALL,
+        "data.batch_size=27",
+        "model.dropout=0.2",
+        "trainer.save_every=1epoch",
+        "logger.log_every=3",
+    )
     folder = tmp_path / "run"
     every = (f"trainer.save_every={step}steps", "trainer.keep=0")
     killed = functools.partial(in_save, "after prune", 1)
@@ -168,15 +221,22 @@ def test_saved_and_killed_at_each_step_of_an_epoch(tmp_path: Path, whole: Any, s
     out = train(f"resume={folder}", "trainer.save_every=1epoch", "trainer.keep=1", cwd=tmp_path)
     assert f"Resumed at step {step} of " in out
     got, wanted = evidence(folder), evidence(whole(*words))
-    assert [key for key in wanted if key not in ("steps", "best") and got.get(key) != wanted[key]] == []
+    assert [
+        key for key in wanted if key not in ("steps", "best") and got.get(key) != wanted[key]
+    ] == []
 
 
 @pytest.mark.slow
 @pytest.mark.fault("A")
 @pytest.mark.parametrize(("before", "after"), list(itertools.product([0, 1, 2, 4], repeat=2)))
-def test_any_number_of_workers_before_and_after(tmp_path: Path, whole: Any, before: int, after: int) -> None:
+def test_any_number_of_workers_before_and_after(
+    tmp_path: Path, whole: Any, before: int, after: int
+) -> None:
     (tmp_path / "own_data.py").write_text(OWN_DATA)
-    folder, own = tmp_path / "run", ("data=custom", "data.target=own_data.Noisy", "data.test_kwargs={size: 40}")
+    folder, own = (
+        tmp_path / "run",
+        ("data=custom", "data.target=own_data.Noisy", "data.test_kwargs={size: 40}"),
+    )
     train(
         *STREAMED, f"data.num_workers={before}", f"run.dir={folder}",
         cwd=tmp_path, prepare=functools.partial(at_batch, 13), code=KILLED,
@@ -202,7 +262,10 @@ SCHEDULERS = [
     ("one_cycle", "scheduler.anneal_strategy=linear"), ("plateau", "scheduler.patience=0"),
     ("plateau", "scheduler.patience=0", "scheduler.cooldown=1", "scheduler.warmup_steps=15"),
 ]  # fmt: skip
-SETTINGS = [*(("optimizer", *words) for words in OPTIMIZERS), *(("scheduler", *words) for words in SCHEDULERS)]
+SETTINGS = [
+    *(("optimizer", *words) for words in OPTIMIZERS),
+    *(("scheduler", *words) for words in SCHEDULERS),
+]
 
 
 @pytest.mark.slow
@@ -213,7 +276,13 @@ def test_every_optimizer_and_scheduler(tmp_path: Path, setting: tuple[str, ...])
     words = (*BASE, f"{group}={name}", *more)
     train(*words, f"run.dir={tmp_path / 'whole'}", cwd=tmp_path)
     folder = tmp_path / "run"
-    train(*words, f"run.dir={folder}", cwd=tmp_path, prepare=functools.partial(at_batch, 14), code=KILLED)
+    train(
+        *words,
+        f"run.dir={folder}",
+        cwd=tmp_path,
+        prepare=functools.partial(at_batch, 14),
+        code=KILLED,
+    )
     train(f"resume={folder}", cwd=tmp_path)
     assert_equal(folder, tmp_path / "whole")
 
@@ -232,7 +301,9 @@ def test_more_epochs_on_purpose(tmp_path: Path, whole: Any) -> None:
 
 @pytest.mark.fault("A")
 def test_what_a_data_set_draws_moves_no_other_generator(tmp_path: Path) -> None:
-    """A data set without randomness of its own and one that draws: dropout must take the same units in both."""
+    """A data set without randomness of its own and one that draws: dropout must take the same
+    units in both.
+    """
     quiet = OWN_DATA.replace(
         "0.3 * torch.randn(3) + 0.1 * random.random()", "0.3 * torch.sin(torch.arange(3.) + index)"
     )
@@ -248,13 +319,22 @@ def test_what_a_data_set_draws_moves_no_other_generator(tmp_path: Path) -> None:
 def test_the_number_of_threads_is_put_back_and_a_wanted_change_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(
-        *BASE, "trainer.threads=3", f"run.dir={folder}", cwd=tmp_path, prepare=functools.partial(at_batch, 14), code=-9
+        *BASE,
+        "trainer.threads=3",
+        f"run.dir={folder}",
+        cwd=tmp_path,
+        prepare=functools.partial(at_batch, 14),
+        code=-9,
     )
     again = processes.run("fit", f"resume={folder}", cwd=tmp_path)
     assert again.code == 0 and "cpu (3 threads)" in again.out and "bit-identical" not in again.err
-    other = processes.run("fit", f"resume={folder}", "trainer.threads=2", "trainer.epochs=4", cwd=tmp_path)
+    other = processes.run(
+        "fit", f"resume={folder}", "trainer.threads=2", "trainer.epochs=4", cwd=tmp_path
+    )
     assert other.code == 0
-    assert "Warning: saved with 3 CPU threads, now 2; results will not be bit-identical." in other.err
+    assert (
+        "Warning: saved with 3 CPU threads, now 2; results will not be bit-identical." in other.err
+    )
 
 
 @pytest.mark.fault("A")
@@ -269,12 +349,19 @@ def test_the_same_command_twice(tmp_path: Path, whole: Any) -> None:
 def test_augmentation_of_real_images(tmp_path: Path, datasets_root: Path, kill: int) -> None:
     words = (
         "data=fashion_mnist", f"data.root={datasets_root}", "data.train_limit=1200", "data.eval_limit=200",
-        "data.val_size=200", "data.transforms=[random_horizontal_flip,{name: random_crop, size: 28, padding: 2}]",
+        "data.val_size=200", "data.transforms=[random_horizontal_flip,{name: random_crop, size: "
+                             "28, padding: 2}]",
         "model=lenet5", "trainer.epochs=3", "trainer.save_every=3steps", "logger.log_every=5",
     )  # fmt: skip
     train(*words, f"run.dir={tmp_path / 'whole'}", cwd=tmp_path)
     folder = tmp_path / "run"
-    train(*words, f"run.dir={folder}", cwd=tmp_path, prepare=functools.partial(at_batch, kill), code=KILLED)
+    train(
+        *words,
+        f"run.dir={folder}",
+        cwd=tmp_path,
+        prepare=functools.partial(at_batch, kill),
+        code=KILLED,
+    )
     train(f"resume={folder}", cwd=tmp_path)
     assert_equal(folder, tmp_path / "whole")
 
@@ -283,4 +370,6 @@ def test_evidence_can_tell_a_difference(tmp_path: Path, whole: Any) -> None:
     train(*BASE, "seed=1", f"run.dir={tmp_path / 'run'}", cwd=tmp_path)
     with pytest.raises(AssertionError):
         assert_equal(tmp_path / "run", whole(*BASE))
-    assert not torch.equal(Run(tmp_path / "run").weights()["fc1.weight"], Run(whole(*BASE)).weights()["fc1.weight"])
+    assert not torch.equal(
+        Run(tmp_path / "run").weights()["fc1.weight"], Run(whole(*BASE)).weights()["fc1.weight"]
+    )

@@ -21,7 +21,9 @@ def test_a_run_folder_holds_what_the_contract_says(fit: Fit) -> None:
     assert {"config.yaml", "run.json", "metrics.jsonl", "checkpoints"} <= names
     assert len([name for name in names if name.startswith("events.out.tfevents.")]) == 1
     assert len(names - {".lock", "projector", "projector_config.pbtxt"}) == 5
-    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == 1, "TensorBoard would show a second run"
+    assert len(list(run.folder.rglob("events.out.tfevents.*"))) == 1, (
+        "TensorBoard would show a second run"
+    )
     for link in ("last", "best"):
         step = run.folder / "checkpoints" / link
         assert {path.name for path in step.iterdir()} == {"model.safetensors", "state.safetensors"}
@@ -46,7 +48,10 @@ def test_run_json_says_what_ran_and_how_it_ended(fit: Fit) -> None:
 def test_counters_mean_completed_work(fit: Fit) -> None:
     # 550 samples in batches of 64 are 9 batches an epoch, the last of 38 samples.
     run = fit()
-    assert [(row["epoch"], row["step"], row["samples"]) for row in run.split("val")] == [(1, 9, 550), (2, 18, 1100)]
+    assert [(row["epoch"], row["step"], row["samples"]) for row in run.split("val")] == [
+        (1, 9, 550),
+        (2, 18, 1100),
+    ]
     assert [row["step"] for row in run.split("train")] == [4, 8, 12, 16, 18]
     assert run.steps == ["step-000009", "step-000018"]
 
@@ -66,7 +71,9 @@ def test_counters_mean_completed_work(fit: Fit) -> None:
     ],
     ids=lambda value: ",".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_limits_and_accumulation_count_updates(fit: Fit, overrides: tuple[str, ...], steps: int, samples: int) -> None:
+def test_limits_and_accumulation_count_updates(
+    fit: Fit, overrides: tuple[str, ...], steps: int, samples: int
+) -> None:
     last = fit(*overrides).split("val")[-1]
     assert (last["step"], last["samples"]) == (steps, samples)
 
@@ -74,23 +81,35 @@ def test_limits_and_accumulation_count_updates(fit: Fit, overrides: tuple[str, .
 def test_the_same_command_gives_the_same_weights_and_metrics(fit: Fit) -> None:
     first, second = fit("model.dropout=0.2"), fit("model.dropout=0.2")
     assert first.digest() == second.digest()
-    timeless = [[{key: row[key] for key in row if "second" not in key} for row in run.rows] for run in (first, second)]
+    timeless = [
+        [{key: row[key] for key in row if "second" not in key} for row in run.rows]
+        for run in (first, second)
+    ]
     assert timeless[0] == timeless[1]
     assert fit("model.dropout=0.2", "seed=1").digest() != first.digest()
 
 
 def test_train_records_are_means_over_samples(fit: Fit) -> None:
-    # With a learning rate of nearly nothing the windows of an epoch average to the loss of the whole training set.
+    # With a learning rate of nearly nothing the windows of an epoch average to the loss of the
+    # whole training set.
     run = fit("optimizer.lr=1e-12", "trainer.epochs=1", "logger.log_every=1")
     windows, sizes = run.split("train"), [64] * 8 + [38]
     mean = sum(row["loss"] * size for row, size in zip(windows, sizes, strict=True)) / 550
-    outcome_rows = fit("optimizer.lr=1e-12", "trainer.epochs=1", "logger.log_every=1000").split("train")
+    outcome_rows = fit("optimizer.lr=1e-12", "trainer.epochs=1", "logger.log_every=1000").split(
+        "train"
+    )
     assert outcome_rows[-1]["loss"] == pytest.approx(mean, rel=1e-6)
 
 
 def test_the_best_checkpoint_is_the_one_tested(fit: Fit) -> None:
     # A rate that grows until it does harm: the best epoch is not the last.
-    run = fit("scheduler=exponential", "scheduler.gamma=6", "optimizer.lr=0.2", "trainer.epochs=5", "trainer.keep=9")
+    run = fit(
+        "scheduler=exponential",
+        "scheduler.gamma=6",
+        "optimizer.lr=0.2",
+        "trainer.epochs=5",
+        "trainer.keep=9",
+    )
     val = run.split("val")
     best = max(val, key=lambda row: row["accuracy"])
     assert best["step"] != val[-1]["step"], "the case this test is about"
@@ -106,7 +125,9 @@ def test_early_stopping_waits_as_many_evaluations_as_it_says(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("monitor", "better"), [("val/loss", min), ("train/loss", min), ("val/accuracy", max)], ids=lambda v: str(v)
+    ("monitor", "better"),
+    [("val/loss", min), ("train/loss", min), ("val/accuracy", max)],
+    ids=lambda v: str(v),
 )
 def test_any_metric_can_be_monitored(fit: Fit, monitor: str, better: Callable[..., Any]) -> None:
     run = fit(f"trainer.monitor={monitor}", "trainer.epochs=3", "trainer.keep=9")
@@ -119,8 +140,15 @@ def test_any_metric_can_be_monitored(fit: Fit, monitor: str, better: Callable[..
 
 @pytest.mark.parametrize("cadence", ["3steps", "2epochs", "1epoch"])
 def test_saving_and_evaluating_have_cadences_of_their_own(fit: Fit, cadence: str) -> None:
-    run = fit(f"trainer.eval_every={cadence}", "trainer.save_every=5steps", "trainer.epochs=4", "trainer.keep=99")
-    expected = {"3steps": list(range(3, 37, 3)), "2epochs": [18, 36], "1epoch": [9, 18, 27, 36]}[cadence]
+    run = fit(
+        f"trainer.eval_every={cadence}",
+        "trainer.save_every=5steps",
+        "trainer.epochs=4",
+        "trainer.keep=99",
+    )
+    expected = {"3steps": list(range(3, 37, 3)), "2epochs": [18, 36], "1epoch": [9, 18, 27, 36]}[
+        cadence
+    ]
     assert [row["step"] for row in run.split("val")] == expected
     saved = {int(name.removeprefix("step-")) for name in run.steps}
     assert set(range(5, 36, 5)) | {36} <= saved
@@ -129,7 +157,12 @@ def test_saving_and_evaluating_have_cadences_of_their_own(fit: Fit, cadence: str
 def test_a_run_without_validation_monitors_the_training_loss(fit: Fit) -> None:
     run = fit("data.val_size=0")
     assert run.split("val") == []
-    assert set(run.record["metrics"]) == {"train/loss", "train/accuracy", "test/loss", "test/accuracy"}
+    assert set(run.record["metrics"]) == {
+        "train/loss",
+        "train/accuracy",
+        "test/loss",
+        "test/accuracy",
+    }
 
 
 @pytest.mark.parametrize(
@@ -160,7 +193,9 @@ def test_ema_weights_are_the_ones_saved_and_evaluated(fit: Fit) -> None:
     assert plain.digest() != averaged.digest()
     with safe_open(averaged.folder / "checkpoints/last/state.safetensors", framework="pt") as state:
         raw = state.get_tensor("model.fc1.weight")
-    assert torch.equal(raw, plain.weights()["fc1.weight"]), "averaging watches; it does not change the training"
+    assert torch.equal(raw, plain.weights()["fc1.weight"]), (
+        "averaging watches; it does not change the training"
+    )
 
 
 def test_the_line_is_learned(trainer: Trainer) -> None:
@@ -172,7 +207,9 @@ def test_the_line_is_learned(trainer: Trainer) -> None:
     assert float(match[2]) == pytest.approx(1, abs=0.01)
 
 
-def test_the_line_diverges_beyond_the_bound_of_its_curvature(trainer: Trainer, tmp_path: Path) -> None:
+def test_the_line_diverges_beyond_the_bound_of_its_curvature(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     x = torch.tensor([1.0, 2, 3, 4, 5])
     design = torch.stack([x, torch.ones(5)], 1)
     bound = 2 / torch.linalg.eigvalsh(2 * design.T @ design / 5).max().item()
@@ -187,7 +224,13 @@ def test_the_line_diverges_beyond_the_bound_of_its_curvature(trainer: Trainer, t
 
 def test_divergence_keeps_the_last_good_checkpoint(trainer: Trainer, tmp_path: Path) -> None:
     folder = tmp_path / "r"
-    outcome = trainer("fit", "experiment=line", "optimizer.lr=0.1", "trainer.save_every=50steps", f"run.dir={folder}")
+    outcome = trainer(
+        "fit",
+        "experiment=line",
+        "optimizer.lr=0.1",
+        "trainer.save_every=50steps",
+        f"run.dir={folder}",
+    )
     assert outcome.code == 1
     assert "Last good checkpoint" in outcome.err and "step-000100" in outcome.err
     assert all(tensor.isfinite().all() for tensor in Run(folder).weights().values())
@@ -219,17 +262,29 @@ def test_a_run_dir_in_use_is_refused(trainer: Trainer, tmp_path: Path) -> None:
 
 
 def test_an_evaluation_right_after_an_epoch_knows_that_epoch(fit: Fit) -> None:
-    run = fit("data.val_size=0", "trainer.epochs=3", "trainer.eval_every=2epochs", "trainer.monitor=train/loss")
+    run = fit(
+        "data.val_size=0",
+        "trainer.epochs=3",
+        "trainer.eval_every=2epochs",
+        "trainer.monitor=train/loss",
+    )
     assert 0.5 < run.record["metrics"]["train/loss"] < 5
 
 
 def test_weights_that_overflow_are_not_saved(trainer: Trainer, tmp_path: Path) -> None:
-    outcome = trainer("fit", *SMALL, "trainer.max_steps=1", "optimizer.lr=1e38", f"run.dir={tmp_path / 'r'}")
+    outcome = trainer(
+        "fit", *SMALL, "trainer.max_steps=1", "optimizer.lr=1e38", f"run.dir={tmp_path / 'r'}"
+    )
     assert outcome.code == 1 and "A weight became" in outcome.err
     assert Run(tmp_path / "r").steps == []
 
 
 def test_a_config_that_no_checkpoint_could_hold_is_refused_first(trainer: Trainer) -> None:
-    words = ["model=custom", "model.target=torch.nn.Flatten", "model.kwargs={_hidden: 3}", "data=dirichlet"]
+    words = [
+        "model=custom",
+        "model.target=torch.nn.Flatten",
+        "model.kwargs={_hidden: 3}",
+        "data=dirichlet",
+    ]
     outcome = trainer("fit", *words)
     assert outcome.code == 2 and "could not hold this config" in outcome.err

@@ -1,4 +1,6 @@
-"""The profile: which updates it sees, what it says of them, and that no fault of it stops the training."""
+"""The profile: which updates it sees, what it says of them, and that no fault of it stops the
+training.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,13 @@ def train(
     """Train from update `done` + 1 to `until`, with a profile of `count` updates from `first` on."""
     heard = Heard()
     with Profile(
-        first, count, done=done, path=path, on_gpu=False, tell=heard.found.append, warn=heard.warnings.append
+        first,
+        count,
+        done=done,
+        path=path,
+        on_gpu=False,
+        tell=heard.found.append,
+        warn=heard.warnings.append,
     ) as profile:
         for step in range(done + 1, until + 1):
             do()
@@ -52,7 +60,9 @@ def train(
 
 
 def num_products(path: Path) -> int:
-    """How many of `update` are in a trace, which is what Chrome's viewer reads: JSON with complete events."""
+    """How many of `update` are in a trace, which is what Chrome's viewer reads: JSON with
+    complete events.
+    """
     events = json.loads(path.read_text())["traceEvents"]
     products = [event for event in events if event.get("name") == "aten::mm"]
     assert all(event["ph"] == "X" and event["dur"] >= 0 and "ts" in event for event in products)
@@ -87,14 +97,18 @@ def test_the_updates_asked_for_are_profiled_by_their_number(
 def test_rows_are_the_longest_first_and_shares_of_the_whole(tmp_path: Path) -> None:
     def do() -> None:
         update()
-        torch.sigmoid(torch.ones(3).add(1).mul(2).sub(1).div(3).exp().log().sqrt().abs().neg().tanh())
+        torch.sigmoid(
+            torch.ones(3).add(1).mul(2).sub(1).div(3).exp().log().sqrt().abs().neg().tanh()
+        )
 
     [found] = train(tmp_path / "trace.json", first=2, count=5, until=9, do=do).found
     assert len(found.rows) == 10
     times = [row.total_ms for row in found.rows]
     assert found.rows[0].operator == "aten::mm" and times == sorted(times, reverse=True)
     assert 0 < sum(times) <= found.total_ms <= found.wall_ms
-    assert [row.share for row in found.rows] == pytest.approx([time / found.total_ms for time in times])
+    assert [row.share for row in found.rows] == pytest.approx(
+        [time / found.total_ms for time in times]
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +120,9 @@ def test_rows_are_the_longest_first_and_shares_of_the_whole(tmp_path: Path) -> N
         (7, 9, "Nothing was profiled: the run went on from step 7, past update 7."),
     ],
 )
-def test_a_run_without_the_updates_says_so_once(tmp_path: Path, done: int, until: int, said: str) -> None:
+def test_a_run_without_the_updates_says_so_once(
+    tmp_path: Path, done: int, until: int, said: str
+) -> None:
     heard = train(tmp_path / "trace.json", first=5, count=3, done=done, until=until)
     assert heard == Heard(warnings=[said])
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +142,13 @@ def test_a_run_that_fails_tells_what_there_is_and_the_next_one_is_profiled(tmp_p
     with (
         pytest.raises(ZeroDivisionError),
         Profile(
-            2, 50, done=0, path=tmp_path / "first", on_gpu=False, tell=heard.found.append, warn=heard.warnings.append
+            2,
+            50,
+            done=0,
+            path=tmp_path / "first",
+            on_gpu=False,
+            tell=heard.found.append,
+            warn=heard.warnings.append,
         ) as profile,
     ):
         for step in range(1, 9):
@@ -142,7 +164,8 @@ def test_a_trace_that_cannot_be_written_is_a_sentence_and_the_rows_are_told(tmp_
     path = tmp_path / "gone" / "trace.json"
     heard = train(path, first=2, count=2, until=5)
     assert heard.warnings == [
-        f"The trace of the profile was not written to {path} (No such file or directory). Training goes on."
+        f"The trace of the profile was not written to {path} (No such file or directory). Training "
+        "goes on."
     ]
     [found] = heard.found
     assert found.trace is None and found.rows
@@ -161,7 +184,9 @@ class Exporter:
         Path(path).write_text(self._text)
 
 
-def test_a_trace_that_has_no_room_or_is_cut_off_does_not_replace_the_one_before(tmp_path: Path) -> None:
+def test_a_trace_that_has_no_room_or_is_cut_off_does_not_replace_the_one_before(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "trace.json"
     write_trace(Exporter('{"traceEvents": []}\n'), path)
     with pytest.raises(OSError, match="cut off"):
@@ -174,7 +199,9 @@ def test_a_trace_that_has_no_room_or_is_cut_off_does_not_replace_the_one_before(
 
 def test_a_disk_that_becomes_full_meanwhile_is_noticed(disk: Disk) -> None:
     class Filling:
-        """As torch does it: what has no room is left out, and nothing is said; by chance it ends like a whole one."""
+        """As torch does it: what has no room is left out, and nothing is said; by chance it ends
+        like a whole one.
+        """
 
         def export_chrome_trace(self, path: str) -> None:
             Path(path).write_text('{"traceEvents": [{}')
@@ -189,7 +216,9 @@ def test_a_disk_that_becomes_full_meanwhile_is_noticed(disk: Disk) -> None:
 
 
 @pytest.mark.parametrize("fails_at", ["start", "stop"])
-def test_a_profiler_that_fails_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
+def test_a_profiler_that_fails_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
     class Failing:
         def __init__(self, activities: Any) -> None:
             pass
@@ -207,9 +236,13 @@ def test_a_profiler_that_fails_is_a_sentence(tmp_path: Path, monkeypatch: pytest
     assert len(heard.warnings) == 1 and "(it is in use). Training goes on." in heard.warnings[0]
 
 
-def event(key: str, *, cpu: float, gpu: float = 0.0, kind: Any = DeviceType.CPU, count: int = 4) -> SimpleNamespace:
+def event(
+    key: str, *, cpu: float, gpu: float = 0.0, kind: Any = DeviceType.CPU, count: int = 4
+) -> SimpleNamespace:
     """One of torch's averages; microseconds."""
-    return SimpleNamespace(key=key, count=count, device_type=kind, self_cpu_time_total=cpu, self_device_time_total=gpu)
+    return SimpleNamespace(
+        key=key, count=count, device_type=kind, self_cpu_time_total=cpu, self_device_time_total=gpu
+    )
 
 
 def test_on_a_gpu_operators_are_ranked_by_its_time_and_kernels_are_not_counted_twice() -> None:
@@ -233,7 +266,13 @@ def test_a_gpu_is_in_the_trace(tmp_path: Path) -> None:
     heard = Heard()
     matrix = torch.ones(2000, 2000, device="cuda")
     with Profile(
-        2, 3, done=0, path=tmp_path / "trace.json", on_gpu=True, tell=heard.found.append, warn=heard.warnings.append
+        2,
+        3,
+        done=0,
+        path=tmp_path / "trace.json",
+        on_gpu=True,
+        tell=heard.found.append,
+        warn=heard.warnings.append,
     ) as profile:
         for step in range(1, 7):
             torch.mm(matrix, matrix)
@@ -241,5 +280,6 @@ def test_a_gpu_is_in_the_trace(tmp_path: Path) -> None:
     [found] = heard.found
     assert found.on_gpu and found.rows[0].operator == "aten::mm" and found.rows[0].calls == 3
     assert any(
-        event.get("cat") == "kernel" for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+        event.get("cat") == "kernel"
+        for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     )

@@ -50,7 +50,12 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 )
 @pytest.mark.parametrize("step", [3, 9, 11])
 def test_a_stopped_run_goes_on_bit_for_bit(
-    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], step: int
+    fit: Fit,
+    trainer: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: tuple[str, ...],
+    step: int,
 ) -> None:
     base = (*SMALL, "trainer.epochs=4", *overrides)
     whole = fit(base=base)
@@ -89,11 +94,18 @@ def test_a_finished_run_is_not_trained_again_by_accident(fit: Fit, trainer: Trai
     assert run.digest() == before and run.record["status"] == "done"
 
 
-def test_fewer_epochs_than_are_done_are_told_how_many_would_be_more(fit: Fit, trainer: Trainer) -> None:
+def test_fewer_epochs_than_are_done_are_told_how_many_would_be_more(
+    fit: Fit, trainer: Trainer
+) -> None:
     run = fit()
-    for word, more in (("trainer.epochs=1", "trainer.epochs=4"), ("trainer.max_steps=5", "trainer.max_steps=36")):
+    for word, more in (
+        ("trainer.epochs=1", "trainer.epochs=4"),
+        ("trainer.max_steps=5", "trainer.max_steps=36"),
+    ):
         outcome = trainer("fit", f"resume={run.folder}", word)
-        assert outcome.code == 2 and outcome.err.endswith(f"To train longer, add {more}\n"), outcome.err
+        assert outcome.code == 2 and outcome.err.endswith(f"To train longer, add {more}\n"), (
+            outcome.err
+        )
 
 
 def test_last_means_the_newest_run(trainer: Trainer, tmp_path: Path) -> None:
@@ -108,7 +120,9 @@ def test_last_means_the_newest_run(trainer: Trainer, tmp_path: Path) -> None:
 def test_a_branch_goes_to_a_new_folder(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
     run = fit()
     before = run.digest()
-    outcome = trainer("fit", f"resume={run.folder}", "trainer.epochs=3", f"run.dir={tmp_path / 'branch'}")
+    outcome = trainer(
+        "fit", f"resume={run.folder}", "trainer.epochs=3", f"run.dir={tmp_path / 'branch'}"
+    )
     assert outcome.code == 0, outcome.err
     assert run.digest() == before and Run(tmp_path / "branch").digest() != before
 
@@ -129,10 +143,22 @@ def test_weights_alone_cannot_be_resumed(fit: Fit, trainer: Trainer, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "trainer", "fit", *SMALL, "trainer.epochs=100000", f"run.dir={folder}"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "trainer",
+        "fit",
+        *SMALL,
+        "trainer.epochs=100000",
+        f"run.dir={folder}",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not list(folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -142,9 +168,18 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(tmp_path: Path, 
     assert "Stopped at step" in err and "Traceback" not in err
     assert Run(folder).record["status"] == "interrupted"
     # The command it printed is one that works.
-    printed = next(line for line in err.splitlines() if "trainer fit resume=" in line).partition("Continue with: ")[2]
-    again = [sys.executable, "-m", *printed.split(), f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}"]
-    resumed = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    printed = next(line for line in err.splitlines() if "trainer fit resume=" in line).partition(
+        "Continue with: "
+    )[2]
+    again = [
+        sys.executable,
+        "-m",
+        *printed.split(),
+        f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}",
+    ]
+    resumed = subprocess.run(
+        again, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert "Resumed at step" in resumed.stdout
     assert "epoch" in out
@@ -153,12 +188,17 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(tmp_path: Path, 
 @pytest.mark.parametrize("word", ["optimizer=adam", "trainer.ema=0.9"])
 def test_a_refused_resume_leaves_the_run_as_it_was(fit: Fit, trainer: Trainer, word: str) -> None:
     run = fit()
-    files = {name: (run.folder / name).read_bytes() for name in ("run.json", "config.yaml", "metrics.jsonl")}
+    files = {
+        name: (run.folder / name).read_bytes()
+        for name in ("run.json", "config.yaml", "metrics.jsonl")
+    }
     assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3", word).code == 3
     assert files == {name: (run.folder / name).read_bytes() for name in files}
 
 
-def test_an_older_step_is_gone_on_from_only_in_a_new_folder(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+def test_an_older_step_is_gone_on_from_only_in_a_new_folder(
+    fit: Fit, trainer: Trainer, tmp_path: Path
+) -> None:
     run = fit("trainer.epochs=3", "trainer.keep=9")
     older = f"resume={run.folder}/checkpoints/step-000009"
     outcome = trainer("fit", older)
@@ -190,7 +230,9 @@ def test_auto_begins_a_run_goes_on_with_it_when_it_was_cut_and_begins_another_wh
     assert len(list((tmp_path / "runs").glob("*/*"))) == 3
 
 
-def test_auto_in_a_folder_means_that_folder(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_in_a_folder_means_that_folder(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = (*AUTO, f"run.dir={tmp_path / 'mine'}")
     with monkeypatch.context() as patched:
         stop_after(patched, 11)
@@ -202,24 +244,35 @@ def test_auto_in_a_folder_means_that_folder(trainer: Trainer, tmp_path: Path, mo
     assert done.code == 2 and f"{tmp_path / 'mine'} is complete." in done.err
 
 
-def test_a_change_on_purpose_is_used_printed_and_recorded(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_change_on_purpose_is_used_printed_and_recorded(
+    fit: Fit, trainer: Trainer, tmp_path: Path
+) -> None:
     run = fit("scheduler=constant")
     words = ("optimizer.lr=0.001", "trainer.epochs=3")
     outcome = trainer("fit", f"resume={run.folder}", *words)
     assert outcome.code == 0, outcome.err
-    assert "Changed since it was saved: optimizer.lr 0.05 -> 0.001, trainer.epochs 2 -> 3" in outcome.out
+    assert (
+        "Changed since it was saved: optimizer.lr 0.05 -> 0.001, trainer.epochs 2 -> 3"
+        in outcome.out
+    )
     assert [row["learning_rate"] for row in run.rows if row["split"] == "train"][-1] == 0.001
     (resumed,) = run.record["resumed"]
     assert resumed["changes"]["optimizer.lr"] == [0.05, 0.001]
     assert resumed["step"] == 18 and resumed["from"].endswith("step-000018")
 
 
-def test_a_branch_is_what_the_run_itself_would_have_become(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_branch_is_what_the_run_itself_would_have_become(
+    fit: Fit, trainer: Trainer, tmp_path: Path
+) -> None:
     words = ("scheduler=constant", "trainer.epochs=4")
     whole = fit(*words)
     run = fit("scheduler=constant")
     branch = Run(tmp_path / "branch")
-    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.read_bytes()
+        for path in run.folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     assert trainer("fit", f"resume={run.folder}", words[1], f"run.dir={branch.folder}").code == 0
     assert branch.digest() == whole.digest()
     assert {path: path.read_bytes() for path in before} == before
@@ -236,16 +289,23 @@ def test_what_decides_the_order_cannot_change_within_an_epoch(
         trainer("fit", *SMALL, f"run.dir={folder}")
     outcome = trainer("fit", f"resume={folder}", "seed=5")
     assert outcome.code == 2
-    assert "seed can change between two epochs only; step-000011 is at batch 2 of epoch 2." in outcome.err
+    assert (
+        "seed can change between two epochs only; step-000011 is at batch 2 of epoch 2."
+        in outcome.err
+    )
     assert trainer("fit", f"resume={folder}", "data.eval_batch_size=7").code == 0
 
 
-def test_killed_before_its_test_a_run_keeps_what_it_had_measured(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+def test_killed_before_its_test_a_run_keeps_what_it_had_measured(
+    fit: Fit, trainer: Trainer, tmp_path: Path
+) -> None:
     whole = fit()
     run = fit()
     record = run.record
     # As a run is that was killed after its last checkpoint.
-    (run.folder / "run.json").write_text(json.dumps({**record, "status": "running", "metrics": None}))
+    (run.folder / "run.json").write_text(
+        json.dumps({**record, "status": "running", "metrics": None})
+    )
     files = {path: path.read_bytes() for path in run.folder.rglob("*.safetensors")}
     assert trainer("fit", f"resume={run.folder}").code == 0
     assert run.record["metrics"] == whole.record["metrics"] == record["metrics"]

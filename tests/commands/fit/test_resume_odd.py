@@ -1,4 +1,6 @@
-"""Going on with runs whose folders were changed by hand, copied or damaged: nothing good in them is lost."""
+"""Going on with runs whose folders were changed by hand, copied or damaged: nothing good in them
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,26 @@ import pytest
 from running import SMALL, Fit, Trainer
 
 
-def test_auto_takes_nothing_away_that_it_did_not_write(fit: Fit, trainer: Trainer, tmp_path: Path) -> None:
+def test_auto_takes_nothing_away_that_it_did_not_write(
+    fit: Fit, trainer: Trainer, tmp_path: Path
+) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
-    for name, text in (("run.json", '{"tool": "mine"}'), ("config.yaml", "precious"), ("metrics.jsonl", "precious")):
+    for name, text in (
+        ("run.json", '{"tool": "mine"}'),
+        ("config.yaml", "precious"),
+        ("metrics.jsonl", "precious"),
+    ):
         (folder / name).write_text(text)
     run = fit()
     for path in run.folder.glob("checkpoints/step-*/model.safetensors"):
         path.unlink()
     for place in (folder, run.folder):
-        before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file() and path.name != ".lock"}
+        before = {
+            path: path.read_bytes()
+            for path in place.rglob("*")
+            if path.is_file() and path.name != ".lock"
+        }
         assert trainer("fit", *SMALL, f"run.dir={place}", "resume=auto").code == 2
         assert {path: path.read_bytes() for path in before} == before
 
@@ -43,8 +55,13 @@ def test_a_link_to_a_step_names_that_step(fit: Fit, trainer: Trainer, tmp_path: 
     run = fit("scheduler=constant")
     (run.folder / "checkpoints/best").unlink()
     (run.folder / "checkpoints/best").symlink_to("step-000009")
-    assert "step-000009 is not the newest" in trainer("fit", f"resume={run.folder}/checkpoints/best").err
-    outcome = trainer("fit", f"resume={run.folder}/checkpoints/best", f"run.dir={tmp_path / 'branch'}")
+    assert (
+        "step-000009 is not the newest"
+        in trainer("fit", f"resume={run.folder}/checkpoints/best").err
+    )
+    outcome = trainer(
+        "fit", f"resume={run.folder}/checkpoints/best", f"run.dir={tmp_path / 'branch'}"
+    )
     assert "Resumed at step 9 of" in outcome.out
 
 
@@ -67,7 +84,9 @@ def test_a_copy_that_followed_links_goes_on(fit: Fit, trainer: Trainer, tmp_path
     assert (tmp_path / "copy/checkpoints/last").is_symlink()
 
 
-@pytest.mark.parametrize("damage", ['"resumed": null', '"resumed": 5', '"checkpoints": []', '"checkpoints": null'])
+@pytest.mark.parametrize(
+    "damage", ['"resumed": null', '"resumed": 5', '"checkpoints": []', '"checkpoints": null']
+)
 def test_a_damaged_record_does_not_stop_a_run(fit: Fit, trainer: Trainer, damage: str) -> None:
     run = fit("scheduler=constant")
     (run.folder / "run.json").write_text(f'{{"status": "done", {damage}}}')
@@ -75,7 +94,9 @@ def test_a_damaged_record_does_not_stop_a_run(fit: Fit, trainer: Trainer, damage
     assert outcome.code == 0, outcome.err
 
 
-@pytest.mark.parametrize("line", ["garbage", "5", '{"split": "train", "step": "x"}', '{"split": "val", "step": null}'])
+@pytest.mark.parametrize(
+    "line", ["garbage", "5", '{"split": "train", "step": "x"}', '{"split": "val", "step": null}']
+)
 def test_a_bad_row_takes_no_good_one_away(fit: Fit, trainer: Trainer, line: str) -> None:
     run = fit("scheduler=constant")
     rows = [row for row in run.rows if row["split"] != "test"]
@@ -95,9 +116,16 @@ def test_a_record_that_is_garbage_is_told(fit: Fit, trainer: Trainer) -> None:
     assert outcome.code == 0 and "run.json is damaged and is written anew" in outcome.err
 
 
-def test_last_is_the_newest_run_even_when_its_record_is_garbage(trainer: Trainer, tmp_path: Path) -> None:
+def test_last_is_the_newest_run_even_when_its_record_is_garbage(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     for name in ("b", "a"):
-        assert trainer("fit", *SMALL, "scheduler=constant", f"run.root={tmp_path}", f"run.name={name}").code == 0
+        assert (
+            trainer(
+                "fit", *SMALL, "scheduler=constant", f"run.root={tmp_path}", f"run.name={name}"
+            ).code
+            == 0
+        )
         time.sleep(1)  # folders have the second in their names
     (newest,) = tmp_path.glob("*/*-a")
     (newest / "run.json").write_text("garbage")
@@ -106,7 +134,9 @@ def test_last_is_the_newest_run_even_when_its_record_is_garbage(trainer: Trainer
 
 
 def test_another_monitor_finds_its_own_best(fit: Fit, trainer: Trainer) -> None:
-    """The best by the metric of before may be removed as any older step, and no link may be left to it."""
+    """The best by the metric of before may be removed as any older step, and no link may be left
+    to it.
+    """
     run = fit("scheduler=constant", "trainer.monitor=train/loss", "trainer.keep=0")
     words = (f"resume={run.folder}", "trainer.monitor=val/accuracy", "trainer.keep=0")
     outcome = trainer("fit", *words, "trainer.epochs=4", "optimizer.lr=1e-9")
@@ -133,9 +163,11 @@ def test_a_pipe_among_the_event_files_is_passed_over(fit: Fit, trainer: Trainer)
 def test_a_run_that_has_not_saved_yet_is_in_use(trainer: Trainer, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    holder = f"from trainer.runlock import locked; from pathlib import Path\nwith locked(Path({str(run)!r})):\n    "
+    holder = f"from trainer.run.lock import locked; from pathlib import Path\nwith locked(Path({str(run)!r})):\n    "
     command = [sys.executable, "-c", holder + "print(1, flush=True); input()"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None and process.stdout.readline()
         outcome = trainer("fit", f"resume={run}")
         process.communicate("\n")
@@ -148,7 +180,9 @@ def test_a_run_folder_is_not_called_as_a_word_of_ours(trainer: Trainer, word: st
     assert outcome.code == 2 and "is a word of trainer's" in outcome.err
 
 
-@pytest.mark.parametrize("left", [(".lock",), (".lock", ".run.json.part"), (".lock", "run.json", ".config.yaml.part")])
+@pytest.mark.parametrize(
+    "left", [(".lock",), (".lock", ".run.json.part"), (".lock", "run.json", ".config.yaml.part")]
+)
 def test_what_a_run_left_that_was_cut_while_it_began_is_cleared(
     fit: Fit, trainer: Trainer, tmp_path: Path, left: tuple[str, ...]
 ) -> None:

@@ -1,4 +1,6 @@
-"""To watch a run changes nothing: the same weights, bit for bit, with every kind of record and with none."""
+"""To watch a run changes nothing: the same weights, bit for bit, with every kind of record and
+with none.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ OFTEN = (
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "all of them"])
-def test_the_weights_are_the_same_with_and_without(kind: str, fit: Fit, datasets_root: Path) -> None:
+def test_the_weights_are_the_same_with_and_without(
+    kind: str, fit: Fit, datasets_root: Path
+) -> None:
     words = (*IMAGES, f"data.root={datasets_root}", "trainer.threads=1")
     others = [f"logger.{other}=false" for other in KINDS if kind not in (other, "all of them")]
     plain = fit("logger=none", base=words)
@@ -38,7 +42,10 @@ def test_the_weights_are_the_same_with_and_without(kind: str, fit: Fit, datasets
 def test_a_wrong_layer_is_told_before_anything_is_written(trainer: Trainer, tmp_path: Path) -> None:
     outcome = trainer("fit", *SMALL, "logger.projector_layer=fc3", "run.dir=run")
     assert outcome.code == 2 and not (tmp_path / "run").exists()
-    assert "logger.projector_layer=fc3 is not a layer of the model" in outcome.err and "fc2" in outcome.err
+    assert (
+        "logger.projector_layer=fc3 is not a layer of the model" in outcome.err
+        and "fc2" in outcome.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""`trainer reproduce`: the same run again is the same bit for bit, and what is not the same is told, with why."""
+"""`trainer reproduce`: the same run again is the same bit for bit, and what is not the same is
+told, with why.
+"""
 
 from __future__ import annotations
 
@@ -92,15 +94,22 @@ def told(outcome: Outcome) -> dict[str, str]:
     """The table and the facts after `Not identical:`, by their first column."""
     assert outcome.code == 1, outcome.out + outcome.err
     lines = [
-        re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in outcome.out.split("Not identical:\n")[1].splitlines()
+        re.split(r"\s{2,}", line.strip(), maxsplit=1)
+        for line in outcome.out.split("Not identical:\n")[1].splitlines()
     ]
     return {line[0]: line[1] if len(line) > 1 else "" for line in lines}
 
 
 @pytest.mark.parametrize("name", ["last", "id", "part", "path"])
-def test_a_run_is_the_same_again(name: str, original: Run, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_run_is_the_same_again(
+    name: str, original: Run, trainer: Trainer, tmp_path: Path
+) -> None:
     before = contents(original.folder)
-    references = {"id": entry_of(original.folder).id, "part": "dirichlet", "path": f"runs/2026-01-01/{NAME}"}
+    references = {
+        "id": entry_of(original.folder).id,
+        "part": "dirichlet",
+        "path": f"runs/2026-01-01/{NAME}",
+    }
     ended(trainer("reproduce", references.get(name, name)))
     assert contents(original.folder) == before
     [_, again] = folders(tmp_path)
@@ -124,15 +133,25 @@ def test_every_key_of_the_config_is_as_it_was(
     run = fit(*words, base=QUIET)
     outcome = trainer("reproduce", str(run.folder), "run.dir=again")
     assert outcome.code == 0 and "Bit-identical: " in outcome.out, outcome.out + outcome.err
-    [was, now] = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (run.folder, tmp_path / "again")]
-    assert now["trainer"].pop("threads") == torch.get_num_threads() and was["trainer"].pop("threads") is None
+    [was, now] = [
+        yaml.safe_load((folder / "config.yaml").read_text())
+        for folder in (run.folder, tmp_path / "again")
+    ]
+    assert (
+        now["trainer"].pop("threads") == torch.get_num_threads()
+        and was["trainer"].pop("threads") is None
+    )
     assert {**now, "run": None} == {**was, "run": None}
 
 
 def test_a_run_that_was_cut_and_went_on_is_the_same(original: Run, trainer: Trainer) -> None:
     shutil.rmtree(original.folder / "checkpoints" / "step-000018")
     edit(original, status="interrupted", metrics={}, checkpoints={})
-    refused(trainer("reproduce", "last"), "is not done (interrupted)", f"trainer fit resume=runs/2026-01-01/{NAME}")
+    refused(
+        trainer("reproduce", "last"),
+        "is not done (interrupted)",
+        f"trainer fit resume=runs/2026-01-01/{NAME}",
+    )
     assert trainer("fit", f"resume={original.folder}").code == 0
     assert original.record["resumed"][0]["changes"] == {}
     ended(trainer("reproduce", str(original.folder)))
@@ -143,19 +162,29 @@ def test_a_reproduction_can_be_reproduced(original: Run, trainer: Trainer) -> No
     ended(trainer("reproduce", "again"))
 
 
-def test_as_many_threads_as_then(fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_threads_as_then(
+    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     default = device._default_threads() + 1
     with monkeypatch.context() as patched:
         patched.setattr(device, "_default_threads", lambda: default)
         run = fit(base=QUIET)
     ended(trainer("reproduce", str(run.folder), "run.dir=again"))
-    assert yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())["trainer"]["threads"] == default
+    assert (
+        yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())["trainer"]["threads"]
+        == default
+    )
     torch.set_num_threads(default - 1)
 
 
 @pytest.mark.parametrize(
     ("asked", "variant", "expected"),
-    [("auto", "eager", "off"), ("auto", "compiled", "on"), ("on", "compiled", "on"), ("off", "eager", "off")],
+    [
+        ("auto", "eager", "off"),
+        ("auto", "compiled", "on"),
+        ("on", "compiled", "on"),
+        ("off", "eager", "off"),
+    ],
 )
 def test_the_model_is_run_in_the_way_of_then(asked: str, variant: str, expected: str) -> None:
     config = config_of(*SMALL, f"trainer.compile='{asked}'", "trainer.threads=3")
@@ -172,7 +201,11 @@ def test_other_metrics_and_versions_are_told(original: Run, trainer: Trainer) ->
     loss = metrics["val/loss"]
     versions = original.record["versions"] | {"hydra-core": "1.3.8-old"}
     edit(
-        original, metrics=metrics | {"val/loss": loss + 0.25}, versions=versions, host="elsewhere", git_commit="0" * 40
+        original,
+        metrics=metrics | {"val/loss": loss + 0.25},
+        versions=versions,
+        host="elsewhere",
+        git_commit="0" * 40,
     )
     rows = told(trainer("reproduce", "last"))
     assert rows["METRIC"].split() == ["THEN", "NOW", "DIFFERENCE"]
@@ -207,13 +240,21 @@ def test_how_weights_differ() -> None:
     assert weights_differ(then, {name: tensor.clone() for name, tensor in then.items()}) == ""
     apart = {"a": torch.tensor([0.0, 1.5]), "b": torch.ones(2, 3) - 2, "c": torch.tensor(1)}
     assert weights_differ(then, apart) == "2 of 3 tensors differ, by 2 at most (b)"
-    assert weights_differ(then, then | {"a": torch.tensor([-0.0, 1.0])}) == "1 of 3 tensors differ, by 0 at most (a)"
+    assert (
+        weights_differ(then, then | {"a": torch.tensor([-0.0, 1.0])})
+        == "1 of 3 tensors differ, by 0 at most (a)"
+    )
     assert "by inf at most (a)" in weights_differ(then, then | {"a": torch.tensor([math.nan, 1.0])})
     assert weights_differ(*2 * ({"a": torch.tensor([math.nan])},)) == ""
     other = {"a": then["a"], "b": torch.ones(3, 2), "d": torch.ones(0)}
-    assert weights_differ(then, other) == "3 of 4 tensors differ, of another shape or on one side only: b, c, d"
+    assert (
+        weights_differ(then, other)
+        == "3 of 4 tensors differ, of another shape or on one side only: b, c, d"
+    )
     assert weights_differ({"a": torch.ones(0)}, {"a": torch.ones(0, dtype=torch.int64)}) != ""
-    assert "by 0 at most" in weights_differ({"a": torch.ones(2)}, {"a": torch.ones(2, dtype=torch.float64)})
+    assert "by 0 at most" in weights_differ(
+        {"a": torch.ones(2)}, {"a": torch.ones(2, dtype=torch.float64)}
+    )
 
 
 def test_evaluating_by_the_clock_is_warned_about(fit: Fit, trainer: Trainer) -> None:
@@ -231,25 +272,40 @@ Images = Callable[[int], None]
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
-    """`images(label)` makes data=mnist a tiny set of files whose checksums are known; one label of it is `label`."""
+    """`images(label)` makes data=mnist a tiny set of files whose checksums are known; one label
+    of it is `label`.
+    """
 
     def make(label: int) -> None:
-        monkeypatch.setitem(IMAGE_SETS, "mnist", dataclasses.replace(fake_set(label=label), name="mnist"))
+        monkeypatch.setitem(
+            IMAGE_SETS, "mnist", dataclasses.replace(fake_set(label=label), name="mnist")
+        )
         write_set(tmp_path / "data" / "Fake" / "raw", label=label)
 
     return make
 
 
-SMALL_IMAGES = ("data=mnist", "data.val_size=2", "data.batch_size=2", "model=mlp", "model.hidden=[3]", "logger=none")
+SMALL_IMAGES = (
+    "data=mnist",
+    "data.val_size=2",
+    "data.batch_size=2",
+    "model=mlp",
+    "model.hidden=[3]",
+    "logger=none",
+)
 
 
-def test_other_data_is_refused_before_anything_is_written(images: Images, trainer: Trainer, tmp_path: Path) -> None:
+def test_other_data_is_refused_before_anything_is_written(
+    images: Images, trainer: Trainer, tmp_path: Path
+) -> None:
     images(1)
     assert trainer("fit", *SMALL_IMAGES).code == 0
     before = contents(tmp_path / "runs")
     images(0)
     outcome = trainer("reproduce", "last")
-    refused(outcome, "train-labels-idx1-ubyte is not what the run was trained on", "data.root=", code=3)
+    refused(
+        outcome, "train-labels-idx1-ubyte is not what the run was trained on", "data.root=", code=3
+    )
     assert contents(tmp_path / "runs") == before
 
 
@@ -270,13 +326,16 @@ def test_data_that_was_moved_is_the_same(
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Trainer) -> Callable[[float], None]:
+def own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Trainer
+) -> Callable[[float], None]:
     """`own(scale)` writes the module own_net, whose class begins with weights of that scale."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     folder = tmp_path / "mine"
     for group, text in {
         "model": "defaults: [custom]\ntarget: own_net.Net\nkwargs: {width: 6}\n",
-        "experiment": "# @package _global_\ndefaults:\n  - override /model: own\noptimizer:\n  lr: 5.0\n",
+        "experiment": "# @package _global_\ndefaults:\n  - override /model: own\noptimizer:\n  lr: "
+        "5.0\n",
     }.items():
         (folder / group).mkdir(parents=True)
         (folder / group / "own.yaml").write_text(text)
@@ -301,20 +360,35 @@ OWN_WORDS = ("model=custom", "model.target=own_net.Net")
 def test_own_classes_must_be_named_again(trainer: Trainer) -> None:
     refused(trainer("reproduce", "own"), "needs your own class own_net.Net", "model=custom", code=3)
     assert "own_net" not in sys.modules
-    for words in (OWN_WORDS, ("--config-dir", "mine", "model=own"), ("-cd", "mine", "experiment=own")):
+    for words in (
+        OWN_WORDS,
+        ("--config-dir", "mine", "model=own"),
+        ("-cd", "mine", "experiment=own"),
+    ):
         ended(trainer("reproduce", *words, "own"))
     ended(trainer("reproduce", "own", *OWN_WORDS, "model.kwargs={width: 6}"))
     wrong = trainer("reproduce", "own", *OWN_WORDS, "model.kwargs={width: 5}")
     refused(wrong, "model.kwargs is {'width': 5} here, and was {'width': 6} in the run")
-    refused(trainer("reproduce", "own", "model=custom", "model.target=own_net.Other"), "model.target is own_net.Other")
-    refused(trainer("reproduce", "own", "data=custom", "data.target=own_net.Net"), "data cannot be set here")
+    refused(
+        trainer("reproduce", "own", "model=custom", "model.target=own_net.Other"),
+        "model.target is own_net.Other",
+    )
+    refused(
+        trainer("reproduce", "own", "data=custom", "data.target=own_net.Net"),
+        "data cannot be set here",
+    )
 
 
-def test_a_class_that_was_changed_gives_other_weights(own: Callable[[float], None], trainer: Trainer) -> None:
+def test_a_class_that_was_changed_gives_other_weights(
+    own: Callable[[float], None], trainer: Trainer
+) -> None:
     own(0.5)
     outcome = trainer("reproduce", "own", *OWN_WORDS)
     rows = told(outcome)
-    assert re.match(r"4 of 4 tensors differ, by 0\.\d+ at most \((first|second)\.(weight|bias)\)$", rows["weights"])
+    assert re.match(
+        r"4 of 4 tensors differ, by 0\.\d+ at most \((first|second)\.(weight|bias)\)$",
+        rows["weights"],
+    )
     assert float(rows["train/loss"].split()[2]) != 0
     assert "The code of your own classes (model.target) is not compared." in outcome.out
 
@@ -325,7 +399,11 @@ def test_a_class_that_was_changed_gives_other_weights(own: Callable[[float], Non
 @pytest.mark.parametrize("status", ["failed", "interrupted", "pruned"])
 def test_a_run_that_is_not_done(status: str, original: Run, trainer: Trainer) -> None:
     edit(original, status=status)
-    refused(trainer("reproduce", "last"), f"is not done ({status})", f"trainer fit resume=runs/2026-01-01/{NAME}")
+    refused(
+        trainer("reproduce", "last"),
+        f"is not done ({status})",
+        f"trainer fit resume=runs/2026-01-01/{NAME}",
+    )
 
 
 def test_a_run_that_is_running_was_killed_or_is_damaged(original: Run, trainer: Trainer) -> None:
@@ -340,30 +418,51 @@ def test_a_run_that_is_running_was_killed_or_is_damaged(original: Run, trainer: 
 
 def test_a_run_that_a_resume_changed(original: Run, trainer: Trainer) -> None:
     assert trainer("fit", f"resume={original.folder}", "trainer.epochs=3").code == 0
-    refused(trainer("reproduce", "last"), "was changed when it was resumed at step 18: trainer.epochs 2 -> 3.")
+    refused(
+        trainer("reproduce", "last"),
+        "was changed when it was resumed at step 18: trainer.epochs 2 -> 3.",
+    )
 
 
 def test_a_run_that_branched_off(original: Run, trainer: Trainer) -> None:
     step = f"runs/2026-01-01/{NAME}/checkpoints/step-000009"
     assert trainer("fit", f"resume={step}", "run.dir=branch").code == 0
-    refused(trainer("reproduce", "branch"), "went on from a step of", f"trainer reproduce {original.folder}")
+    refused(
+        trainer("reproduce", "branch"),
+        "went on from a step of",
+        f"trainer reproduce {original.folder}",
+    )
 
 
 def test_what_a_resume_may_have_changed(original: Run, tmp_path: Path) -> None:
     step = str(original.folder / "checkpoints" / "step-000009")
-    resume = {"from": step, "step": 9, "changes": {"data.root": ["a", "b"], "data.num_workers": [0, 2]}}
+    resume = {
+        "from": step,
+        "step": 9,
+        "changes": {"data.root": ["a", "b"], "data.num_workers": [0, 2]},
+    }
     edit(original, resumed=[resume])
     assert read_original(str(original.folder), root=tmp_path).step.name == "step-000018"
-    for resumed in ([resume, {"from": step}], "once", [{**resume, "changes": {"trainer.device": ["cpu", "cuda"]}}]):
+    for resumed in (
+        [resume, {"from": step}],
+        "once",
+        [{**resume, "changes": {"trainer.device": ["cpu", "cuda"]}}],
+    ):
         edit(original, resumed=resumed)
-        with pytest.raises(TrainerError, match=r"resumes cannot be read|trainer\.device cpu -> cuda"):
+        with pytest.raises(
+            TrainerError, match=r"resumes cannot be read|trainer\.device cpu -> cuda"
+        ):
             read_original(str(original.folder), root=tmp_path)
 
 
-def test_a_last_checkpoint_that_is_gone_renamed_or_damaged(original: Run, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_last_checkpoint_that_is_gone_renamed_or_damaged(
+    original: Run, trainer: Trainer, tmp_path: Path
+) -> None:
     newest = original.folder / "checkpoints" / "step-000018"
     aside = newest.rename(tmp_path / "aside")
-    refused(trainer("reproduce", "last"), "step-000009 is not the last checkpoint of the run", code=3)
+    refused(
+        trainer("reproduce", "last"), "step-000009 is not the last checkpoint of the run", code=3
+    )
     aside.rename(newest.with_name("step-000020"))
     edit(original, checkpoints={"last": "step-000020"})
     refused(trainer("reproduce", "last"), "step-000020 is not the last checkpoint", code=3)
@@ -372,7 +471,9 @@ def test_a_last_checkpoint_that_is_gone_renamed_or_damaged(original: Run, traine
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors"])
-def test_damage_is_told_before_training(name: str, original: Run, trainer: Trainer, tmp_path: Path) -> None:
+def test_damage_is_told_before_training(
+    name: str, original: Run, trainer: Trainer, tmp_path: Path
+) -> None:
     path = original.folder / "checkpoints" / "step-000018" / name
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -397,7 +498,11 @@ def test_a_machine_that_there_is_not(
     [
         (
             ("optimizer.lr=1",),
-            ("optimizer.lr cannot be set here", "It may set run.root", "start from what was run: trainer"),
+            (
+                "optimizer.lr cannot be set here",
+                "It may set run.root",
+                "start from what was run: trainer",
+            ),
         ),
         (("seed=1",), ("seed cannot be set here",)),
         (("model=mlp",), ("model cannot be set here",)),

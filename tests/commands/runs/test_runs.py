@@ -21,14 +21,22 @@ from trainer.commands.runs.read import sparkline
 from trainer.run.index import STATUSES, Notes, find, read_index, read_notes, write_notes
 from trainer.tracking.table import ago, lasted, size_text
 
-CNN, MLP, CUT = "runs/2026-01-01/10-00-00-mnist-cnn", "runs/2026-01-01/10-05-00-mnist-mlp", "runs/2026-01-02/x-cut"
+CNN, MLP, CUT = (
+    "runs/2026-01-01/10-00-00-mnist-cnn",
+    "runs/2026-01-01/10-05-00-mnist-mlp",
+    "runs/2026-01-02/x-cut",
+)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a cnn (0.9), a newer mlp (0.8) and the newest run, which was cut."""
     rows = [val_row(1, 0.9, 0.5), val_row(2, 0.5, 0.9)]
-    make_run(tmp_path / CNN, metrics={"val/accuracy": 0.9, "val/loss": 0.5, "test/accuracy": 0.89}, rows=rows)
+    make_run(
+        tmp_path / CNN,
+        metrics={"val/accuracy": 0.9, "val/loss": 0.5, "test/accuracy": 0.89},
+        rows=rows,
+    )
     mlp = ("model=mlp", "optimizer.lr=0.1", "seed=1")
     make_run(tmp_path / MLP, *mlp, minutes=5, metrics={"val/accuracy": 0.8, "val/loss": 0.4})
     make_run(tmp_path / CUT, "run.name=x-cut", status="running", minutes=9, rows=rows[:1])
@@ -57,7 +65,9 @@ def out(folder: Path, *words: str) -> str:
 
 def listed(folder: Path, *words: str) -> list[str]:
     """The last words of the names of the listed runs, in their order."""
-    return [run["name"].rpartition("-")[2] for run in json.loads(out(folder, "ls", "--json", *words))]
+    return [
+        run["name"].rpartition("-")[2] for run in json.loads(out(folder, "ls", "--json", *words))
+    ]
 
 
 def id_of(folder: Path, path: str) -> str:
@@ -75,7 +85,9 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
     assert [line.split()[0] for line in lines] == [id_of(folder, path) for path in (CUT, MLP, CNN)]
     assert re.search(r"x-cut +cut +- +-$", lines[0])
     assert re.search(
-        r"2026-01-01 +10-05-00-mnist-mlp +done +val/accuracy 0.8000 +- +good,paper +the first line$", lines[1]
+        r"2026-01-01 +10-05-00-mnist-mlp +done +val/accuracy 0.8000 +- +good,paper +the first "
+        r"line$",
+        lines[1],
     )
     assert re.search(r"mnist-cnn +done +val/accuracy 0.9000 +accuracy 0.8900$", lines[2])
     assert "\x1b" not in "".join(lines)
@@ -108,7 +120,9 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
         (("limit=0",), ["cut", "mlp", "cnn"]),
     ],
 )
-def test_ls_filters_sorts_and_limits(words: tuple[str, ...], names: list[str], folder: Path) -> None:
+def test_ls_filters_sorts_and_limits(
+    words: tuple[str, ...], names: list[str], folder: Path
+) -> None:
     write_notes(folder / MLP, Notes(tags=("good",)))
     assert listed(folder, *words) == names
     assert len(out(folder, "ls", "-q", *words).split()) == len(names)
@@ -249,7 +263,9 @@ def test_show_of_a_run_that_was_cut_has_its_curves_tags_and_note(folder: Path) -
 
 
 def test_compare_shows_only_what_differs(folder: Path) -> None:
-    table = {line[:30].split("  ")[0]: line for line in out(folder, "compare", "cnn", "mlp").splitlines()}
+    table = {
+        line[:30].split("  ")[0]: line for line in out(folder, "compare", "cnn", "mlp").splitlines()
+    }
     assert table["optimizer.lr"].split() == ["optimizer.lr", "0.05", "0.1"]
     assert table["model.name"].split() == ["model.name", "cnn", "mlp"]
     assert table["model.channels"].split(None, 1)[1].split("  ")[-1].strip() == "-"
@@ -268,7 +284,10 @@ def test_compare_of_three_has_three_columns(folder: Path) -> None:
 
 def test_diff_is_that_of_git(folder: Path) -> None:
     lines = out(folder, "diff", "cnn", "mlp").splitlines()
-    assert lines[:2] == [f"--- {id_of(folder, CNN)} 10-00-00-mnist-cnn", f"+++ {id_of(folder, MLP)} 10-05-00-mnist-mlp"]
+    assert lines[:2] == [
+        f"--- {id_of(folder, CNN)} 10-00-00-mnist-cnn",
+        f"+++ {id_of(folder, MLP)} 10-05-00-mnist-mlp",
+    ]
     assert lines[lines.index("- optimizer.lr: 0.05") + 1] == "+ optimizer.lr: 0.1"
     assert "+ model.dropout: 0.0" in lines
     assert not any("batch_size" in line for line in lines)
@@ -338,7 +357,9 @@ def test_columns_are_aligned_whatever_the_letters(tmp_path: Path) -> None:
     for name in ("größe", "日本", "plain"):
         make_run(tmp_path / "runs/day" / name)
     places = {line.split("  ")[2]: line.index("done") for line in out(tmp_path).splitlines()[1:]}
-    assert places["größe"] == places["plain"] == places["日本"] + 2, "each of these two takes two columns"
+    assert places["größe"] == places["plain"] == places["日本"] + 2, (
+        "each of these two takes two columns"
+    )
 
 
 def on_a_terminal(folder: Path, *words: str, answer: str = "", columns: int = 100) -> str:
@@ -474,7 +495,9 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
         ("note", ("run is missing",)),
     ],
 )
-def test_what_is_wrong_is_told_in_three_lines(words: str, needles: tuple[str, ...], folder: Path) -> None:
+def test_what_is_wrong_is_told_in_three_lines(
+    words: str, needles: tuple[str, ...], folder: Path
+) -> None:
     ran = runs(folder, *(word.strip("'") for word in words.split()))
     assert (ran.code, ran.out) == (2, "")
     assert all(needle in ran.err for needle in needles), ran.err
@@ -497,7 +520,12 @@ def test_a_sparkline() -> None:
     ("passed", "text"),
     [
         *((0, "0 seconds ago"), (1, "1 second ago"), (59, "59 seconds ago"), (61, "1 minute ago")),
-        *((7300, "2 hours ago"), (86400 * 14, "14 days ago"), (86400 * 20, "2026-"), (-50, "2026-")),
+        *(
+            (7300, "2 hours ago"),
+            (86400 * 14, "14 days ago"),
+            (86400 * 20, "2026-"),
+            (-50, "2026-"),
+        ),
     ],
 )
 def test_how_long_ago(passed: float, text: str) -> None:
@@ -507,7 +535,12 @@ def test_how_long_ago(passed: float, text: str) -> None:
 
 
 def test_times_sizes_and_columns() -> None:
-    assert [lasted(seconds) for seconds in (0.25, 59.9, 83, 3723)] == ["0.2 s", "59.9 s", "0:01:23", "1:02:03"]
+    assert [lasted(seconds) for seconds in (0.25, 59.9, 83, 3723)] == [
+        "0.2 s",
+        "59.9 s",
+        "0:01:23",
+        "1:02:03",
+    ]
     assert [size_text(size) for size in (0, 999, 1500, 2.5e6, 3e9, 4e12)] == [
         *("0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 GB", "4.0 TB")
     ]

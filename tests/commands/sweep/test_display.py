@@ -19,12 +19,17 @@ from trainer.tracking.console import Terminal
 class Screen(Terminal):
     """A terminal of this size; `lines` is what a person would see on it, scrolled lines included."""
 
-    def __init__(self, *, width: int = 120, height: int = 30, err: io.StringIO | None = None) -> None:
+    def __init__(
+        self, *, width: int = 120, height: int = 30, err: io.StringIO | None = None
+    ) -> None:
         super().__init__()
         self.file, lines = io.StringIO(), type(self.out)
-        # Without these a variable of the caller's, such as NO_COLOR or TERM, would decide what is drawn.
+        # Without these a variable of the caller's, such as NO_COLOR or TERM, would decide what is
+        # drawn.
         size = {"COLUMNS": str(width), "LINES": str(height), "TERM": "xterm-256color"}
-        self.out = lines(file=self.file, force_terminal=True, highlight=False, soft_wrap=True, _environ=size)
+        self.out = lines(
+            file=self.file, force_terminal=True, highlight=False, soft_wrap=True, _environ=size
+        )
         self.err = lines(
             file=err or self.file,
             force_terminal=err is None,
@@ -37,7 +42,9 @@ class Screen(Terminal):
     @property
     def lines(self) -> list[str]:
         lines, y, x = [""], 0, 0
-        for found in re.finditer(r"\x1b\[([?0-9;]*)([A-Za-z])|[\r\n]|[^\x1b\r\n]+", self.file.getvalue()):
+        for found in re.finditer(
+            r"\x1b\[([?0-9;]*)([A-Za-z])|[\r\n]|[^\x1b\r\n]+", self.file.getvalue()
+        ):
             if found[0] == "\r":
                 x = 0
             elif found[0] == "\n":
@@ -84,7 +91,12 @@ def start(board: Board, job: JobRecord, run: Path) -> JobRecord:
 
 
 def end(
-    board: Board, job: JobRecord, status: str = "done", *, error: str | None = None, **metrics: float | None
+    board: Board,
+    job: JobRecord,
+    status: str = "done",
+    *,
+    error: str | None = None,
+    **metrics: float | None,
 ) -> None:
     """End a job; `val_loss=…` is its val/loss."""
     job.status, job.error, job.seconds = status, error, 12.34
@@ -98,15 +110,20 @@ def test_a_running_job_has_a_line_with_what_it_wrote_last(tmp_path: Path) -> Non
         start(board, a_job(3, **{"optimizer.lr": "0.1", "model": "cnn"}), tmp_path)
         board.refresh()
         assert re.fullmatch(r"job 3  optimizer\.lr=0\.1 model=cnn  ━+  waiting", screen.lines[0])
-        append(tmp_path, line(epoch=2, samples=200, loss=0.31214) + line("val", epoch=2, samples=200))
+        append(
+            tmp_path, line(epoch=2, samples=200, loss=0.31214) + line("val", epoch=2, samples=200)
+        )
         board.refresh()
         job, sweep = screen.lines
         assert re.fullmatch(
-            r"job 3  optimizer\.lr=0\.1 model=cnn  [━╸╺]{20}  epoch 2/5  loss 0\.3121  val/accuracy 0\.9000"
+            r"job 3  optimizer\.lr=0\.1 model=cnn  [━╸╺]{20}  epoch 2/5  loss 0\.3121  "
+            r"val/accuracy 0\.9000"
             r"  100 samples/s",
             job,
         )
-        assert re.fullmatch(r"sweep  [━╸╺]{20}  0/12  1 running  \d:\d\d  \d+:\d\d(:\d\d)? left", sweep)
+        assert re.fullmatch(
+            r"sweep  [━╸╺]{20}  0/12  1 running  \d:\d\d  \d+:\d\d(:\d\d)? left", sweep
+        )
     assert screen.lines == []
 
 
@@ -137,7 +154,10 @@ def test_a_job_that_ended_has_a_line_above_the_display(tmp_path: Path) -> None:
         *said, running, sweep = screen.lines
         assert running.startswith("job 5 ")
         # The job that was interrupted waits for the next command, and a pruned one is not the best.
-        assert "  3/12  1 running  1 failed  1 pruned  1 interrupted  best val/accuracy 0.9012 (job 1)" in sweep
+        assert (
+            "  3/12  1 running  1 failed  1 pruned  1 interrupted  best val/accuracy 0.9012 (job 1)"
+            in sweep
+        )
     assert screen.lines == said
     assert said == [
         "Job 1 done: optimizer.lr=0.1  val/accuracy 0.9012  12.3 s",
@@ -155,13 +175,18 @@ def test_warnings_go_to_standard_error_where_that_is_a_file(tmp_path: Path) -> N
         board.warn("Look here.")
         board.say("And here.", style="bold")
         assert screen.lines[0] == "And here." and len(screen.lines) == 2
-    assert err.getvalue() == ("Warning: Job 1 (optimizer.lr=0.1) failed: it gave no reason\nWarning: Look here.\n")
+    assert err.getvalue() == (
+        "Warning: Job 1 (optimizer.lr=0.1) failed: it gave no reason\nWarning: Look here.\n"
+    )
 
 
 def test_off_a_terminal_there_is_a_plain_line_at_the_start_and_at_the_end(tmp_path: Path) -> None:
     plain = Plain()
     with a_board(plain) as board:
-        jobs = [start(board, a_job(1), tmp_path), start(board, a_job(2, model="cnn", seed="3"), tmp_path)]
+        jobs = [
+            start(board, a_job(1), tmp_path),
+            start(board, a_job(2, model="cnn", seed="3"), tmp_path),
+        ]
         append(tmp_path, line(epoch=2))
         for _ in range(5):
             board.refresh()
@@ -176,10 +201,15 @@ def test_off_a_terminal_there_is_a_plain_line_at_the_start_and_at_the_end(tmp_pa
         "Job 3: started\n"
         "Job 3 running\n"
     )
-    assert plain.warned.getvalue() == "Warning: Job 2 (model=cnn seed=3) failed: It ran out of memory.\n"
+    assert (
+        plain.warned.getvalue()
+        == "Warning: Job 2 (model=cnn seed=3) failed: It ran out of memory.\n"
+    )
 
 
-@pytest.mark.parametrize(("maximize", "best"), [(True, "0.9000 (job 2)"), (False, "0.1000 (job 3)")])
+@pytest.mark.parametrize(
+    ("maximize", "best"), [(True, "0.9000 (job 2)"), (False, "0.1000 (job 3)")]
+)
 def test_the_best_so_far(maximize: bool, best: str) -> None:
     screen = Screen()
     with a_board(screen, monitor="val/loss", maximize=maximize) as board:
@@ -194,7 +224,9 @@ def test_jobs_that_ended_before_this_command_count(tmp_path: Path) -> None:
     screen = Screen()
     with a_board(screen, monitor="val/loss", maximize=False) as board:
         board.keep(JobRecord(number=0, values={}, command=[], status="failed"))
-        board.keep(JobRecord(number=1, values={}, command=[], status="done", metrics={"val/loss": 0.3}))
+        board.keep(
+            JobRecord(number=1, values={}, command=[], status="done", metrics={"val/loss": 0.3})
+        )
         end(board, a_job(3), val_loss=0.4)
         board.refresh()
         assert "3/12  best val/loss 0.3000 (job 1)" in screen.lines[-1]
@@ -233,9 +265,14 @@ def test_forty_running_jobs_fit_the_screen(tmp_path: Path, height: int, num_show
             board.refresh()
         shown = screen.lines
         assert len(shown) <= height
-        assert [text.split()[1] for text in shown if text.startswith("job ")] == [str(n + 1) for n in range(num_shown)]
+        assert [text.split()[1] for text in shown if text.startswith("job ")] == [
+            str(n + 1) for n in range(num_shown)
+        ]
         if num_shown:
-            assert shown[num_shown] == f"… and {40 - num_shown} more" and "  0/40  40 running" in shown[-1]
+            assert (
+                shown[num_shown] == f"… and {40 - num_shown} more"
+                and "  0/40  40 running" in shown[-1]
+            )
 
 
 def test_the_bar_of_the_sweep_counts_the_parts_of_running_jobs(tmp_path: Path) -> None:
@@ -244,7 +281,9 @@ def test_the_bar_of_the_sweep_counts_the_parts_of_running_jobs(tmp_path: Path) -
         start(board, a_job(1), tmp_path)
         append(tmp_path, line(epoch=5))
         board.refresh()
-        assert re.match(r"sweep  ━{10}╺━{9}  0/2", screen.lines[-1])  # one half: the other colour begins at the sign
+        assert re.match(
+            r"sweep  ━{10}╺━{9}  0/2", screen.lines[-1]
+        )  # one half: the other colour begins at the sign
 
 
 class Clock:
@@ -256,7 +295,9 @@ class Clock:
         return self.seconds
 
 
-def test_the_time_left_is_by_what_was_done_in_this_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_is_by_what_was_done_in_this_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     screen, clock = Screen(), Clock()
     monkeypatch.setattr("trainer.commands.sweep.display.monotonic", clock)
     resumed = tmp_path / "resumed"
@@ -281,15 +322,25 @@ def test_texts_from_outside_cannot_drive_the_terminal(tmp_path: Path) -> None:
     screen, plain = Screen(width=200), Plain()
     for terminal in (screen, plain):
         with a_board(terminal) as board:
-            jobs = [start(board, a_job(number, key="\x1b[2J[red]x[/nothing]\x07"), tmp_path) for number in (1, 2)]
+            jobs = [
+                start(board, a_job(number, key="\x1b[2J[red]x[/nothing]\x07"), tmp_path)
+                for number in (1, 2)
+            ]
             board.refresh()
             end(board, jobs[0], "failed", error="[bold]no\x1b]0;title\x07[/]\x9b2J")
             board.say("a\x1bb")
             end(board, jobs[1])
-    assert screen.lines[0] == "Warning: Job 1 (key=?[2J[red]x[/nothing]?) failed: [bold]no?]0;title?[/]?2J"
+    assert (
+        screen.lines[0]
+        == "Warning: Job 1 (key=?[2J[red]x[/nothing]?) failed: [bold]no?]0;title?[/]?2J"
+    )
     assert screen.lines[1:] == ["a?b", "Job 2 done: key=?[2J[red]x[/nothing]?  12.3 s"]
-    assert "job 1  key=?[2J[red]x[/nothing]?  ━" in re.sub(r"\x1b\[[0-9;]*m", "", screen.file.getvalue())
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain.written.getvalue() + plain.warned.getvalue())
+    assert "job 1  key=?[2J[red]x[/nothing]?  ━" in re.sub(
+        r"\x1b\[[0-9;]*m", "", screen.file.getvalue()
+    )
+    assert not re.search(
+        r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", plain.written.getvalue() + plain.warned.getvalue()
+    )
 
 
 def test_numbers_of_any_size_are_short(tmp_path: Path) -> None:
@@ -334,7 +385,9 @@ def num_kept(thing: object, seen: set[int] | None = None) -> int:
 
 def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
     screen = Screen()
-    screen.out = type(screen.out)(file=screen.file, force_terminal=True, soft_wrap=True, _environ={"TERM": "dumb"})
+    screen.out = type(screen.out)(
+        file=screen.file, force_terminal=True, soft_wrap=True, _environ={"TERM": "dumb"}
+    )
     with a_board(screen) as board:
         start(board, a_job(1), tmp_path)
         board.refresh()
@@ -343,4 +396,7 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
 
 def test_it_is_ready_before_torch() -> None:
     code = "import sys, trainer.commands.sweep.board; print({'torch', 'hydra', 'optuna'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        == "set()\n"
+    )

@@ -1,4 +1,6 @@
-"""Following a running job by its metrics.jsonl: what was appended, half lines, other files, hostile files."""
+"""Following a running job by its metrics.jsonl: what was appended, half lines, other files,
+hostile files.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,27 @@ import pytest
 from trainer.commands.sweep.display import Following
 
 
-def row(split: str = "train", *, epoch: Any = 0, step: int = 1, samples: Any = 10, loss: Any = 0.5) -> dict[str, Any]:
+def row(
+    split: str = "train", *, epoch: Any = 0, step: int = 1, samples: Any = 10, loss: Any = 0.5
+) -> dict[str, Any]:
     """A row as a run writes it."""
-    content = {"split": split, "epoch": epoch, "step": step, "samples": samples, "seconds": 1.0, "loss": loss}
+    content = {
+        "split": split,
+        "epoch": epoch,
+        "step": step,
+        "samples": samples,
+        "seconds": 1.0,
+        "loss": loss,
+    }
     if split != "train":
         return {**content, "accuracy": 0.9, "count": 100}
-    return {**content, "accuracy": None, "learning_rate": 0.1, "grad_norm": None, "samples_per_second": 100.0}
+    return {
+        **content,
+        "accuracy": None,
+        "learning_rate": 0.1,
+        "grad_norm": None,
+        "samples_per_second": 100.0,
+    }
 
 
 def line(split: str = "train", **values: Any) -> bytes:
@@ -37,7 +54,13 @@ def follow(run: Path, *, epochs: int = 4, max_steps: int | None = None) -> Follo
 
 def test_the_last_row_of_each_split_is_kept(tmp_path: Path) -> None:
     job = follow(tmp_path)
-    append(tmp_path, line(step=1) + line("val", step=1, loss=0.4) + line(step=2, loss=0.3) + line("test", loss=9.0))
+    append(
+        tmp_path,
+        line(step=1)
+        + line("val", step=1, loss=0.4)
+        + line(step=2, loss=0.3)
+        + line("test", loss=9.0),
+    )
     job.look()
     assert job.train == row(step=2, loss=0.3) and job.val == row("val", step=1, loss=0.4)
     append(tmp_path, line(step=3, loss=0.2))
@@ -60,7 +83,9 @@ def test_a_half_written_line_counts_once_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_file_that_became_shorter_is_read_from_its_start(tmp_path: Path) -> None:
     job = follow(tmp_path)
-    append(tmp_path, line(epoch=1, step=1) + line("val", step=1) + line(epoch=3, step=2) + b'{"half')
+    append(
+        tmp_path, line(epoch=1, step=1) + line("val", step=1) + line(epoch=3, step=2) + b'{"half'
+    )
     job.look()
     assert job.fraction == 0.75
     os.truncate(tmp_path / "metrics.jsonl", len(line(epoch=1, step=1)))
@@ -72,10 +97,14 @@ def test_a_file_that_was_replaced_by_a_longer_one_is_read_from_its_start(tmp_pat
     job = follow(tmp_path)
     append(tmp_path, line(epoch=3, step=9))
     job.look()
-    (tmp_path / "new").write_bytes(line(step=1) + line("val", step=2) + line("val", epoch=1, step=3))
+    (tmp_path / "new").write_bytes(
+        line(step=1) + line("val", step=2) + line("val", epoch=1, step=3)
+    )
     (tmp_path / "new").replace(tmp_path / "metrics.jsonl")
     job.look()
-    assert job.train == row(step=1) and job.val == row("val", epoch=1, step=3) and job.fraction == 0.25
+    assert (
+        job.train == row(step=1) and job.val == row("val", epoch=1, step=3) and job.fraction == 0.25
+    )
 
 
 def test_what_a_job_waits_for_before_its_first_row(tmp_path: Path) -> None:
@@ -142,7 +171,11 @@ def test_counters_that_make_no_sense_give_a_fraction(tmp_path: Path) -> None:
         for other in (None, -1e308, 1e308, 5e-324, 0):
             run = tmp_path / f"{number}{other}"
             run.mkdir()
-            append(run, line(epoch=number, samples=other) + line("val", epoch=other, samples=number, step=2**53))
+            append(
+                run,
+                line(epoch=number, samples=other)
+                + line("val", epoch=other, samples=number, step=2**53),
+            )
             for epochs, max_steps in ((0, 0), (4, None), (1, 1)):
                 job = follow(run, epochs=epochs, max_steps=max_steps)
                 job.look()
@@ -154,7 +187,13 @@ def test_a_named_pipe_a_folder_and_a_loop_of_links_are_not_waited_for(tmp_path: 
     (tmp_path / "folder" / "metrics.jsonl").mkdir(parents=True)
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("")
-    for run in (tmp_path, tmp_path / "folder", tmp_path / "loop", tmp_path / "file", tmp_path / ("x" * 5_000)):
+    for run in (
+        tmp_path,
+        tmp_path / "folder",
+        tmp_path / "loop",
+        tmp_path / "file",
+        tmp_path / ("x" * 5_000),
+    ):
         job = follow(run)
         job.look()
         assert job.train is None and job.position == "waiting"
@@ -175,7 +214,8 @@ def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
     append(tmp_path, line("val") + b"".join(line(step=100 + step) for step in range(num)))
     job = follow(tmp_path)
     job.look()
-    # The row of val is too far from the end; the line that the last 64 KiB begin within is no row and no harm.
+    # The row of val is too far from the end; the line that the last 64 KiB begin within is no row
+    # and no harm.
     assert job.train == row(step=100 + num - 1) and job.val is None
     append(tmp_path, line("val", step=7))
     job.look()
@@ -195,7 +235,9 @@ class Reads:
         return data + os.read(handle, size)
 
 
-def test_a_thousand_looks_read_each_byte_once_and_keep_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_looks_read_each_byte_once_and_keep_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads = Reads()
     monkeypatch.setattr("trainer.commands.sweep.display.os.pread", reads)
     job, written = follow(tmp_path), 0
@@ -210,7 +252,9 @@ def test_a_thousand_looks_read_each_byte_once_and_keep_little(tmp_path: Path, mo
     assert kept_by(job) < 2_000
 
 
-def test_a_line_without_an_end_is_not_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_an_end_is_not_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reads = Reads()
     monkeypatch.setattr("trainer.commands.sweep.display.os.pread", reads)
     job = follow(tmp_path)

@@ -38,7 +38,11 @@ CASES = [(by_rate, "optimizer.lr"), (by_model, "model"), (by_batch, "data.batch_
 def judged(
     jobs: Sequence[Values], score: Callable[[Values], float], *, noise: random.Random | None = None
 ) -> Importance:
-    return importance(record_of(jobs, [score(values) + (noise.gauss(0, 0.005) if noise else 0) for values in jobs]))
+    return importance(
+        record_of(
+            jobs, [score(values) + (noise.gauss(0, 0.005) if noise else 0) for values in jobs]
+        )
+    )
 
 
 def record_of(jobs: Sequence[Values], scores: Sequence[float | None]) -> SweepRecord:
@@ -55,7 +59,9 @@ def record_of(jobs: Sequence[Values], scores: Sequence[float | None]) -> SweepRe
 
 def grid(**choices: Sequence[str]) -> list[Values]:
     names = [name.replace("__", ".") for name in choices]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices.values())]
+    return [
+        dict(zip(names, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
 
 
 def drawn(seed: int, number: int) -> list[Values]:
@@ -79,7 +85,9 @@ def shares_of(found: Importance) -> dict[str, float]:
 
 @pytest.mark.parametrize(("score", "key"), CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_key_that_matters_is_first_in_a_grid(score: Callable[[Values], float], key: str, seed: int) -> None:
+def test_the_key_that_matters_is_first_in_a_grid(
+    score: Callable[[Values], float], key: str, seed: int
+) -> None:
     small = grid(optimizer__lr=RATES, model=MODELS[:2], data__batch_size=("32", "128"))
     large = grid(optimizer__lr=(*RATES, "1"), model=MODELS, data__batch_size=BATCHES)
     for jobs in (small, large):
@@ -93,7 +101,10 @@ def test_the_key_that_matters_is_first_in_a_random_search(
     score: Callable[[Values], float], key: str, seed: int
 ) -> None:
     for number in (24, 60):
-        assert next(iter(shares_of(judged(drawn(seed, number), score, noise=random.Random(seed))))) == key
+        assert (
+            next(iter(shares_of(judged(drawn(seed, number), score, noise=random.Random(seed)))))
+            == key
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -106,13 +117,17 @@ def test_where_no_key_matters_none_has_much(seed: int) -> None:
 def test_a_run_that_diverged_does_not_hide_the_rest() -> None:
     jobs = grid(optimizer__lr=(*RATES, "1"), model=MODELS[:2], data__batch_size=("32", "128"))
     rng = random.Random(0)
-    scores = [-(10 ** rng.uniform(1, 300)) if values["optimizer.lr"] == "1" else by_rate(values) for values in jobs]
+    scores = [
+        -(10 ** rng.uniform(1, 300)) if values["optimizer.lr"] == "1" else by_rate(values)
+        for values in jobs
+    ]
     shares = shares_of(importance(record_of(jobs, scores)))
     assert next(iter(shares)) == "optimizer.lr" and shares["optimizer.lr"] > 0.5
 
 
 def test_the_share_of_a_balanced_design_is_the_textbook_one() -> None:
-    # Two keys, all combinations twice, ranks 1 to 12: sums of squares and degrees of freedom by hand, below.
+    # Two keys, all combinations twice, ranks 1 to 12: sums of squares and degrees of freedom by
+    # hand, below.
     jobs = grid(a=("p", "q"), b=("x", "y", "z"), seed=("0", "1"))
     ranks = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0]
     shares = shares_of(importance(record_of(jobs, ranks)))
@@ -125,7 +140,10 @@ def test_the_share_of_a_balanced_design_is_the_textbook_one() -> None:
 
 def test_a_monotone_change_of_the_metric_changes_nothing() -> None:
     jobs = drawn(1, 30)
-    once, again = judged(jobs, by_model), judged(jobs, lambda values: -math.exp(-9 * by_model(values)))
+    once, again = (
+        judged(jobs, by_model),
+        judged(jobs, lambda values: -math.exp(-9 * by_model(values))),
+    )
     assert shares_of(once) == pytest.approx(shares_of(again))
 
 
@@ -140,9 +158,11 @@ def test_equal_numbers_are_one_value_however_written() -> None:
     ("jobs", "reason"),
     [
         (grid(a=("1", "2", "3"), b=("x", "y", "z")), f"too few runs: 9, and at least {LEAST_RUNS}"),
-        (grid(a=tuple("stuvwxyz"), b=("x", "y")), "too few runs: 16, and at least 18 for so many values"),
+        (grid(a=tuple("stuvwxyz"), b=("x", "y")), "too few runs: 16, and at least 18 for so many "
+                                                  "values"),
         (grid(a=tuple("stuvwxyz"), seed=("0", "1")), "fewer than two keys differ"),
-        ([{"a": text, "b": text * 2} for text in "xyxyxyxyxyxyxy"], "differs only where other keys do"),
+        ([{"a": text, "b": text * 2} for text in "xyxyxyxyxyxyxy"], "differs only where other keys "
+                                                                    "do"),
     ],
 )  # fmt: skip
 def test_why_there_is_none(jobs: list[Values], reason: str) -> None:
@@ -157,9 +177,17 @@ def test_only_runs_that_are_done_and_have_the_metric_count() -> None:
     assert importance(full).shares is not None
     scores[0], scores[1] = float("nan"), None
     cut = record_of(jobs, scores)
-    for at, status in ((2, "pruned"), (3, "failed"), (4, "running"), (5, "interrupted"), (6, "waiting")):
+    for at, status in (
+        (2, "pruned"),
+        (3, "failed"),
+        (4, "running"),
+        (5, "interrupted"),
+        (6, "waiting"),
+    ):
         cut.jobs[at].status = status
-    assert importance(cut) == Importance(reason=f"too few runs: 11, and at least {LEAST_RUNS} are needed")
+    assert importance(cut) == Importance(
+        reason=f"too few runs: 11, and at least {LEAST_RUNS} are needed"
+    )
 
 
 def test_the_same_metric_everywhere_tells_nothing() -> None:
@@ -167,7 +195,10 @@ def test_the_same_metric_everywhere_tells_nothing() -> None:
 
 
 def test_a_key_that_some_jobs_lack_is_a_choice_as_well() -> None:
-    jobs = [values if values["model"] == "linear" else {**values, "model.width": "3"} for values in drawn(3, 30)]
+    jobs = [
+        values if values["model"] == "linear" else {**values, "model.width": "3"}
+        for values in drawn(3, 30)
+    ]
     jobs = [
         {**values, "model.width": "5"} if "model.width" in values and at % 2 else values
         for at, values in enumerate(jobs)

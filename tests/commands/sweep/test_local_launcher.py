@@ -1,4 +1,6 @@
-"""Jobs on this machine: how many at a time and where, what each gets of it, and what is done once for all of them."""
+"""Jobs on this machine: how many at a time and where, what each gets of it, and what is done
+once for all of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, UsageError
 
 GIB = 2**30
-# Loaded by every Python that starts with it on its path: mnist is a few images, and each file unpacked is noted.
+# Loaded by every Python that starts with it on its path: mnist is a few images, and each file
+# unpacked is noted.
 SITECUSTOMIZE = """
 import dataclasses
 import os
@@ -42,10 +45,20 @@ def noted(path, **options):
 
 cache.read_idx_bytes = noted
 """
-IMAGES = ("fit", "-m", "data.val_size=2", "data.batch_size=2", "model=linear", "trainer.epochs=1", "logger=none")
+IMAGES = (
+    "fit",
+    "-m",
+    "data.val_size=2",
+    "data.batch_size=2",
+    "model=linear",
+    "trainer.epochs=1",
+    "logger=none",
+)
 
 
-def grid_config(*, jobs: str = "auto", devices: list[int] | None = None, jobs_per_device: int = 1) -> GridConfig:
+def grid_config(
+    *, jobs: str = "auto", devices: list[int] | None = None, jobs_per_device: int = 1
+) -> GridConfig:
     return GridConfig(
         name="grid",
         jobs=jobs,
@@ -83,7 +96,9 @@ def launcher(*, jobs: int) -> LocalLauncher:
         ((8, 2, None), {"jobs": "3", "devices": [1]}, ["cuda:1"] * 3),
     ],
 )
-def test_places(machine: tuple[int, int, int | None], options: dict[str, object], expected: list[str | None]) -> None:
+def test_places(
+    machine: tuple[int, int, int | None], options: dict[str, object], expected: list[str | None]
+) -> None:
     there = Machine(threads=machine[0], gpus=machine[1], memory=machine[2])
     assert _places(grid_config(**options), there, wants_gpu=True) == expected  # type: ignore[arg-type]
 
@@ -95,11 +110,15 @@ def test_jobs_that_want_the_cpu_leave_the_gpus_alone() -> None:
         _places(grid_config(devices=[1]), there, wants_gpu=False)
 
 
-@pytest.mark.parametrize(("gpus", "said"), [(0, "no GPU 7; there is none"), (2, "no GPU 7; there are 2")])
+@pytest.mark.parametrize(
+    ("gpus", "said"), [(0, "no GPU 7; there is none"), (2, "no GPU 7; there are 2")]
+)
 def test_a_gpu_that_is_not_there(gpus: int, said: str) -> None:
     with pytest.raises(EnvironmentFault, match=said):
         _places(
-            grid_config(devices=[0, 7] if gpus else [7]), Machine(threads=4, gpus=gpus, memory=None), wants_gpu=True
+            grid_config(devices=[0, 7] if gpus else [7]),
+            Machine(threads=4, gpus=gpus, memory=None),
+            wants_gpu=True,
         )
 
 
@@ -116,7 +135,10 @@ def test_the_place_of_a_job_that_has_just_ended_is_free(tmp_path: Path) -> None:
     """Two may end at once, when the launcher has seen one of them end and the sweep both."""
     local = launcher(jobs=2)
     for first in (0, 2):
-        tasks = [task_of(tmp_path, number, "trainer.max_steps=1", "logger=none") for number in (first, first + 1)]
+        tasks = [
+            task_of(tmp_path, number, "trainer.max_steps=1", "logger=none")
+            for number in (first, first + 1)
+        ]
         started_and_over(local, tasks)
     local.close()
 
@@ -148,7 +170,9 @@ def run_with_images(*words: str, cwd: Path) -> Ran:
     """A sweep with a cache of its own that is empty, and four threads to share."""
     (cwd / "sitecustomize.py").write_text(SITECUSTOMIZE)
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    path = os.pathsep.join([str(cwd), str(Path(__file__).parents[2] / "support"), *filter(None, given)])
+    path = os.pathsep.join(
+        [str(cwd), str(Path(__file__).parents[2] / "support"), *filter(None, given)]
+    )
     env = {"PYTHONPATH": path, "UNPACKED": str(cwd / "unpacked.txt"), "OMP_NUM_THREADS": "4"}
     return run_trainer(*IMAGES, *words, cwd=cwd, env=env)
 
@@ -166,7 +190,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_data_is_unpacked_once_for_all_jobs(swept: Path) -> None:
     unpacked = (swept / "unpacked.txt").read_text().split()
-    packed = [name for name in unpacked if name.endswith(".gz")]  # the others are what it was unpacked to
+    packed = [
+        name for name in unpacked if name.endswith(".gz")
+    ]  # the others are what it was unpacked to
     assert len(unpacked) > len(packed), "the jobs have read those"
     assert sorted(packed) == sorted(f"{name}.gz" for name in contents())
     checksums = [run.record["data_sha256"] for run in Swept(swept / "sweep").runs]
@@ -194,7 +220,9 @@ def test_data_that_is_missing_is_told_once_and_nothing_is_left(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_jobs_with_other_data_are_not_held_up_by_data_that_is_missing(tmp_path: Path) -> None:
-    ran = run_with_images("data=dirichlet,mnist", "trainer.max_steps=1", "run.dir=sweep", cwd=tmp_path)
+    ran = run_with_images(
+        "data=dirichlet,mnist", "trainer.max_steps=1", "run.dir=sweep", cwd=tmp_path
+    )
     assert ran.code == 1, ran.err
     sweep = Swept(tmp_path / "sweep")
     assert sweep.statuses == ["done", "failed"]

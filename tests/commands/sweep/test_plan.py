@@ -32,7 +32,9 @@ def test_a_grid_has_every_combination_once(sizes: list[int]) -> None:
     axes = [Axis(key=f"k{i}", values=tuple(map(str, range(size)))) for i, size in enumerate(sizes)]
     jobs = plan.grid(axes)
     assert len(jobs) == math.prod(sizes)
-    assert [tuple(job.values()) for job in jobs] == list(itertools.product(*(axis.values for axis in axes)))
+    assert [tuple(job.values()) for job in jobs] == list(
+        itertools.product(*(axis.values for axis in axes))
+    )
     assert all(list(job) == [axis.key for axis in axes] for job in jobs)
 
 
@@ -53,11 +55,17 @@ def test_an_interval_has_no_grid() -> None:
 def test_more_jobs_than_anybody_waits_for() -> None:
     hundred = tuple(map(str, range(100)))
     with pytest.raises(UsageError, match="10,000 jobs"):
-        plan.grid([dataclasses.replace(SEED, values=hundred), dataclasses.replace(LR, values=hundred)])
+        plan.grid(
+            [dataclasses.replace(SEED, values=hundred), dataclasses.replace(LR, values=hundred)]
+        )
 
 
 def test_the_first_values_show_whether_a_command_is_right_and_every_choice_of_a_group() -> None:
-    axes = [LR, Axis(key="model", values=("mlp", "linear")), Axis(key="data.size", low=2, high=9, is_int=True)]
+    axes = [
+        LR,
+        Axis(key="model", values=("mlp", "linear")),
+        Axis(key="data.size", low=2, high=9, is_int=True),
+    ]
     assert list(plan.samples(axes)) == [
         {"optimizer.lr": "0.1", "model": "mlp", "data.size": "2"},
         {"optimizer.lr": "0.1", "model": "linear", "data.size": "2"},
@@ -68,7 +76,10 @@ SAME = [
     (("seed=0,1", "optimizer.lr=0.1,0.2"), ("optimizer.lr=0.2,0.1", "seed=1,0")),
     (("seed=0,1", "trainer.epochs=2"), ("trainer.epochs=2", "seed=0,1")),
     (("seed=0,1",), ("seed=range(0,2)", "sweep.jobs=1")),
-    (("seed=0,1",), ("seed=0,1", "run.root=elsewhere", "sweep.retry_failed=false", "sweep.fresh=true")),
+    (
+        ("seed=0,1",),
+        ("seed=0,1", "run.root=elsewhere", "sweep.retry_failed=false", "sweep.fresh=true"),
+    ),
     (("seed=0,1", "sweep=random"), ("seed=0,1", "sweep=random", "sweep.trials=50", "sweep.jobs=2")),
 ]
 DIFFERENT = [
@@ -78,8 +89,14 @@ DIFFERENT = [
     (("seed=0,1",), ("seed=0,1", "sweep=random")),
     (("seed=0,1", "sweep=random"), ("seed=0,1", "sweep=random", "sweep.seed=1")),
     (("seed=0,1", "sweep=random"), ("seed=0,1", "sweep=optuna")),
-    (("optimizer.lr=interval(0.1,1)", "sweep=optuna"), ("optimizer.lr=interval(0.1,0.9)", "sweep=optuna")),
-    (("optimizer.lr=interval(0.1,1)", "sweep=optuna"), ("optimizer.lr=tag(log,interval(0.1,1))", "sweep=optuna")),
+    (
+        ("optimizer.lr=interval(0.1,1)", "sweep=optuna"),
+        ("optimizer.lr=interval(0.1,0.9)", "sweep=optuna"),
+    ),
+    (
+        ("optimizer.lr=interval(0.1,1)", "sweep=optuna"),
+        ("optimizer.lr=tag(log,interval(0.1,1))", "sweep=optuna"),
+    ),
     (("seed=0,1", "sweep=optuna"), ("seed=0,1", "sweep=optuna", "sweep.pruner=none")),
     (("data.batch_size=1,2", "seed=3"), ("data.eval_batch_size=1,2", "seed=3")),
 ]

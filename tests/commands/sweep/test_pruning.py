@@ -1,4 +1,6 @@
-"""A job's evaluations reach the study; a hopeless one is pruned; and nothing that fails there ends a training."""
+"""A job's evaluations reach the study; a hopeless one is pruned; and nothing that fails there
+ends a training.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ class Study:
     """A search in a folder, whose trials have the curves that a test gives them."""
 
     def __init__(
-        self, folder: Path, *, pruner: str = "median", warmup: int = 1, startup_trials: int = 3, maximize: bool = False
+        self,
+        folder: Path,
+        *,
+        pruner: str = "median",
+        warmup: int = 1,
+        startup_trials: int = 3,
+        maximize: bool = False,
     ) -> None:
         config = optuna_config(trials=1000, pruner=pruner, startup_trials=startup_trials)
         config.warmup = warmup
@@ -53,13 +61,17 @@ class Study:
         number = trial.trial_id - 1
         is_whole = count == len(curve)
         self.search.tell(
-            number, status="done" if is_whole else "pruned", value=self._sign * curve[-1] if is_whole else None
+            number,
+            status="done" if is_whole else "pruned",
+            value=self._sign * curve[-1] if is_whole else None,
         )
         return count
 
     def reported(self, trial: Trial) -> dict[int, float]:
         study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{self._folder}/study.db")
-        return next(found for found in study.trials if found._trial_id == trial.trial_id).intermediate_values
+        return next(
+            found for found in study.trials if found._trial_id == trial.trial_id
+        ).intermediate_values
 
 
 def evaluations(judge: Callable[[float], bool], curve: Sequence[float]) -> int:
@@ -85,7 +97,11 @@ def test_a_hopeless_trial_is_pruned_and_a_good_one_is_not(tmp_path: Path, maximi
     trial = study.begin()
     judge = judge_of(trial, warn=fail)
     assert [judge(-value if maximize else value) for value in GOOD[:3]] == [False] * 3
-    assert study.reported(trial) == {1: -1.0, 2: -0.5, 3: -0.4} if maximize else {1: 1.0, 2: 0.5, 3: 0.4}
+    assert (
+        study.reported(trial) == {1: -1.0, 2: -0.5, 3: -0.4}
+        if maximize
+        else {1: 1.0, 2: 0.5, 3: 0.4}
+    )
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
@@ -119,13 +135,17 @@ def test_decisions_are_a_function_of_the_history(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         study = Study(tmp_path / name, pruner="hyperband", warmup=0)
-        ended.append([study.run([value * (1 + number * 7 % 5) for value in GOOD]) for number in range(12)])
+        ended.append(
+            [study.run([value * (1 + number * 7 % 5) for value in GOOD]) for number in range(12)]
+        )
     assert ended[0] == ended[1] and min(ended[0]) < 6
 
 
 @pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_value_that_is_none_is_the_worst_there_is(tmp_path: Path, value: float, maximize: bool) -> None:
+def test_a_value_that_is_none_is_the_worst_there_is(
+    tmp_path: Path, value: float, maximize: bool
+) -> None:
     study = Study(tmp_path, maximize=maximize)
     lost = [value, value, value]
     # Of so many lost ones the median itself is lost, and numpy must not warn of that.
@@ -143,7 +163,8 @@ def test_a_run_that_goes_on_continues_the_count(tmp_path: Path) -> None:
     trial = study.begin()
     judge = judge_of(trial, warn=fail)
     assert not any(map(judge, [0.9, 0.45, 0.35, 0.25]))
-    # Killed after its fourth evaluation, with a checkpoint from its second: it evaluates again from the third on.
+    # Killed after its fourth evaluation, with a checkpoint from its second: it evaluates again from
+    # the third on.
     judge = judge_of(trial, warn=fail, start=2)
     assert not any(map(judge, [0.35, 0.25, 0.15]))
     assert study.reported(trial) == {1: 0.9, 2: 0.45, 3: 0.35, 4: 0.25, 5: 0.15}
@@ -229,7 +250,9 @@ def test_a_full_disk_turns_pruning_off(tmp_path: Path) -> None:
     assert not judge(1.0) and len(warnings) == 1, "off is off"
 
 
-def test_a_study_that_stays_locked_turns_pruning_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_stays_locked_turns_pruning_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study, warnings = Study(tmp_path), list[str]()
     trial = study.begin()
     monkeypatch.setattr(keeping, "_PATIENCE", 0.05)

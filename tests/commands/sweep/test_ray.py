@@ -43,8 +43,12 @@ def process_of(run: Path) -> int:
 
 
 def is_out_of_reach(process: int) -> bool:
-    """Whether a Ctrl-C in the terminal does not come to it: it is in another group, or does not take SIGINT."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    """Whether a Ctrl-C in the terminal does not come to it: it is in another group, or does not
+    take SIGINT.
+    """
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines()
+    )
     blocked = int(status["SigBlk"], 16) & 1 << (signal.SIGINT - 1)
     return bool(blocked) or os.getpgid(process) != os.getpgid(0)
 
@@ -61,7 +65,9 @@ def test_jobs_run_with_the_person_s_own_classes_and_one_that_fails_says_why(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(OWN_MODEL)
-    good = task_of(tmp_path, 0, "model=custom", "model.target=own.Own", "data.features=4", "logger=none")
+    good = task_of(
+        tmp_path, 0, "model=custom", "model.target=own.Own", "data.features=4", "logger=none"
+    )
     bad = task_of(tmp_path, 1, "optimizer.lr=1e30", "logger=none")
 
     done, failed = outcomes(launcher, launcher.start([good, bad]))
@@ -101,12 +107,18 @@ def test_a_job_that_is_stopped_twice_leaves_at_once_and_one_that_waits_never_sta
 ) -> None:
     import ray
 
-    launcher = RayLauncher(config(cpus_per_job=ray.cluster_resources()["CPU"] / 2), folder=tmp_path, jobs=None)
+    launcher = RayLauncher(
+        config(cpus_per_job=ray.cluster_resources()["CPU"] / 2), folder=tmp_path, jobs=None
+    )
     assert launcher.slots == 2
     num_jobs = launcher.slots + 1  # the last one waits
     handles = launcher.start([task_of(tmp_path, number, *ENDLESS) for number in range(num_jobs)])
     until(lambda: sum(has_trained(run) for run in (tmp_path / "sweep").glob("*")) == num_jobs - 1)
-    waiting = next(number for number in range(num_jobs) if not has_trained(tmp_path / "sweep" / f"{number:03d}"))
+    waiting = next(
+        number
+        for number in range(num_jobs)
+        if not has_trained(tmp_path / "sweep" / f"{number:03d}")
+    )
 
     handles[waiting].stop()
     for handle in handles[:waiting] + handles[waiting + 1 :]:
@@ -118,12 +130,16 @@ def test_a_job_that_is_stopped_twice_leaves_at_once_and_one_that_waits_never_sta
     assert not (tmp_path / "sweep" / f"{waiting:03d}").exists()
 
 
-def test_as_many_jobs_are_handed_in_as_fit_or_as_was_said(launcher: RayLauncher, tmp_path: Path) -> None:
+def test_as_many_jobs_are_handed_in_as_fit_or_as_was_said(
+    launcher: RayLauncher, tmp_path: Path
+) -> None:
     import ray
 
     assert launcher.slots == int(ray.cluster_resources()["CPU"] / 0.5)
     assert (launcher.threads, launcher.is_shown) == (1, False)
-    second = RayLauncher(config(cpus_per_job=3.5), folder=tmp_path, jobs=7)  # in the Ray that is there
+    second = RayLauncher(
+        config(cpus_per_job=3.5), folder=tmp_path, jobs=7
+    )  # in the Ray that is there
     assert (second.slots, second.threads) == (7, 3)
     second.close()
     assert ray.is_initialized()
@@ -135,7 +151,9 @@ def test_a_job_that_does_not_fit_is_refused(launcher: RayLauncher, tmp_path: Pat
     assert "launcher.cpus_per_job" in (refused.value.hint or "")
 
 
-def test_where_ray_is_not_installed_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_ray_is_not_installed_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EnvironmentFault) as missing:
         RayLauncher(config(), folder=tmp_path, jobs=None)

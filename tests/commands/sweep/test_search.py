@@ -1,4 +1,6 @@
-"""A search suggests values from its space, goes on after a cut as if there had been none, and says what is wrong."""
+"""A search suggests values from its space, goes on after a cut as if there had been none, and
+says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -81,13 +83,17 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def search(config: RandomConfig, folder: Path, *, axes: Sequence[Axis] = SPACE, maximize: bool = False) -> Search:
+def search(
+    config: RandomConfig, folder: Path, *, axes: Sequence[Axis] = SPACE, maximize: bool = False
+) -> Search:
     return Search(config, axes, folder=folder, name="lenet5", maximize=maximize)
 
 
 def goodness(values: dict[str, str]) -> float:
     """The smaller the better: best at a rate of 0.01 and a momentum of 0.5."""
-    return (math.log10(float(values["optimizer.lr"])) + 2) ** 2 + (float(values["optimizer.momentum"]) - 0.5) ** 2
+    return (math.log10(float(values["optimizer.lr"])) + 2) ** 2 + (
+        float(values["optimizer.momentum"]) - 0.5
+    ) ** 2
 
 
 def run(found: Search, *, most: int = 1000) -> list[Suggestion]:
@@ -123,13 +129,20 @@ def test_suggestions_are_of_the_space(config: Config, folder: Path) -> None:
     assert sum(rate < 0.1 for rate in rates) > 20, "drawn by magnitude: evenly, one in ten would be"
     assert all(0 <= float(values["optimizer.momentum"]) <= 0.9 for values in values_of(asked))
     assert {values["model"] for values in values_of(asked)} == {"lenet5", "mlp"}
-    assert {values["model.width"] for values in values_of(asked)} == {"8", "13", "18", "23"}, "text without a point"
-    assert isinstance(loaded(folder).trials[0].distributions["model.width"], IntDistribution), "near ones are alike"
+    assert {values["model.width"] for values in values_of(asked)} == {"8", "13", "18", "23"}, (
+        "text without a point"
+    )
+    assert isinstance(loaded(folder).trials[0].distributions["model.width"], IntDistribution), (
+        "near ones are alike"
+    )
     early = values_of(asked)[:5]
     levels = [
-        (1 + math.log10(float(values["optimizer.lr"])) / 4, float(values["optimizer.momentum"])) for values in early
+        (1 + math.log10(float(values["optimizer.lr"])) / 4, float(values["optimizer.momentum"]))
+        for values in early
     ]
-    assert all(abs(one - other / 0.9) > 1e-6 for one, other in levels), "each key is drawn on its own"
+    assert all(abs(one - other / 0.9) > 1e-6 for one, other in levels), (
+        "each key is drawn on its own"
+    )
 
 
 def test_a_float_range_with_a_step_and_one_that_the_step_does_not_divide(folder: Path) -> None:
@@ -176,13 +189,21 @@ def test_text_gives_exactly_the_value_of_the_study(
         assert {"even": float(read["even"]), "log": float(read["log"])} == {
             key: trial.params[key] for key in ("even", "log")
         }
-        assert int(read["whole"]) == trial.params["whole"] and whole[0] <= int(read["whole"]) <= whole[1]
-        assert bounds[0] <= float(read["even"]) <= bounds[1] and logs[0] <= float(read["log"]) <= logs[1]
+        assert (
+            int(read["whole"]) == trial.params["whole"]
+            and whole[0] <= int(read["whole"]) <= whole[1]
+        )
+        assert (
+            bounds[0] <= float(read["even"]) <= bounds[1]
+            and logs[0] <= float(read["log"]) <= logs[1]
+        )
         assert read["typed"] in typed
 
 
 @BOTH
-def test_a_search_that_was_cut_suggests_what_the_uncut_one_does(config: Config, tmp_path: Path) -> None:
+def test_a_search_that_was_cut_suggests_what_the_uncut_one_does(
+    config: Config, tmp_path: Path
+) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
@@ -191,7 +212,11 @@ def test_a_search_that_was_cut_suggests_what_the_uncut_one_does(config: Config, 
     asked = run(first, most=7)
     first.close()
     # In another order it is the same search.
-    asked += run(search(config(), cut, axes=[WIDTH, MOMENTUM, Axis(key="model", values=("mlp", "lenet5")), LR]))
+    asked += run(
+        search(
+            config(), cut, axes=[WIDTH, MOMENTUM, Axis(key="model", values=("mlp", "lenet5")), LR]
+        )
+    )
     assert len(uncut) == 20
     assert values_of(asked) == values_of(uncut)
     assert len({tuple(values.items()) for values in values_of(uncut)}) == 20
@@ -218,7 +243,8 @@ def test_a_trial_that_was_cut_between_two_of_its_values_gets_the_same(
     assert suggestion is not None
     edit(
         folder,
-        "DELETE FROM trial_params WHERE param_name != 'optimizer.lr' AND trial_id = (SELECT max(trial_id) FROM trials)",
+        "DELETE FROM trial_params WHERE param_name != 'optimizer.lr' AND trial_id = (SELECT "
+        "max(trial_id) FROM trials)",
     )
     assert search(config(), folder).unfinished() == [suggestion]
 
@@ -256,7 +282,9 @@ def test_failed_trials_are_repeated_once_by_each_process(config: Config, folder:
     second.tell(4, status="failed", value=None)
     assert second.ask() is None
     assert search(config(trials=4, retry_failed=False), folder).failed() == []
-    assert search(config(trials=4, retry_failed=False), folder).ask() is None, "it counts until it is repeated"
+    assert search(config(trials=4, retry_failed=False), folder).ask() is None, (
+        "it counts until it is repeated"
+    )
     third = search(config(trials=4), folder)
     assert third.failed() == [1, 4]
     # Killed before it asked: what was to be repeated still is.
@@ -282,12 +310,18 @@ def test_telling_again_changes_nothing(folder: Path) -> None:
     found.tell(0, status="done", value=1.0)
     found.tell(0, status="failed", value=None)
     search(optuna_config(), folder).tell(0, status="done", value=7.0)
-    assert (loaded(folder).trials[0].state.name, loaded(folder).trials[0].value) == ("COMPLETE", 1.0)
+    assert (loaded(folder).trials[0].state.name, loaded(folder).trials[0].value) == (
+        "COMPLETE",
+        1.0,
+    )
 
 
 def test_more_trials_go_on_and_fewer_ask_for_none(folder: Path) -> None:
     assert len(run(search(optuna_config(trials=3), folder))) == 3
-    assert [suggestion.number for suggestion in run(search(optuna_config(trials=5), folder))] == [3, 4]
+    assert [suggestion.number for suggestion in run(search(optuna_config(trials=5), folder))] == [
+        3,
+        4,
+    ]
     assert search(optuna_config(trials=2), folder).ask() is None
 
 
@@ -309,14 +343,18 @@ def test_with_several_jobs_a_running_trial_is_taken_for_a_bad_one(tmp_path: Path
         study = search(optuna_config(jobs=jobs), tmp_path / jobs)
         run(study, most=8)
         found[jobs] = [study.ask(), study.ask()]
-    values = {jobs: [asked.values for asked in pair if asked is not None] for jobs, pair in found.items()}
+    values = {
+        jobs: [asked.values for asked in pair if asked is not None] for jobs, pair in found.items()
+    }
     assert values["1"][0] == values["2"][0] != values["1"][1]
     assert values["1"][1] != values["2"][1] == values["auto"][1]
 
 
 def test_only_a_search_that_prunes_hands_its_trials_to_the_jobs(tmp_path: Path) -> None:
     asked = []
-    for index, config in enumerate([random_config(), optuna_config(pruner="none"), optuna_config()]):
+    for index, config in enumerate(
+        [random_config(), optuna_config(pruner="none"), optuna_config()]
+    ):
         (tmp_path / str(index)).mkdir()
         asked.append(search(config, tmp_path / str(index)).ask())
     random, unpruned, pruned = asked
@@ -404,7 +442,8 @@ def let_be_of_the_future(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [overwrite, halve, drop_a_column, spoil_a_state, spoil_an_attribute, let_be_of_the_future]
+    "damage",
+    [overwrite, halve, drop_a_column, spoil_a_state, spoil_an_attribute, let_be_of_the_future],
 )
 def test_a_damaged_study_is_told(folder: Path, damage: Callable[[Path], None]) -> None:
     first = search(optuna_config(), folder)
@@ -413,7 +452,9 @@ def test_a_damaged_study_is_told(folder: Path, damage: Callable[[Path], None]) -
     damage(folder / "study.db")
     with pytest.raises(InputError) as error:
         run(search(optuna_config(), folder))
-    assert "study.db" in told(error) and "damaged" in told(error) and "sweep.fresh=true" in told(error)
+    assert (
+        "study.db" in told(error) and "damaged" in told(error) and "sweep.fresh=true" in told(error)
+    )
 
 
 def test_a_folder_that_cannot_keep_a_study_is_told(tmp_path: Path) -> None:
@@ -444,7 +485,9 @@ def test_a_full_disk_is_told_and_the_search_goes_on_later(folder: Path) -> None:
     assert search(optuna_config(), folder).unfinished() == [asked]
 
 
-def test_the_study_may_be_elsewhere(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_study_may_be_elsewhere(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = search(optuna_config(storage="sqlite:///all.db"), folder)
     asked = found.ask()
@@ -454,7 +497,8 @@ def test_the_study_may_be_elsewhere(tmp_path: Path, folder: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "address", ["study.db", "nonsense://secret@host/x", "sqlite://", "sqlite:///:memory:", "x://a:b"]
+    "address",
+    ["study.db", "nonsense://secret@host/x", "sqlite://", "sqlite:///:memory:", "x://a:b"],
 )
 def test_what_is_no_address_is_refused(folder: Path, address: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -499,5 +543,7 @@ assert "optuna" in sys.modules and "torch" not in sys.modules
 @pytest.mark.parametrize("program", [IMPORTS, SEARCHES])
 def test_a_search_says_nothing_and_needs_no_torch(tmp_path: Path, program: str) -> None:
     code = program.replace("CONFIG", repr(dataclasses.asdict(optuna_config())))
-    ended = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")

@@ -1,4 +1,6 @@
-"""launcher=slurm: submitit's own processes for real, and all of the way to Slurm with commands that stand in for it."""
+"""launcher=slurm: submitit's own processes for real, and all of the way to Slurm with commands
+that stand in for it.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def kill(run: Path) -> None:
 def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_MODEL)
     launcher = launch(tmp_path, cluster="local", jobs=2, setup=["export GREETING=hello"])
-    good = task_of(tmp_path, 0, "model=custom", "model.target=own.Own", "data.features=4", "logger=none")
+    good = task_of(
+        tmp_path, 0, "model=custom", "model.target=own.Own", "data.features=4", "logger=none"
+    )
     bad = task_of(tmp_path, 1, "optimizer.lr=1e30", "logger=none")
 
     done, failed = outcomes(launcher, launcher.start([good, bad]))
@@ -85,9 +89,13 @@ def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> N
     launcher.close()
 
 
-def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(tmp_path: Path) -> None:
+def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(
+    tmp_path: Path,
+) -> None:
     launcher = launch(tmp_path, cluster="local", jobs=2)
-    stopped, killed = handles = launcher.start([task_of(tmp_path, number, *ENDLESS) for number in (0, 1)])
+    stopped, killed = handles = launcher.start(
+        [task_of(tmp_path, number, *ENDLESS) for number in (0, 1)]
+    )
     until(lambda: all(has_trained(tmp_path / "sweep" / name) for name in ("000", "001")))
 
     stopped.stop()
@@ -107,7 +115,10 @@ def test_closing_ends_what_runs_and_does_not_reach_the_terminal_s_signals(tmp_pa
     launcher = launch(tmp_path, cluster="local", jobs=1)
     (handle,) = launcher.start([task_of(tmp_path, 0, *ENDLESS)])
     until(lambda: has_trained(tmp_path / "sweep" / "000"))
-    watcher, job = int(handle.job.job_id), json.loads((tmp_path / "sweep" / "000" / ".lock").read_text())["process"]
+    watcher, job = (
+        int(handle.job.job_id),
+        json.loads((tmp_path / "sweep" / "000" / ".lock").read_text())["process"],
+    )
 
     # Ctrl-C goes to all of the terminal's foreground group; the sweep alone passes it on.
     assert os.getpgid(job) != os.getpgid(0)
@@ -121,7 +132,9 @@ def test_closing_ends_what_runs_and_does_not_reach_the_terminal_s_signals(tmp_pa
     assert not Path(f"/proc/{job}").exists()
 
 
-def test_jobs_of_slurm_are_one_array_and_are_read_back(tmp_path: Path, commands: SlurmCommands) -> None:
+def test_jobs_of_slurm_are_one_array_and_are_read_back(
+    tmp_path: Path, commands: SlurmCommands
+) -> None:
     launcher = launch(tmp_path)
     tasks = [task_of(tmp_path, number, "logger=none") for number in range(2)]
 
@@ -129,7 +142,9 @@ def test_jobs_of_slurm_are_one_array_and_are_read_back(tmp_path: Path, commands:
 
     assert [call[0] for call in commands.calls].count("sbatch") == 1
     assert "#SBATCH --array=0-1%2" in commands.scripts[0]
-    assert done.status == "done" and done.metrics == Run(tmp_path / "sweep" / "000").record["metrics"]
+    assert (
+        done.status == "done" and done.metrics == Run(tmp_path / "sweep" / "000").record["metrics"]
+    )
     assert also.status == "done" and also.metrics == done.metrics
     launcher.close()
     assert all(call[1].startswith("--name=") for call in commands.calls if call[0] == "scancel")
@@ -143,7 +158,9 @@ def test_a_job_of_slurm_saves_when_it_is_stopped_by_us_or_by_the_cluster_and_a_k
     until(lambda: all(has_trained(tmp_path / "sweep" / f"{number:03d}") for number in range(3)))
 
     handles[0].stop()
-    os.kill(json.loads((tmp_path / "sweep" / "001" / ".lock").read_text())["process"], signal.SIGTERM)
+    os.kill(
+        json.loads((tmp_path / "sweep" / "001" / ".lock").read_text())["process"], signal.SIGTERM
+    )
     kill(tmp_path / "sweep" / "002")
     ours, theirs, killed = outcomes(launcher, handles)
 
@@ -153,7 +170,9 @@ def test_a_job_of_slurm_saves_when_it_is_stopped_by_us_or_by_the_cluster_and_a_k
     assert f"Job {handles[1].job.job_id} was stopped by the cluster" in (theirs.error or "")
     for name in ("000", "001"):
         assert Run(tmp_path / "sweep" / name).weights("last")
-    assert killed.status == "failed" and f"Job {handles[2].job.job_id} died." in (killed.error or "")
+    assert killed.status == "failed" and f"Job {handles[2].job.job_id} died." in (
+        killed.error or ""
+    )
     launcher.close()
 
 
@@ -232,7 +251,9 @@ def test_the_result_of_an_earlier_job_with_the_same_number_is_not_taken(
 
 
 def _quiet_job(tmp_path: Path, commands: SlurmCommands, *, squeue: str) -> SlurmHandle:
-    """A job that sbatch took and that never runs; squeue says of it what `squeue`, a line of shell, says."""
+    """A job that sbatch took and that never runs; squeue says of it what `squeue`, a line of
+    shell, says.
+    """
     (commands.bin / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 7\n")
     (handle,) = launch(tmp_path).start([task_of(tmp_path, 0)])
     (commands.bin / "squeue").write_text(f"#!/bin/sh\n{squeue.format(handle.job.job_id)}\n")
@@ -253,11 +274,15 @@ def test_sbatch_gets_what_was_asked_for(tmp_path: Path, commands: SlurmCommands)
         setup=["module load cuda"],
         extra={"constraint": "a100", "exclusive": True, "comment": None, "requeue": False},
     )
-    (commands.bin / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/given\necho Submitted batch job 7\n')
+    (commands.bin / "sbatch").write_text(
+        f'#!/bin/sh\ncp "$1" {tmp_path}/given\necho Submitted batch job 7\n'
+    )
     launcher.start([task_of(tmp_path, number) for number in range(3)])
     given = (tmp_path / "given").read_text()
 
-    options = {line.removeprefix("#SBATCH --") for line in given.splitlines() if line.startswith("#SBATCH")}
+    options = {
+        line.removeprefix("#SBATCH --") for line in given.splitlines() if line.startswith("#SBATCH")
+    }
     assert options >= {
         "partition=gpu",
         "account=lab",
@@ -284,9 +309,13 @@ def test_sbatch_gets_what_was_asked_for(tmp_path: Path, commands: SlurmCommands)
     assert (launcher.slots, launcher.threads) == (1000, 4)
 
 
-def test_what_is_not_asked_for_is_left_to_the_cluster(tmp_path: Path, commands: SlurmCommands) -> None:
+def test_what_is_not_asked_for_is_left_to_the_cluster(
+    tmp_path: Path, commands: SlurmCommands
+) -> None:
     launcher = launch(tmp_path, jobs=3)
-    (commands.bin / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/given\necho Submitted batch job 7\n')
+    (commands.bin / "sbatch").write_text(
+        f'#!/bin/sh\ncp "$1" {tmp_path}/given\necho Submitted batch job 7\n'
+    )
     launcher.start([task_of(tmp_path, 0)])
     given = (tmp_path / "given").read_text()
 
@@ -302,12 +331,17 @@ def test_what_sbatch_refuses_is_said(
     with pytest.raises(EnvironmentFault) as refused:
         launch(tmp_path, partition="full").start([task_of(tmp_path, 0), task_of(tmp_path, 1)])
 
-    assert refused.value.what == "The cluster refused the jobs: sbatch: error: invalid partition specified: full"
+    assert (
+        refused.value.what
+        == "The cluster refused the jobs: sbatch: error: invalid partition specified: full"
+    )
     assert "launcher.partition" in (refused.value.hint or "")
     assert capfd.readouterr().err == ""
 
 
-def test_where_there_is_no_slurm_the_local_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_slurm_the_local_way_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentFault) as missing:
         launch(tmp_path)
@@ -315,15 +349,21 @@ def test_where_there_is_no_slurm_the_local_way_is_named(tmp_path: Path, monkeypa
     assert "launcher.cluster=local" in (missing.value.hint or "")
 
 
-def test_where_submitit_is_not_installed_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_submitit_is_not_installed_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(EnvironmentFault) as missing:
         launch(tmp_path)
-    assert missing.value.what == "launcher=slurm needs the package submitit, which is not installed."
+    assert (
+        missing.value.what == "launcher=slurm needs the package submitit, which is not installed."
+    )
     assert missing.value.hint == "pip install 'trainer[slurm]'"
 
 
-@pytest.mark.parametrize("values", [{"cluster": "pbs"}, {"timeout_min": 0}, {"mem_gb": 0.0}, {"array_parallelism": 0}])
+@pytest.mark.parametrize(
+    "values", [{"cluster": "pbs"}, {"timeout_min": 0}, {"mem_gb": 0.0}, {"array_parallelism": 0}]
+)
 def test_values_that_no_cluster_takes_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(values))):
         config(**values)

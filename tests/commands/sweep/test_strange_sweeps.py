@@ -1,4 +1,6 @@
-"""Sweep folders from elsewhere or held by others, terminals that go away: nothing is lost, and nothing is believed."""
+"""Sweep folders from elsewhere or held by others, terminals that go away: nothing is lost, and
+nothing is believed.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ def test_a_record_that_trainer_did_not_write_is_none(swept: Swept, damage: Damag
     assert read_record(swept.folder) is None
 
 
-def test_a_record_cannot_lead_out_of_its_folder(swept: Swept, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_record_cannot_lead_out_of_its_folder(
+    swept: Swept, trainer: Trainer, tmp_path: Path
+) -> None:
     """The run beside it looks like one that was cut: going on would prune its checkpoints."""
     victim = tmp_path / "victim"
     (swept.folder / swept.jobs[1]["run"]).rename(victim)
@@ -86,7 +90,9 @@ def test_a_record_cannot_lead_out_of_its_folder(swept: Swept, trainer: Trainer, 
 
 
 @pytest.mark.parametrize("name", ["output", "study.db", "slurm", ".sweep.json.part"])
-def test_a_link_in_a_sweep_folder_is_not_followed(swept: Swept, trainer: Trainer, tmp_path: Path, name: str) -> None:
+def test_a_link_in_a_sweep_folder_is_not_followed(
+    swept: Swept, trainer: Trainer, tmp_path: Path, name: str
+) -> None:
     target = tmp_path / "target"
     target.write_text("mine")
     (swept.folder / name).unlink(missing_ok=True)
@@ -96,12 +102,16 @@ def test_a_link_in_a_sweep_folder_is_not_followed(swept: Swept, trainer: Trainer
     assert target.read_text() == "mine"
 
 
-def test_a_folder_that_another_command_has_just_made_is_left_to_it(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_folder_that_another_command_has_just_made_is_left_to_it(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     """The other one is still looking at its data, and has written no record yet."""
     folder = tmp_path / "swept"
     (folder / "000-first").mkdir(parents=True)
     command = [sys.executable, "-c", HOLDING, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         outcome = trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept")
         assert outcome.code == 2 and "in use by process" in outcome.err
@@ -112,21 +122,25 @@ def test_a_folder_that_another_command_has_just_made_is_left_to_it(trainer: Trai
 HOLDING = """
 import sys
 from pathlib import Path
-from trainer.runlock import locked
+from trainer.run.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def test_what_a_folder_held_before_stays_when_nothing_began(trainer: Trainer, tmp_path: Path) -> None:
+def test_what_a_folder_held_before_stays_when_nothing_began(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     folder = tmp_path / "swept"
     folder.mkdir()
     (folder / "notes.json").write_text("{}")
     missing = ("data=mnist", "model=linear", "data.root=nowhere")
     with locked(folder):
         pass
-    assert trainer("fit", "-m", *missing, "data.train_limit=0", "seed=0,1", "run.dir=swept").code != 0
+    assert (
+        trainer("fit", "-m", *missing, "data.train_limit=0", "seed=0,1", "run.dir=swept").code != 0
+    )
     assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.json"]
 
 
@@ -140,7 +154,13 @@ def test_a_sweep_that_is_narrowed_forgets_nothing(swept: Swept, trainer: Trainer
 
 
 def test_another_search_is_not_taken_for_this_one(trainer: Trainer) -> None:
-    words = (*TINY, "sweep=random", "sweep.trials=2", "run.dir=swept", "optimizer.lr=interval(0.01,0.1)")
+    words = (
+        *TINY,
+        "sweep=random",
+        "sweep.trials=2",
+        "run.dir=swept",
+        "optimizer.lr=interval(0.01,0.1)",
+    )
     assert trainer("fit", "-m", *words).code == 0
     outcome = trainer("fit", "-m", *words, "seed=5")
     assert outcome.code == 2 and "holds another sweep" in outcome.err
@@ -163,7 +183,11 @@ def sweeping(folder: Path, *words: str, **options: Any) -> subprocess.Popen[byte
         *words,
     ]
     return subprocess.Popen(
-        command, cwd=folder, env=quiet_environment(folder, {"TERM": "xterm"}), start_new_session=True, **options
+        command,
+        cwd=folder,
+        env=quiet_environment(folder, {"TERM": "xterm"}),
+        start_new_session=True,
+        **options,
     )
 
 
@@ -189,7 +213,9 @@ def test_a_job_that_somebody_stops_leaves_the_sweep_unfinished(tmp_path: Path) -
 def test_jobs_save_when_the_terminal_is_closed(tmp_path: Path) -> None:
     """What is drawn then raises an error, and still the jobs have the time to save."""
     master, slave = os.openpty()
-    with sweeping(tmp_path, "trainer.epochs=1000000", "seed=0,1", stdin=slave, stdout=slave, stderr=slave) as sweep:
+    with sweeping(
+        tmp_path, "trainer.epochs=1000000", "seed=0,1", stdin=slave, stdout=slave, stderr=slave
+    ) as sweep:
         os.close(slave)
         runs = trained(tmp_path)
         os.close(master)

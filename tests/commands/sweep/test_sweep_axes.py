@@ -1,4 +1,6 @@
-"""What a sweep varies, as it is typed or written in an experiment file, and what is said when that is wrong."""
+"""What a sweep varies, as it is typed or written in an experiment file, and what is said when
+that is wrong.
+"""
 
 from __future__ import annotations
 
@@ -72,14 +74,22 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
     f"{BASE} 'seed=range(5,0,-2)'": {"seed": ("5", "3", "1")},
     f"{BASE} 'optimizer.lr=choice(0.1,1e-3)'": {"optimizer.lr": ("0.1", "0.001")},
     f"{BASE} 'optimizer.lr=sort(0.2,0.1)'": {"optimizer.lr": ("0.1", "0.2")},
-    f"{BASE} 'optimizer=glob(ada*)'": {"optimizer": ("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw")},
+    f"{BASE} 'optimizer=glob(ada*)'": {
+        "optimizer": ("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw")
+    },
     "data=dirichlet 'model=glob([l*,m*],exclude=lenet5)'": {"model": ("linear", "mlp")},
     f"{BASE} 'model.hidden=[8],[8,4],[]'": {"model.hidden": ("[8]", "[8,4]", "[]")},
-    "data=mnist 'data.transforms=[random_horizontal_flip],[]'": {"data.transforms": ("[random_horizontal_flip]", "[]")},
+    "data=mnist 'data.transforms=[random_horizontal_flip],[]'": {
+        "data.transforms": ("[random_horizontal_flip]", "[]")
+    },
     f"{BASE} trainer.max_steps=null,1": {"trainer.max_steps": ("null", "1")},
     f"{BASE} optimizer.lr=0.1,0.2 seed=1,0": {"optimizer.lr": ("0.1", "0.2"), "seed": ("1", "0")},
-    "data=dirichlet model=custom model.target=own.Net model.kwargs.width=1,2": {"model.kwargs.width": ("1", "2")},
-    "data=dirichlet model=custom model.target=own.Net +model.kwargs.width=1,2": {"model.kwargs.width": ("1", "2")},
+    "data=dirichlet model=custom model.target=own.Net model.kwargs.width=1,2": {
+        "model.kwargs.width": ("1", "2")
+    },
+    "data=dirichlet model=custom model.target=own.Net +model.kwargs.width=1,2": {
+        "model.kwargs.width": ("1", "2")
+    },
     "data=dirichlet model=custom model.target=own.Net 'model.kwargs={a: 1},{a: 2}'": {
         "model.kwargs": ("{a:1}", "{a:2}")
     },
@@ -124,7 +134,9 @@ def test_what_a_search_may_draw_from(kind: str, word: str, expected: Axis) -> No
         assert len(plan.check(request, [])) == 1
 
 
-def test_an_experiment_may_be_a_sweep(mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_may_be_a_sweep(
+    mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     everything = {
         "optimizer.lr": ("0.1", "0.01"),
@@ -148,16 +160,28 @@ def test_a_key_on_the_command_line_wins_over_an_experiment(
     mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with asked("experiment=grid seed=7 optimizer.lr=1,2 'model.hidden=[3]' trainer.max_steps=5", mine=mine) as request:
+    with asked(
+        "experiment=grid seed=7 optimizer.lr=1,2 'model.hidden=[3]' trainer.max_steps=5", mine=mine
+    ) as request:
         assert {axis.key: axis.values for axis in request.axes} == {"optimizer.lr": ("1", "2")}
         configs = [plan.config_of(request, job) for job in plan.grid(request.axes)]
     assert [config.optimizer.lr for config in configs] == [1.0, 2.0]
     assert [(config.seed, config.trainer.max_steps) for config in configs] == [(7, 5)] * 2
 
 
-def test_a_sweep_of_an_experiment_runs_without_a_flag(mine: str, trainer: Trainer, tmp_path: Path) -> None:
-    words = (*mine.split(), "experiment=grid", "optimizer.lr=0.1", "model.hidden=[8]", "trainer.max_steps=1")
-    outcome = trainer("fit", *words, "logger=none", "data.train_size=80", "data.val_size=16", "data.test_size=16")
+def test_a_sweep_of_an_experiment_runs_without_a_flag(
+    mine: str, trainer: Trainer, tmp_path: Path
+) -> None:
+    words = (
+        *mine.split(),
+        "experiment=grid",
+        "optimizer.lr=0.1",
+        "model.hidden=[8]",
+        "trainer.max_steps=1",
+    )
+    outcome = trainer(
+        "fit", *words, "logger=none", "data.train_size=80", "data.val_size=16", "data.test_size=16"
+    )
     assert outcome.code == 0, outcome.err
     assert [job["values"] for job in only_sweep(tmp_path).jobs] == [{"seed": "0"}, {"seed": "1"}]
     # With every key given, what is left is a single run.
@@ -185,7 +209,12 @@ def test_a_persons_own_keys_in_an_experiment(mine: str, trainer: Trainer, tmp_pa
 
 
 def test_a_search_draws_within_what_was_asked_for(trainer: Trainer, tmp_path: Path) -> None:
-    words = ("sweep=random", "sweep.trials=6", "optimizer.lr=tag(log,interval(1e-4,1))", "model=mlp,linear")
+    words = (
+        "sweep=random",
+        "sweep.trials=6",
+        "optimizer.lr=tag(log,interval(1e-4,1))",
+        "model=mlp,linear",
+    )
     base = [word for word in TINY if not word.startswith("model")]
     outcome = trainer("fit", "-m", *base, *words, "data.batch_size=int(interval(8,64))")
     assert outcome.code == 0, outcome.err
@@ -196,14 +225,23 @@ def test_a_search_draws_within_what_was_asked_for(trainer: Trainer, tmp_path: Pa
     assert all(8 <= int(value["data.batch_size"]) <= 64 for value in values)
     assert {value["model"] for value in values} == {"mlp", "linear"}
     configs = [(run.folder / "config.yaml").read_text() for run in sweep.runs]
-    assert all(f"batch_size: {value['data.batch_size']}\n" in text for value, text in zip(values, configs, strict=True))
+    assert all(
+        f"batch_size: {value['data.batch_size']}\n" in text
+        for value, text in zip(values, configs, strict=True)
+    )
 
 
 # Command -> exit code and words that must be in the message.
 WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     f"-m {BASE} 'optimizer.lr=interval(0.1,0.2)'": (2, ("a grid needs values", "sweep=random")),
-    f"-m {BASE} sweep=optuna 'optimizer.lr=interval(1,0.1)'": (2, ("interval(1,0.1)", "below its end")),
-    f"-m {BASE} sweep=optuna 'optimizer.lr=tag(log,interval(0,1))'": (2, ("interval(0,1)", "above 0")),
+    f"-m {BASE} sweep=optuna 'optimizer.lr=interval(1,0.1)'": (
+        2,
+        ("interval(1,0.1)", "below its end"),
+    ),
+    f"-m {BASE} sweep=optuna 'optimizer.lr=tag(log,interval(0,1))'": (
+        2,
+        ("interval(0,1)", "above 0"),
+    ),
     f"-m {BASE} sweep=random 'seed=interval(0,5)'": (2, ("seed=", "whole number")),
     f"-m {BASE} sweep=optuna seed=0": (2, ("nothing to vary", "interval(")),
     f"-m {BASE} 'seed=range(0,0)'": (2, ("range(0,0) has no values",)),
@@ -256,15 +294,21 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_what_is_wrong_is_told_without_torch_and_nothing_is_left(words: str, outcomes: dict[str, Outcome]) -> None:
+def test_what_is_wrong_is_told_without_torch_and_nothing_is_left(
+    words: str, outcomes: dict[str, Outcome]
+) -> None:
     outcome = outcomes[words]
     check(outcome.ran, *WRONG[words])
-    assert [path for path in outcome.made if not path.startswith(".cache")] == [], "but what matplotlib keeps"
+    assert [path for path in outcome.made if not path.startswith(".cache")] == [], (
+        "but what matplotlib keeps"
+    )
     assert not outcome.has_torch
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_gpu_that_is_not_there_is_told_before_a_job_is_started(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there_is_told_before_a_job_is_started(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     outcome = trainer("fit", "-m", *SMALL, "seed=0,1", "sweep.devices=[7]")
     check(Ran(outcome.code, "", outcome.err), 4, ("no GPU 7",))
     assert not list(tmp_path.glob("runs/*"))

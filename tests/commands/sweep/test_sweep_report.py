@@ -47,7 +47,11 @@ def sweep(folder: Path, jobs: list[JobRecord], **more: Any) -> SweepRecord:
 
 def rates(folder: Path, *values: float | None, **more: Any) -> SweepRecord:
     """A sweep of learning rates 0, 1, 2, … whose jobs have these values."""
-    return sweep(folder, [job(at, {"optimizer.lr": str(at)}, value) for at, value in enumerate(values)], **more)
+    return sweep(
+        folder,
+        [job(at, {"optimizer.lr": str(at)}, value) for at, value in enumerate(values)],
+        **more,
+    )
 
 
 def shown(record: SweepRecord) -> None:
@@ -97,16 +101,28 @@ def test_the_best_comes_first_and_what_has_no_value_after(
     shown(record)
     assert rows_of(capsys.readouterr().out) == [*order, "3", "4"]
     best = summarize(record)["best"]
-    assert str(best["job"]) == order[0] and best["value"] == record.jobs[best["job"]].metrics[ACCURACY]
+    assert (
+        str(best["job"]) == order[0] and best["value"] == record.jobs[best["job"]].metrics[ACCURACY]
+    )
     written(record)
-    assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Jobs")] == [*order, "3", "4"]
+    assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Jobs")] == [
+        *order,
+        "3",
+        "4",
+    ]
 
 
 def test_pruned_jobs_come_after_those_that_are_done_and_failures_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = rates(tmp_path, 0.99, 0.3, None, 0.4, 0.5, None, None)
-    for number, status in ((0, "pruned"), (2, "failed"), (4, "interrupted"), (5, "waiting"), (6, "running")):
+    for number, status in (
+        (0, "pruned"),
+        (2, "failed"),
+        (4, "interrupted"),
+        (5, "waiting"),
+        (6, "running"),
+    ):
         record.jobs[number].status = status
     record.jobs[2].error = "Loss became NaN."
     shown(record)
@@ -120,16 +136,27 @@ def test_pruned_jobs_come_after_those_that_are_done_and_failures_last(
     assert summary["best"]["job"] == 3, "a pruned job was not trained to its end"
     record.jobs[1].status = record.jobs[3].status = "pruned"
     assert summarize(record)["best"] is None
-    assert summary["counts"] == {"waiting": 1, "running": 1, "done": 2, "pruned": 1, "failed": 1, "interrupted": 1}
+    assert summary["counts"] == {
+        "waiting": 1,
+        "running": 1,
+        "done": 2,
+        "pruned": 1,
+        "failed": 1,
+        "interrupted": 1,
+    }
 
 
 def test_one_job_shows_its_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown(rates(tmp_path, 0.5))
     out = capsys.readouterr().out
-    assert out.splitlines()[2].split() == ["job", "optimizer.lr", ACCURACY, "run"] and rows_of(out) == ["0"]
+    assert out.splitlines()[2].split() == ["job", "optimizer.lr", ACCURACY, "run"] and rows_of(
+        out
+    ) == ["0"]
 
 
-def test_nothing_is_shown_when_no_job_has_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_shown_when_no_job_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = rates(tmp_path, None, None)
     for one in record.jobs:
         one.status = "waiting"
@@ -139,7 +166,9 @@ def test_nothing_is_shown_when_no_job_has_ended(tmp_path: Path, capsys: pytest.C
     assert [row["status"] for row in csv_of(record)] == ["waiting", "waiting"]
 
 
-def test_a_sweep_that_failed_has_reasons_and_no_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_that_failed_has_reasons_and_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = rates(tmp_path, *[None] * 12)
     for one in record.jobs:
         one.status, one.run, one.error = "failed", None, f"reason {one.number}"
@@ -153,13 +182,21 @@ def test_a_sweep_that_failed_has_reasons_and_no_best(tmp_path: Path, capsys: pyt
     assert failures == [[str(at), f"reason {at}"] for at in range(12)]
 
 
-def test_keys_that_do_not_differ_are_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = [job(0, {"model": "mlp", "data": "line"}, 0.5), job(1, {"model": "cnn", "data": "line", "x": "1"}, 0.6)]
+def test_keys_that_do_not_differ_are_hidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [
+        job(0, {"model": "mlp", "data": "line"}, 0.5),
+        job(1, {"model": "cnn", "data": "line", "x": "1"}, 0.6),
+    ]
     record = sweep(tmp_path, jobs)
     shown(record)
     assert capsys.readouterr().out.splitlines()[2].split() == ["job", "model", "x", ACCURACY, "run"]
     row = csv_of(record)[0]
-    assert list(row) == ["job", "status", "model", "x", ACCURACY, "seconds", "run", "error"] and row["x"] == ""
+    assert (
+        list(row) == ["job", "status", "model", "x", ACCURACY, "seconds", "run", "error"]
+        and row["x"] == ""
+    )
 
 
 def seeded(folder: Path) -> SweepRecord:
@@ -176,16 +213,22 @@ def seeded(folder: Path) -> SweepRecord:
     return sweep(folder, jobs)
 
 
-def test_seeds_are_grouped_with_mean_and_deviation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seeds_are_grouped_with_mean_and_deviation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = seeded(tmp_path)
     groups = summarize(record)["groups"]
-    assert [group["values"] for group in groups] == [{"optimizer.lr": rate} for rate in ("0.01", "0.1", "1")]
+    assert [group["values"] for group in groups] == [
+        {"optimizer.lr": rate} for rate in ("0.01", "0.1", "1")
+    ]
     assert groups[0]["jobs"] == [3, 4, 5] and [group["runs"] for group in groups] == [3, 3, 1]
     for group, values in zip(groups, [(0.8, 0.9, 0.85), (0.6, 0.7, 0.95)], strict=False):
         assert set(group["metrics"]) == {ACCURACY, "test/loss"}
         assert group["metrics"][ACCURACY]["mean"] == pytest.approx(statistics.mean(values))
         assert group["metrics"][ACCURACY]["std"] == pytest.approx(statistics.stdev(values))
-        assert group["metrics"]["test/loss"]["std"] == pytest.approx(statistics.stdev(value / 3 for value in values))
+        assert group["metrics"]["test/loss"]["std"] == pytest.approx(
+            statistics.stdev(value / 3 for value in values)
+        )
     assert groups[2]["metrics"][ACCURACY] == {"mean": 0.2, "std": None, "runs": 1}
     shown(record)
     out = capsys.readouterr().out
@@ -194,7 +237,11 @@ def test_seeds_are_grouped_with_mean_and_deviation(tmp_path: Path, capsys: pytes
     assert "0.8500 ± 0.0500" in out and "1 of 3" in out and str(tmp_path / "sweep.csv") in out
     assert re.search(r"best mean +0\.8500 ± 0\.0500 \(optimizer\.lr=0\.01\)", out)
     written(record)
-    assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Seeds")] == ["0.01", "0.1", "1"]
+    assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Seeds")] == [
+        "0.01",
+        "0.1",
+        "1",
+    ]
     assert len(cells((tmp_path / "sweep.md").read_text(), "Jobs")) == 9
 
 
@@ -204,7 +251,9 @@ def test_one_seed_of_each_kind_is_no_group(values: dict[str, str], tmp_path: Pat
     assert summarize(record)["groups"] is None
 
 
-def test_of_many_jobs_the_best_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_jobs_the_best_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = rates(tmp_path, *(at / 200 for at in range(200)))
     shown(record)
     out = capsys.readouterr().out
@@ -220,16 +269,25 @@ def test_the_csv_is_the_record(tmp_path: Path) -> None:
     record.jobs[0].metrics["test/loss"] = 0.1 + 0.2
     for row, one in zip(csv_of(record), record.jobs, strict=True):
         assert (int(row["job"]), row["status"], row["run"]) == (one.number, one.status, one.run)
-        assert row["optimizer.lr"] == one.values["optimizer.lr"] and float(row["seconds"]) == one.seconds
+        assert (
+            row["optimizer.lr"] == one.values["optimizer.lr"]
+            and float(row["seconds"]) == one.seconds
+        )
         assert row["error"] == (one.error or "")
         for name in (ACCURACY, "test/loss"):
             value = one.metrics.get(name)
-            assert row[name] == "" if value is None else float(row[name]) == pytest.approx(value, rel=0, nan_ok=True)
+            assert (
+                row[name] == ""
+                if value is None
+                else float(row[name]) == pytest.approx(value, rel=0, nan_ok=True)
+            )
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " ="])
 def test_no_cell_is_a_formula(start: str, tmp_path: Path) -> None:
-    record = sweep(tmp_path, [job(0, {"x": f"{start}cmd()"}), job(1, {"x": "-0.5"}), job(2, {"x": "+1e-3"})])
+    record = sweep(
+        tmp_path, [job(0, {"x": f"{start}cmd()"}), job(1, {"x": "-0.5"}), job(2, {"x": "+1e-3"})]
+    )
     assert [row["x"][0] for row in csv_of(record)] == ["'", "-", "+"]
 
 
@@ -238,7 +296,11 @@ def test_hostile_text_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     record = sweep(tmp_path, [job(0, {"x": HOSTILE}, 0.5), bad])
     shown(record)
     out, err = capsys.readouterr()
-    assert "\x1b" not in out + err and all("[red]a" in line for line in table_of(out)) and "[red]a" in err
+    assert (
+        "\x1b" not in out + err
+        and all("[red]a" in line for line in table_of(out))
+        and "[red]a" in err
+    )
     (row, failed), markdown = csv_of(record), (tmp_path / "sweep.md").read_text()
     assert row["x"] == "?[2J=cmd() | [red]a b <script> `c" == failed["error"]
     assert "\x1b" not in markdown
@@ -254,7 +316,9 @@ def test_links_and_fences_in_values_stay_text(tmp_path: Path) -> None:
     assert "````sh\ntrainer fit 'x=[here](http://example.org) ```'\n````\n" in markdown
 
 
-def test_commands_are_quoted_for_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_are_quoted_for_a_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "my sweeps"
     folder.mkdir()
     record = rates(folder, 0.5, 0.9)
@@ -284,22 +348,37 @@ def test_the_summary_is_plain_json_and_the_page_whole(empty: bool, tmp_path: Pat
     found = read_record(tmp_path)
     assert found is not None and found.summary == record.summary
     titles = re.findall(r"^## (.*)$", (tmp_path / "sweep.md").read_text(), re.MULTILINE)
-    assert titles == [*([] if empty else ["Jobs", "Seeds", "Failures", "Best"]), "Importance", "Look at it"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.csv", "sweep.json", "sweep.md"]
+    assert titles == [
+        *([] if empty else ["Jobs", "Seeds", "Failures", "Best"]),
+        "Importance",
+        "Look at it",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "sweep.csv",
+        "sweep.json",
+        "sweep.md",
+    ]
 
 
-def test_importance_is_told_where_there_are_runs_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_importance_is_told_where_there_are_runs_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     jobs = []
     for number in range(16):
         depth, width = number % 4, number // 4
         jobs.append(job(number, {"depth": str(depth), "width": str(width)}, depth + width / 100))
     record = sweep(tmp_path, jobs)
     summary = summarize(record)
-    assert list(summary["importance"]) == ["depth", "width"] and summary["why_no_importance"] is None
+    assert (
+        list(summary["importance"]) == ["depth", "width"] and summary["why_no_importance"] is None
+    )
     shown(record)
     assert re.search(r"importance +depth 0\.\d\d, width 0\.\d\d\n", capsys.readouterr().out)
     written(record)
-    assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Importance")] == ["depth", "width"]
+    assert [row[0] for row in cells((tmp_path / "sweep.md").read_text(), "Importance")] == [
+        "depth",
+        "width",
+    ]
     record.jobs = jobs[:4]
     written(record)
     assert "Not known: too few runs: 4" in (tmp_path / "sweep.md").read_text()

@@ -1,4 +1,6 @@
-"""A sweep that is killed, or that fails in part, is gone on with by the same command, and nothing is done twice."""
+"""A sweep that is killed, or that fails in part, is gone on with by the same command, and
+nothing is done twice.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ TWELVE = (
     "seed=range(0,3)",
     "sweep.jobs=2",
 )
-# By its seed, a model that works, or fails in one way or another for as long as there is a file `mood`.
+# By its seed, a model that works, or fails in one way or another for as long as there is a file
+# `mood`.
 MOODY = """
 import os
 import signal
@@ -67,7 +70,13 @@ class Patient(nn.Sequential):
             time.sleep(0.05)
 """
 CUSTOM = ("fit", "-m", *(word for word in TINY if not word.startswith("model")), "model=custom")
-MOODY_WORDS = (*CUSTOM, "model.target=moody.Moody", "seed=0,1,2,3,4,5,6,7,8,9,10,-1", "sweep.jobs=2", "run.dir=sweep")
+MOODY_WORDS = (
+    *CUSTOM,
+    "model.target=moody.Moody",
+    "seed=0,1,2,3,4,5,6,7,8,9,10,-1",
+    "sweep.jobs=2",
+    "run.dir=sweep",
+)
 
 
 @pytest.fixture
@@ -94,8 +103,12 @@ def ended(outcome: Outcome, code: int) -> Outcome:
 def is_under_way(folder: Path, *, done: int) -> bool:
     """Whether so many jobs are done, and another has saved something and has still far to go."""
     for sweep in sweeps_in(folder):
-        runs = [path for path in sweep.folder.glob("[0-9]*/run.json") if '"running"' in path.read_text()]
-        is_saved = any(step < "step-000200" for path in runs for step in Run(path.parent).steps[-1:])
+        runs = [
+            path for path in sweep.folder.glob("[0-9]*/run.json") if '"running"' in path.read_text()
+        ]
+        is_saved = any(
+            step < "step-000200" for path in runs for step in Run(path.parent).steps[-1:]
+        )
         return sweep.states().count("done") >= done and is_saved
     return False
 
@@ -135,7 +148,9 @@ def test_a_killed_sweep_is_gone_on_with_as_if_it_had_not_been_killed(
     assert metrics[0] == metrics[1]
 
 
-def test_jobs_that_fail_are_named_and_they_alone_are_run_again(trainer: Trainer, tmp_path: Path) -> None:
+def test_jobs_that_fail_are_named_and_they_alone_are_run_again(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     (tmp_path / "moody.py").write_text(MOODY)
     (tmp_path / "mood").touch()
     sweep = Swept(tmp_path / "sweep")
@@ -176,7 +191,10 @@ def test_the_same_command_while_the_first_runs_is_a_sweep_of_its_own(
     wait_until(lambda: (tmp_path / "waits").exists() or started.process.exitcode is not None)
     first = only_sweep(tmp_path)
     outcome = ended(trainer(*words, f"run.dir={first.folder.relative_to(tmp_path)}"), 2)
-    assert re.search(r"-sweep is in use by process [0-9]+ on host", outcome.err) and "run.dir=" in outcome.err
+    assert (
+        re.search(r"-sweep is in use by process [0-9]+ on host", outcome.err)
+        and "run.dir=" in outcome.err
+    )
     assert len(outcome.err.splitlines()) <= 3
     ended(trainer(*words), 0)
     second = next(sweep for sweep in sweeps_in(tmp_path) if sweep != first)
@@ -196,11 +214,15 @@ def test_a_folder_that_holds_something_else_is_refused(trainer: Trainer, tmp_pat
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["work.txt"]
 
 
-def test_another_order_of_the_same_words_is_the_same_sweep(trainer: Trainer, tmp_path: Path) -> None:
+def test_another_order_of_the_same_words_is_the_same_sweep(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     ended(trainer("fit", "-m", *TINY, "seed=0,1", "optimizer.lr=0.1,0.2"), 0)
     before = only_sweep(tmp_path).contents()
     words = [*reversed(TINY)]
-    outcome = ended(trainer("fit", *words, "optimizer.lr=0.2,0.1", "seed=1,0", "sweep.jobs=1", "-m"), 0)
+    outcome = ended(
+        trainer("fit", *words, "optimizer.lr=0.2,0.1", "seed=1,0", "sweep.jobs=1", "-m"), 0
+    )
     assert "4 of 4 jobs are done" in outcome.err
     assert only_sweep(tmp_path).contents() == before
 
@@ -211,7 +233,9 @@ def test_what_changes_the_jobs_is_a_sweep_of_its_own(trainer: Trainer, tmp_path:
     assert len(list(tmp_path.glob("runs/*/*/sweep.json"))) == 3
 
 
-def test_a_named_folder_takes_over_what_two_commands_have_in_common(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_named_folder_takes_over_what_two_commands_have_in_common(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     sweep = Swept(tmp_path / "mine")
     ended(trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=mine"), 0)
     before = sweep.contents()
@@ -234,7 +258,9 @@ def test_a_sweep_that_was_moved_is_gone_on_with(trainer: Trainer, tmp_path: Path
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"jobs": [{"number": "x"}]}'])
-def test_a_record_that_is_damaged_is_not_taken_for_one(trainer: Trainer, tmp_path: Path, content: str) -> None:
+def test_a_record_that_is_damaged_is_not_taken_for_one(
+    trainer: Trainer, tmp_path: Path, content: str
+) -> None:
     words = ("fit", "-m", *TINY, "seed=0,1")
     ended(trainer(*words, "run.dir=mine"), 0)
     record = tmp_path / "mine/sweep.json"
@@ -246,7 +272,9 @@ def test_a_record_that_is_damaged_is_not_taken_for_one(trainer: Trainer, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [8_000, 16_000, 100_000])
-def test_a_full_disk_is_told_and_the_sweep_goes_on_when_there_is_room(tmp_path: Path, disk: Disk, room: int) -> None:
+def test_a_full_disk_is_told_and_the_sweep_goes_on_when_there_is_room(
+    tmp_path: Path, disk: Disk, room: int
+) -> None:
     """It is full before the first job, while it begins, or when some jobs are done."""
     words = ("fit", "-m", *TINY, "seed=range(0,6)", "sweep.jobs=2", "run.dir=disk/sweep")
     disk.fill(but=room)
@@ -268,7 +296,10 @@ def test_a_job_without_a_run_is_run_in_its_old_folder(trainer: Trainer, tmp_path
     shutil.rmtree(job)
     job.mkdir()
     ended(trainer(*words), 0)
-    assert [path.name for path in Swept(tmp_path / "mine").folders] == ["000-dirichlet-mlp", "001-dirichlet-mlp"]
+    assert [path.name for path in Swept(tmp_path / "mine").folders] == [
+        "000-dirichlet-mlp",
+        "001-dirichlet-mlp",
+    ]
 
 
 @pytest.mark.slow

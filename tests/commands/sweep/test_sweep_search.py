@@ -1,4 +1,6 @@
-"""A search from end to end: a seed fixes it, hopeless trials end early, and a cut one comes to the same end."""
+"""A search from end to end: a seed fixes it, hopeless trials end early, and a cut one comes to
+the same end.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,14 @@ def test_hopeless_trials_end_early_and_are_told_apart(searched: Swept) -> None:
     assert [run.record["status"] for run in searched.runs] == searched.statuses
     with (searched.folder / "sweep.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == searched.statuses
-    pruned = [run for run, status in zip(searched.runs, searched.statuses, strict=True) if status == "pruned"]
-    assert all(2 <= len(run.split("val")) < 4 for run in pruned), "after the warmup, and before the end"
+    pruned = [
+        run
+        for run, status in zip(searched.runs, searched.statuses, strict=True)
+        if status == "pruned"
+    ]
+    assert all(2 <= len(run.split("val")) < 4 for run in pruned), (
+        "after the warmup, and before the end"
+    )
     summary = searched.record["summary"]
     assert summary["counts"] == {"done": 20 - len(pruned), "pruned": len(pruned)}
     assert summary["best"]["value"] == max(
@@ -78,7 +86,9 @@ def test_a_seed_fixes_a_search_and_more_trials_may_be_asked_for(
 
 
 @pytest.mark.slow
-def test_a_killed_search_comes_to_the_same_end(searched: Swept, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_killed_search_comes_to_the_same_end(
+    searched: Swept, trainer: Trainer, tmp_path: Path
+) -> None:
     started = Started(*WORDS, "sweep.trials=9", cwd=tmp_path, prepare=as_from_a_shell)
     wait_until(lambda: _is_under_way(tmp_path) or started.process.exitcode is not None)
     started.signal(signal.SIGKILL)
@@ -86,10 +96,14 @@ def test_a_killed_search_comes_to_the_same_end(searched: Swept, trainer: Trainer
     wait_until(lambda: not processes_of(started.pid))
     cut = only_sweep(tmp_path)
     before = cut.contents()
-    over = [name for name, content in before.items() if b'"done"' in content or b'"pruned"' in content]
+    over = [
+        name for name, content in before.items() if b'"done"' in content or b'"pruned"' in content
+    ]
     ended(trainer(*WORDS, "sweep.trials=9"), 0)
     assert found(cut) == found(searched)[:9]
-    assert len(over) >= 6 and {name: cut.contents()[name] for name in over} == {name: before[name] for name in over}
+    assert len(over) >= 6 and {name: cut.contents()[name] for name in over} == {
+        name: before[name] for name in over
+    }
     assert len(cut.folders) == 9
 
 
@@ -97,5 +111,9 @@ def _is_under_way(folder: Path) -> bool:
     """Whether there are more trials than the first, which are random, and one of them trains."""
     for sweep in sweeps_in(folder):
         states = sweep.states()
-        return len(states) > 6 and states[-1] == "running" and bool(list(sweep.folders[-1].glob("checkpoints/step-*")))
+        return (
+            len(states) > 6
+            and states[-1] == "running"
+            and bool(list(sweep.folders[-1].glob("checkpoints/step-*")))
+        )
     return False

@@ -1,4 +1,6 @@
-"""Jobs side by side: none is lost or doubled, each is the run that it would be alone, and the parent stays small."""
+"""Jobs side by side: none is lost or doubled, each is the run that it would be alone, and the
+parent stays small.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from signalling import wait_until
 from swept import TINY, Swept, only_sweep
 
 MIB = 1024
-# The parent holds the records of its jobs and what is on the screen; a leak of a config a job would be more.
+# The parent holds the records of its jobs and what is on the screen; a leak of a config a job would
+# be more.
 GROWTH = 6 * MIB
 
 
@@ -28,13 +31,21 @@ def resident(pid: int) -> int:
 def start(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
     with (cwd / "out.txt").open("wb") as out, (cwd / "err.txt").open("wb") as err:
         command = [sys.executable, "-m", "trainer", *words]
-        return subprocess.Popen(command, cwd=cwd, env=quiet_environment(cwd), stdout=out, stderr=err)
+        return subprocess.Popen(
+            command, cwd=cwd, env=quiet_environment(cwd), stdout=out, stderr=err
+        )
 
 
 @pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_many_jobs(count: int, trainer: Trainer, tmp_path: Path) -> None:
     started = start(
-        "fit", "-m", *TINY, f"seed=range(0,{count})", "sweep.jobs=2", "run.dir=runs/day/sweep", cwd=tmp_path
+        "fit",
+        "-m",
+        *TINY,
+        f"seed=range(0,{count})",
+        "sweep.jobs=2",
+        "run.dir=runs/day/sweep",
+        cwd=tmp_path,
     )
     sweep = Swept(tmp_path / "runs/day/sweep")
     sizes: list[int] = []
@@ -59,7 +70,9 @@ def test_many_jobs(count: int, trainer: Trainer, tmp_path: Path) -> None:
     assert len({run.digest() for run in sweep.runs}) == count
 
 
-def test_jobs_side_by_side_are_the_runs_that_they_would_be_alone(trainer: Trainer, tmp_path: Path) -> None:
+def test_jobs_side_by_side_are_the_runs_that_they_would_be_alone(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     words = [*SMALL, "model.dropout=0.2", "trainer.threads=1"]
     swept = {}
     for jobs in (1, 2):
@@ -72,10 +85,16 @@ def test_jobs_side_by_side_are_the_runs_that_they_would_be_alone(trainer: Traine
         assert trainer(*job["command"][1:], f"run.dir=alone{number}").code == 0
         assert Run(tmp_path / f"alone{number}").digest() == swept[2][number]
         recorded = Run(tmp_path / "by2" / job["run"]).record["command"]
-        assert recorded.split()[:2] == ["trainer", "fit"] and "sweep" not in recorded and "-m" not in recorded.split()
+        assert (
+            recorded.split()[:2] == ["trainer", "fit"]
+            and "sweep" not in recorded
+            and "-m" not in recorded.split()
+        )
 
 
-def test_the_command_of_a_job_names_the_threads_that_it_had(trainer: Trainer, tmp_path: Path) -> None:
+def test_the_command_of_a_job_names_the_threads_that_it_had(
+    trainer: Trainer, tmp_path: Path
+) -> None:
     """Without them it would be another run, on a machine with more cores."""
     assert trainer("fit", "-m", *TINY, "seed=0,1", "sweep.jobs=2").code == 0
     sweep = only_sweep(tmp_path)

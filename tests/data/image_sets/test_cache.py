@@ -61,7 +61,9 @@ def load(folder: Path | None, path: Path) -> None:
     assert cache.problem is None or folder is None
 
 
-def test_the_second_load_neither_unpacks_nor_hashes(folder: Path, packed: Path, reads: Reads) -> None:
+def test_the_second_load_neither_unpacks_nor_hashes(
+    folder: Path, packed: Path, reads: Reads
+) -> None:
     load(folder, packed)
     load(folder, packed)
     load(folder, packed)
@@ -79,7 +81,9 @@ def test_a_plain_file_is_stamped_and_not_copied(folder: Path, tmp_path: Path, re
     assert names_in(folder) == [f"{FILE.sha256}.json"]
 
 
-def test_two_sources_of_one_content_are_both_known(folder: Path, packed: Path, tmp_path: Path, reads: Reads) -> None:
+def test_two_sources_of_one_content_are_both_known(
+    folder: Path, packed: Path, tmp_path: Path, reads: Reads
+) -> None:
     other = tmp_path / "other.gz"
     other.write_bytes(packed.read_bytes())
     for path in (packed, other, packed, other):
@@ -88,7 +92,9 @@ def test_two_sources_of_one_content_are_both_known(folder: Path, packed: Path, t
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_a_source_that_changed_into_something_wrong_is_refused(folder: Path, tmp_path: Path, pack: type[bytes]) -> None:
+def test_a_source_that_changed_into_something_wrong_is_refused(
+    folder: Path, tmp_path: Path, pack: type[bytes]
+) -> None:
     path = tmp_path / FILE.name
     path.write_bytes(pack(CONTENT))
     load(folder, path)
@@ -99,7 +105,9 @@ def test_a_source_that_changed_into_something_wrong_is_refused(folder: Path, tmp
 
 
 @pytest.mark.parametrize("change", ["time", "inode"])
-def test_a_touched_source_is_hashed_again(folder: Path, packed: Path, reads: Reads, change: str) -> None:
+def test_a_touched_source_is_hashed_again(
+    folder: Path, packed: Path, reads: Reads, change: str
+) -> None:
     load(folder, packed)
     found = packed.stat()
     if change == "inode":
@@ -113,7 +121,9 @@ def test_a_touched_source_is_hashed_again(folder: Path, packed: Path, reads: Rea
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone", "directory", "unseen"])
-def test_a_damaged_cache_is_made_again(folder: Path, packed: Path, reads: Reads, damage: str) -> None:
+def test_a_damaged_cache_is_made_again(
+    folder: Path, packed: Path, reads: Reads, damage: str
+) -> None:
     load(folder, packed)
     kept = folder / f"{FILE.sha256}.idx"
     if damage == "changed":
@@ -138,8 +148,12 @@ def test_a_damaged_cache_is_made_again(folder: Path, packed: Path, reads: Reads,
     assert reads.num == 2
 
 
-@pytest.mark.parametrize("stamp", [b"", b"{", b"[]", b'{"sources": 1, "cached": {}}', b"[" * 100_000, b"\xff"])
-def test_a_damaged_stamp_only_costs_time(folder: Path, packed: Path, reads: Reads, stamp: bytes) -> None:
+@pytest.mark.parametrize(
+    "stamp", [b"", b"{", b"[]", b'{"sources": 1, "cached": {}}', b"[" * 100_000, b"\xff"]
+)
+def test_a_damaged_stamp_only_costs_time(
+    folder: Path, packed: Path, reads: Reads, stamp: bytes
+) -> None:
     load(folder, packed)
     (folder / f"{FILE.sha256}.json").write_bytes(stamp)
     load(folder, packed)
@@ -189,7 +203,9 @@ def test_works_where_the_folder_cannot_be_made_and_says_so(packed: Path, tmp_pat
     assert cache.problem is not None and "Not a directory" in cache.problem
 
 
-def test_a_full_disk_leaves_no_partial_file(folder: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_file(
+    folder: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -211,8 +227,9 @@ def test_what_a_killed_process_left_is_removed(folder: Path, packed: Path) -> No
     assert new.exists()
 
 
-# Where a process that fills the cache is killed: the function, whether once it is done, and the final names that are
-# there by then. The first file it writes is the unpacked copy, the second the stamp.
+# Where a process that fills the cache is killed: the function, whether once it is done, and the
+# final names that are there by then. The first file it writes is the unpacked copy, the second the
+# stamp.
 DEATHS: dict[str, tuple[object, str, bool, list[str]]] = {
     "before the copy is on disk": (os, "fsync", False, []),
     "before the copy has its name": (Path, "replace", False, []),
@@ -236,7 +253,9 @@ def load_and_die(death: str, folder: Path, path: Path) -> None:
 @pytest.mark.fault("E")
 @pytest.mark.parametrize("death", DEATHS)
 def test_kill_9_while_unpacking(folder: Path, packed: Path, reads: Reads, death: str) -> None:
-    process = multiprocessing.get_context("spawn").Process(target=load_and_die, args=(death, folder, packed))
+    process = multiprocessing.get_context("spawn").Process(
+        target=load_and_die, args=(death, folder, packed)
+    )
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -255,7 +274,9 @@ def test_kill_9_while_unpacking(folder: Path, packed: Path, reads: Reads, death:
     assert (folder / f"{FILE.sha256}.idx").read_bytes() == CONTENT
 
 
-def test_many_at_once_all_load_and_leave_a_whole_cache(folder: Path, packed: Path, reads: Reads) -> None:
+def test_many_at_once_all_load_and_leave_a_whole_cache(
+    folder: Path, packed: Path, reads: Reads
+) -> None:
     failures: list[BaseException] = []
 
     def start() -> None:
@@ -275,7 +296,9 @@ def test_many_at_once_all_load_and_leave_a_whole_cache(folder: Path, packed: Pat
     assert (folder / f"{FILE.sha256}.idx").read_bytes() == CONTENT
 
 
-def test_forgets_the_oldest_sources(folder: Path, packed: Path, tmp_path: Path, reads: Reads) -> None:
+def test_forgets_the_oldest_sources(
+    folder: Path, packed: Path, tmp_path: Path, reads: Reads
+) -> None:
     paths = [tmp_path / f"{number}.gz" for number in range(33)]
     for path in paths:
         path.write_bytes(packed.read_bytes())

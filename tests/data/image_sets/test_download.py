@@ -14,9 +14,27 @@ from pathlib import Path
 
 import pytest
 from fake_images import names_in
-from loopback import CERTIFICATE, Answer, Handler, Loopback, drip, hang, in_turn, redirect, serve, status
+from loopback import (
+    CERTIFICATE,
+    Answer,
+    Handler,
+    Loopback,
+    drip,
+    hang,
+    in_turn,
+    redirect,
+    serve,
+    status,
+)
 
-from trainer.data.image_sets.download import DEFAULT_TIMEOUTS, Advance, DownloadFailed, QuietReport, download, exclusive
+from trainer.data.image_sets.download import (
+    DEFAULT_TIMEOUTS,
+    Advance,
+    DownloadFailed,
+    QuietReport,
+    download,
+    exclusive,
+)
 from trainer.data.image_sets.https import Timeouts
 from trainer.errors import DataError, EnvironmentFault
 
@@ -56,7 +74,11 @@ def verify(path: Path) -> None:
 
 
 def fetch(
-    *urls: str, target: Path, timeouts: Timeouts = QUICK, is_http: bool = True, report: QuietReport | None = None
+    *urls: str,
+    target: Path,
+    timeouts: Timeouts = QUICK,
+    is_http: bool = True,
+    report: QuietReport | None = None,
 ) -> None:
     download(
         urls,
@@ -86,7 +108,9 @@ def assert_fails(*urls: str, target: Path, text: str, is_http: bool = True) -> N
 
 
 @pytest.mark.parametrize("length", [-1, None])
-def test_brings_a_file_with_and_without_a_length(server: Loopback, target: Path, length: int | None) -> None:
+def test_brings_a_file_with_and_without_a_length(
+    server: Loopback, target: Path, length: int | None
+) -> None:
     server.answers["/x"] = serve(CONTENT, length=length)
     fetch(f"{server.base}x", target=target)
     assert target.read_bytes() == CONTENT
@@ -122,27 +146,51 @@ OF_THE_PLAN: dict[str, tuple[Answer, str, int]] = {
         "stopped after 0.25 s without data",
         3,
     ),
-    "hangs in its body": (serve(CONTENT[:400], length=len(CONTENT), then_hang=True), "stopped after 0.25 s", 3),
+    "hangs in its body": (
+        serve(CONTENT[:400], length=len(CONTENT), then_hang=True),
+        "stopped after 0.25 s",
+        3,
+    ),
     "a byte now and then": (
         drip(b"x" * 9999, every=0.01, head=b"HTTP/1.0 200 OK\r\n\r\n"),
         "stopped after 0.25 s at less than 1000 bytes/s (tried 3 times)",
         3,
     ),
-    "half, with a length": (serve(HALF, length=len(CONTENT)), "sent 7000 of 14000 bytes (tried 3 times)", 3),
-    "half, without a length": (serve(HALF, length=None), "sent something else: t10k.gz: not the right content", 3),
+    "half, with a length": (
+        serve(HALF, length=len(CONTENT)),
+        "sent 7000 of 14000 bytes (tried 3 times)",
+        3,
+    ),
+    "half, without a length": (
+        serve(HALF, length=None),
+        "sent something else: t10k.gz: not the right content",
+        3,
+    ),
     "404": (status(404), "answered 404 Not Found", 1),
     "403": (status(403), "answered 403 Forbidden", 1),
     "redirects in a loop": (redirect("/x"), "redirected more than 5 times", 6),
     "too long, with a length": (serve(CONTENT * 3), "offers 42000 bytes, more than the 28000", 1),
-    "too long, without a length": (serve(CONTENT * 3, length=None), "sends more than the 28000 bytes", 1),
+    "too long, without a length": (
+        serve(CONTENT * 3, length=None),
+        "sends more than the 28000 bytes",
+        1,
+    ),
 }
 MORE: dict[str, tuple[Answer, str, int]] = {
     "wrong content": (serve(b"wrong"), "sent something else: t10k.gz: not the right content", 1),
     "500": (status(500), "answered 500 Internal Server Error (tried 3 times)", 3),
     "503": (status(503), "answered 503", 3),
     "204": (status(204), "answered 204", 1),
-    "redirects to a file": (redirect("file:///etc/passwd"), "Refused redirect to file:///etc/passwd", 1),
-    "redirects to http": (redirect("http://example.org/x"), "Refused redirect to http://example.org/x", 1),
+    "redirects to a file": (
+        redirect("file:///etc/passwd"),
+        "Refused redirect to file:///etc/passwd",
+        1,
+    ),
+    "redirects to http": (
+        redirect("http://example.org/x"),
+        "Refused redirect to http://example.org/x",
+        1,
+    ),
     "redirects to no address": (redirect("https://[/"), "Refused redirect to", 1),
     "speaks no http": (drip(b"nonsense\r\n\r\n", every=0.0), "broke off", 3),
 }
@@ -151,7 +199,10 @@ MORE: dict[str, tuple[Answer, str, int]] = {
 @pytest.mark.parametrize(
     ("answer", "text", "num_requests"),
     [
-        *(pytest.param(*case, id=name, marks=pytest.mark.fault("F")) for name, case in OF_THE_PLAN.items()),
+        *(
+            pytest.param(*case, id=name, marks=pytest.mark.fault("F"))
+            for name, case in OF_THE_PLAN.items()
+        ),
         *(pytest.param(*case, id=name) for name, case in MORE.items()),
     ],
 )
@@ -177,7 +228,9 @@ def test_500_twice_then_200_is_tried_again(server: Loopback, target: Path) -> No
     assert target.read_bytes() == CONTENT
 
 
-def test_the_tries_are_bounded_over_all_mirrors(server: Loopback, other: Loopback, target: Path) -> None:
+def test_the_tries_are_bounded_over_all_mirrors(
+    server: Loopback, other: Loopback, target: Path
+) -> None:
     server.answers["/x"] = other.answers["/x"] = hang
     assert_fails(f"{server.base}x", f"{other.base}x", target=target, text="without data")
     assert (len(server.requests), len(other.requests)) == (2, 1)
@@ -214,7 +267,9 @@ def test_a_slow_but_steady_line_is_enough(server: Loopback, target: Path) -> Non
     assert len(server.requests) == 1
 
 
-def test_a_connected_server_may_think_longer_than_it_takes_to_connect(server: Loopback, target: Path) -> None:
+def test_a_connected_server_may_think_longer_than_it_takes_to_connect(
+    server: Loopback, target: Path
+) -> None:
     def thinking(handler: object) -> None:
         time.sleep(0.3)
         serve(CONTENT)(handler)  # type: ignore[arg-type]
@@ -230,17 +285,27 @@ def test_gives_up_after_the_total_time(server: Loopback, target: Path) -> None:
         fetch(f"{server.base}x", target=target, timeouts=Timeouts(total=0.1, backoff=0.0))
 
 
-def test_a_refused_connection_is_not_tried_again(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_connection_is_not_tried_again(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))  # nobody listens
-        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited for a mirror that is not there"))
-        assert_fails(f"http://127.0.0.1:{sock.getsockname()[1]}/x", target=target, text="cannot be reached")
+        monkeypatch.setattr(
+            time, "sleep", lambda _: pytest.fail("waited for a mirror that is not there")
+        )
+        assert_fails(
+            f"http://127.0.0.1:{sock.getsockname()[1]}/x", target=target, text="cannot be reached"
+        )
 
 
 @pytest.mark.fault("F")
 def test_an_unknown_host_is_not_tried_again(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = ".".join(["nowhere"] * 40)  # longer than a name can be: the resolver says no without asking the network
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited for a mirror that is not there"))
+    host = ".".join(
+        ["nowhere"] * 40
+    )  # longer than a name can be: the resolver says no without asking the network
+    monkeypatch.setattr(
+        time, "sleep", lambda _: pytest.fail("waited for a mirror that is not there")
+    )
     assert_fails(f"https://{host}/x", target=target, text=f"{host}: its name cannot be looked up")
 
 
@@ -250,7 +315,10 @@ def test_the_connect_time_is_shared_over_the_addresses_of_a_host(
     with socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))
         port = server.server_address[1]
-        places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p)) for p in (dead.getsockname()[1], port)]
+        places = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p))
+            for p in (dead.getsockname()[1], port)
+        ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
         server.answers["/x"] = serve(CONTENT)
         fetch(f"{server.base}x", target=target)
@@ -258,7 +326,13 @@ def test_the_connect_time_is_shared_over_the_addresses_of_a_host(
 
 
 def test_an_address_without_https_is_refused(server: Loopback, target: Path) -> None:
-    for url in (f"{server.base}x", "file:///etc/passwd", "ftp://127.0.0.1/x", "https:///x", "https://a:b/x"):
+    for url in (
+        f"{server.base}x",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/x",
+        "https:///x",
+        "https://a:b/x",
+    ):
         assert_fails(url, target=target, text="only https is used", is_http=False)
     assert server.requests == []
 
@@ -296,7 +370,9 @@ def test_a_redirect_from_https_is_refused_to(
     server.answers["/x"] = serve(CONTENT)
     url = f"{server.base}x" if scheme == "http" else (tmp_path / "x").as_uri()
     tls_server.answers["/x"] = redirect(url)
-    assert_fails(f"{tls_server.base}x", target=target, text=f"Refused redirect to {url}", is_http=False)
+    assert_fails(
+        f"{tls_server.base}x", target=target, text=f"Refused redirect to {url}", is_http=False
+    )
     assert server.requests == []
 
 
@@ -316,7 +392,9 @@ def test_a_host_that_never_answers_in_tls_is_left(target: Path) -> None:
 @pytest.mark.fault("F")
 def test_bad_tls_a_certificate_nobody_vouches_for(tls_server: Loopback, target: Path) -> None:
     tls_server.answers["/x"] = serve(CONTENT)
-    assert_fails(f"{tls_server.base}x", target=target, text="TLS certificate is not valid", is_http=False)
+    assert_fails(
+        f"{tls_server.base}x", target=target, text="TLS certificate is not valid", is_http=False
+    )
     assert tls_server.requests == []
 
 
@@ -324,23 +402,30 @@ def test_bad_tls_a_certificate_nobody_vouches_for(tls_server: Loopback, target: 
 @pytest.mark.usefixtures("trusted")
 def test_bad_tls_a_certificate_of_another_host(tls_server: Loopback, target: Path) -> None:
     tls_server.answers["/x"] = serve(CONTENT)
-    url = tls_server.base.replace("127.0.0.1", "127.1")  # the same machine under a name it has no certificate for
+    url = tls_server.base.replace(
+        "127.0.0.1", "127.1"
+    )  # the same machine under a name it has no certificate for
     assert_fails(f"{url}x", target=target, text="TLS certificate is not valid", is_http=False)
     assert tls_server.requests == []
 
 
-def test_goes_through_a_proxy_by_a_tunnel(server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goes_through_a_proxy_by_a_tunnel(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("https_proxy", f"http://user:secret@127.0.0.1:{server.server_address[1]}")
     # The server knows no CONNECT: that it was asked for one is what shows.
     assert_fails(
-        "https://example.org/x", target=target, text="example.org: cannot be reached (Tunnel connection failed"
+        "https://example.org/x",
+        target=target,
+        text="example.org: cannot be reached (Tunnel connection failed",
     )
 
 
 def test_a_folder_that_cannot_be_written_is_said(server: Loopback, tmp_path: Path) -> None:
     (tmp_path / "raw").touch()
     with pytest.raises(
-        EnvironmentFault, match=r"t10k\.gz must be fetched, but cannot be written: its folder is a file"
+        EnvironmentFault,
+        match=r"t10k\.gz must be fetched, but cannot be written: its folder is a file",
     ) as caught:
         fetch(f"{server.base}x", target=tmp_path / "raw" / "t10k.gz")
     assert type(caught.value) is EnvironmentFault
@@ -369,7 +454,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     assert len(server.requests) == 1
 
 
-def test_an_interrupt_leaves_nothing(server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_nothing(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -471,7 +558,9 @@ def test_many_waiters_hold_the_lock_one_at_a_time(target: Path) -> None:
     assert "Waiting for another process that is fetching t10k.gz." in report.notes
 
 
-def test_works_on_a_file_system_without_locks(server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_works_on_a_file_system_without_locks(
+    server: Loopback, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none(*_: object) -> None:
         raise OSError(38, "Function not implemented")
 

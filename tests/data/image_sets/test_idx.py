@@ -31,7 +31,9 @@ def write(tmp_path: Path, content: bytes, *, name: str = "labels-idx1-ubyte") ->
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("name", ["images-idx3-ubyte", "images-idx3-ubyte.gz"])
-def test_reads_gzip_and_plain_whatever_the_name(tmp_path: Path, pack: type[bytes], name: str) -> None:
+def test_reads_gzip_and_plain_whatever_the_name(
+    tmp_path: Path, pack: type[bytes], name: str
+) -> None:
     path = write(tmp_path, pack(IMAGES), name=name)
 
     values = read_idx(path, shape=(2, 3, 2))
@@ -53,7 +55,10 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "fewer labels": (idx_bytes((3,), b"\0" * 3), "expected 5 labels, found 3."),
     "more labels": (idx_bytes((9,), b"\0" * 9), "expected 5 labels, found 9."),
     "no labels": (idx_bytes((0,), b""), "expected 5 labels, found 0."),
-    "billions of labels": (idx_bytes((2**32 - 1,), b"\0" * 5), "expected 5 labels, found 4294967295."),
+    "billions of labels": (
+        idx_bytes((2**32 - 1,), b"\0" * 5),
+        "expected 5 labels, found 4294967295.",
+    ),
     "cut short": (LABELS[:-2], "is cut short: expected 5 labels, found 3."),
     "trailing byte": (LABELS + b"\0", "goes on after its 5 labels"),
     "web page": (b"<!DOCTYPE html><html>", "looks like a web page"),
@@ -79,7 +84,10 @@ COUNTED_ELSEWHERE = ("fewer labels", "no labels")
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(name, marks=[] if name in COUNTED_ELSEWHERE else [pytest.mark.fault("E")]) for name in WRONG],
+    [
+        pytest.param(name, marks=[] if name in COUNTED_ELSEWHERE else [pytest.mark.fault("E")])
+        for name in WRONG
+    ],
 )
 def test_says_what_is_wrong_with_a_file(tmp_path: Path, case: str) -> None:
     content, text = WRONG[case]
@@ -123,11 +131,18 @@ def test_a_path_the_machine_refuses_is_the_environments_fault(tmp_path: Path) ->
 
 
 @pytest.mark.fault("E")
-@pytest.mark.parametrize("head", [b"", idx_bytes((5,), b"")], ids=["of zeros", "behind a right header"])
+@pytest.mark.parametrize(
+    "head", [b"", idx_bytes((5,), b"")], ids=["of zeros", "behind a right header"]
+)
 def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, head: bytes) -> None:
     packer = zlib.compressobj(wbits=31)
     blank = bytes(1 << 20)
-    path = write(tmp_path, packer.compress(head) + b"".join(packer.compress(blank) for _ in range(64)) + packer.flush())
+    path = write(
+        tmp_path,
+        packer.compress(head)
+        + b"".join(packer.compress(blank) for _ in range(64))
+        + packer.flush(),
+    )
 
     tracemalloc.start()
     try:
@@ -172,7 +187,12 @@ def test_checks_hold_without_asserts(tmp_path: Path) -> None:
     for name, (content, _) in WRONG.items():
         write(tmp_path, content, name=name)
     said = [
-        subprocess.run([sys.executable, *flags, "-c", READ_ALL, tmp_path], capture_output=True, text=True, check=True)
+        subprocess.run(
+            [sys.executable, *flags, "-c", READ_ALL, tmp_path],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         for flags in ([], ["-O"])
     ]
     assert len(said[0].stdout.splitlines()) == len(WRONG)
@@ -191,7 +211,10 @@ def read_or_refuse(content: bytes, shape: tuple[int, ...]) -> None:
             assert len(str(error).splitlines()) <= 3
 
 
-@given(st.binary(max_size=64), st.sampled_from([b"", b"\0\0\x08", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\3"]))
+@given(
+    st.binary(max_size=64),
+    st.sampled_from([b"", b"\0\0\x08", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\3"]),
+)
 def test_random_bytes_are_refused_in_words(tail: bytes, head: bytes) -> None:
     read_or_refuse(head + tail, (5,))
 

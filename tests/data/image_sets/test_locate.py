@@ -62,7 +62,9 @@ def raw(tmp_path: Path) -> Path:
 
 def load(image_set: ImageSet, raw: Path, report: QuietReport) -> LoadedImages:
     root = raw.parent.parent
-    return load_images(image_set, root=root, report=report, timeouts=QUICK, allow_loopback_http=True)
+    return load_images(
+        image_set, root=root, report=report, timeouts=QUICK, allow_loopback_http=True
+    )
 
 
 def assert_right(images: LoadedImages) -> None:
@@ -90,11 +92,15 @@ def test_nothing_is_written_beside_complete_data(
 ) -> None:
     # As root, a folder's rights stop nobody: so whatever would write is made to fail.
     write_set(raw)
-    monkeypatch.setattr(sources, "exclusive", lambda *_, **__: pytest.fail("wrote to a complete root"))
+    monkeypatch.setattr(
+        sources, "exclusive", lambda *_, **__: pytest.fail("wrote to a complete root")
+    )
     assert_right(load(fake_set(), raw, report))
 
 
-def test_uses_the_operating_systems_copy_for_what_is_missing(tmp_path: Path, raw: Path, report: QuietReport) -> None:
+def test_uses_the_operating_systems_copy_for_what_is_missing(
+    tmp_path: Path, raw: Path, report: QuietReport
+) -> None:
     os_folder = write_set(tmp_path / "usr")
     write_set(raw)
     (raw / f"{NAMES['train_images']}.gz").unlink()
@@ -103,7 +109,9 @@ def test_uses_the_operating_systems_copy_for_what_is_missing(tmp_path: Path, raw
     assert len(names_in(raw)) == 3
 
 
-def test_downloads_into_the_root_what_is_missing(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_downloads_into_the_root_what_is_missing(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     write_set(raw)
     (raw / f"{NAMES['test_labels']}.gz").unlink()
@@ -113,14 +121,18 @@ def test_downloads_into_the_root_what_is_missing(raw: Path, report: QuietReport,
     assert_right(load(fake_set(), raw, report))
 
 
-def test_downloads_into_a_root_that_is_not_there_yet(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_downloads_into_a_root_that_is_not_there_yet(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     assert_right(load(fake_set(mirrors=(server.base,)), raw, report))
     assert names_in(raw) == GZIP_NAMES
     assert (report.notes, report.warnings) == ([], [])
 
 
-def test_of_two_mirrors_the_wrong_one_is_passed_over(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_of_two_mirrors_the_wrong_one_is_passed_over(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     server.answers |= {f"/bad/{name}": serve(b"<html>") for name in GZIP_NAMES}
     assert_right(load(fake_set(mirrors=(f"{server.base}bad/", server.base)), raw, report))
@@ -128,18 +140,25 @@ def test_of_two_mirrors_the_wrong_one_is_passed_over(raw: Path, report: QuietRep
 
 
 OFFERS = {
-    "wrong checksum": (gzip.compress(contents(label=0)[NAMES["train_labels"]]), "the content is not the published one"),
+    "wrong checksum": (
+        gzip.compress(contents(label=0)[NAMES["train_labels"]]),
+        "the content is not the published one",
+    ),
     "a web page instead of gzip": (b"<!DOCTYPE html><html>", "it looks like a web page"),
 }
 
 
 @pytest.mark.fault("F")
 @pytest.mark.parametrize("offer", OFFERS)
-def test_a_mirror_that_offers_something_else(raw: Path, report: QuietReport, server: Loopback, offer: str) -> None:
+def test_a_mirror_that_offers_something_else(
+    raw: Path, report: QuietReport, server: Loopback, offer: str
+) -> None:
     publish(server)
     content, text = OFFERS[offer]
     server.answers[f"/{NAMES['train_labels']}.gz"] = serve(content)
-    with pytest.raises(EnvironmentFault, match=r"^Fake-MNIST is not in .* and could not be fetched\.") as caught:
+    with pytest.raises(
+        EnvironmentFault, match=r"^Fake-MNIST is not in .* and could not be fetched\."
+    ) as caught:
         load(fake_set(mirrors=(server.base,)), raw, report)
     assert caught.value.exit_code == 4
     assert text in str(caught.value).splitlines()[1]
@@ -158,7 +177,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_repairs_a_damaged_file_by_a_download(raw: Path, report: QuietReport, server: Loopback, damage: str) -> None:
+def test_repairs_a_damaged_file_by_a_download(
+    raw: Path, report: QuietReport, server: Loopback, damage: str
+) -> None:
     publish(server)
     bad = write_set(raw) / f"{NAMES['train_labels']}.gz"
     bad.write_bytes(DAMAGE[damage])
@@ -171,7 +192,9 @@ def test_repairs_a_damaged_file_by_a_download(raw: Path, report: QuietReport, se
 
 
 @pytest.mark.fault("E")
-def test_repairs_what_an_interrupted_extraction_left(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_repairs_what_an_interrupted_extraction_left(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     write_set(raw, is_gzip=False)
     name = NAMES["train_images"]
@@ -191,7 +214,9 @@ def test_a_right_plain_file_stands_in_for_a_damaged_gzip(raw: Path, report: Quie
 
 
 @pytest.mark.fault("E")
-def test_a_file_that_changed_after_it_was_cached_is_repaired(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_a_file_that_changed_after_it_was_cached_is_repaired(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     write_set(raw)
     assert_right(load(fake_set(), raw, report))
@@ -202,7 +227,9 @@ def test_a_file_that_changed_after_it_was_cached_is_repaired(raw: Path, report: 
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_that_nothing_can_replace_is_a_data_error(raw: Path, report: QuietReport, damage: str) -> None:
+def test_a_damaged_file_that_nothing_can_replace_is_a_data_error(
+    raw: Path, report: QuietReport, damage: str
+) -> None:
     bad = write_set(raw) / f"{NAMES['train_labels']}.gz"
     bad.write_bytes(DAMAGE[damage])
     with pytest.raises(DataError, match=r"^train-labels-idx1-ubyte\.gz") as caught:
@@ -215,14 +242,20 @@ def test_a_damaged_file_that_nothing_can_replace_is_a_data_error(raw: Path, repo
 
 @pytest.mark.fault("E")
 @pytest.mark.parametrize(("damage", "num_labels"), [("three labels", 3), ("no labels", 0)])
-def test_says_how_many_labels_were_found(raw: Path, report: QuietReport, damage: str, num_labels: int) -> None:
+def test_says_how_many_labels_were_found(
+    raw: Path, report: QuietReport, damage: str, num_labels: int
+) -> None:
     (write_set(raw) / f"{NAMES['train_labels']}.gz").write_bytes(DAMAGE[damage])
     with pytest.raises(DataError) as caught:
         load(fake_set(), raw, report)
-    assert caught.value.what == f"train-labels-idx1-ubyte.gz: expected 6 labels, found {num_labels}."
+    assert (
+        caught.value.what == f"train-labels-idx1-ubyte.gz: expected 6 labels, found {num_labels}."
+    )
 
 
-def test_a_directory_in_place_of_a_file_is_not_overwritten(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_a_directory_in_place_of_a_file_is_not_overwritten(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     write_set(raw)
     path = raw / f"{NAMES['train_labels']}.gz"
@@ -240,7 +273,9 @@ def test_complete_data_needs_no_network(raw: Path, report: QuietReport, server: 
 
 
 @pytest.mark.fault("F")
-def test_offline_with_what_was_fetched_before(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_offline_with_what_was_fetched_before(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     image_set = fake_set(mirrors=(server.base,))
     load(image_set, raw, report)
@@ -256,18 +291,29 @@ def test_offline_and_nothing_found_says_what_was_tried_and_what_to_do(
     base = server.base
     server.__exit__()
     image_set = fake_set(mirrors=(base,), os_folder=tmp_path / "usr", package="dataset-fake")
-    with pytest.raises(EnvironmentFault, match=r"^Fake-MNIST is not in .* and could not be fetched\.") as caught:
+    with pytest.raises(
+        EnvironmentFault, match=r"^Fake-MNIST is not in .* and could not be fetched\."
+    ) as caught:
         load(image_set, raw, report)
     assert caught.value.exit_code == 4
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
-    for tried in (str(raw), str(tmp_path / "usr"), "cannot be reached", "apt-get: not on this machine"):
+    for tried in (
+        str(raw),
+        str(tmp_path / "usr"),
+        "cannot be reached",
+        "apt-get: not on this machine",
+    ):
         assert tried in lines[1]
-    assert lines[2] == (f"Get train-labels-idx1-ubyte.gz and 3 more from {base} into {raw} (SHA-256 is checked).")
+    assert lines[2] == (
+        f"Get train-labels-idx1-ubyte.gz and 3 more from {base} into {raw} (SHA-256 is checked)."
+    )
     assert names_in(raw) == []
 
 
-def test_after_one_failed_download_the_others_are_not_tried(raw: Path, report: QuietReport, server: Loopback) -> None:
+def test_after_one_failed_download_the_others_are_not_tried(
+    raw: Path, report: QuietReport, server: Loopback
+) -> None:
     publish(server)
     server.answers[f"/{NAMES['train_labels']}.gz"] = hang
     with pytest.raises(EnvironmentFault, match="without data"):
@@ -275,7 +321,9 @@ def test_after_one_failed_download_the_others_are_not_tried(raw: Path, report: Q
     assert server.requests == [f"/{NAMES['train_labels']}.gz"] * 3
 
 
-def test_a_root_that_cannot_be_written_is_said(tmp_path: Path, raw: Path, report: QuietReport) -> None:
+def test_a_root_that_cannot_be_written_is_said(
+    tmp_path: Path, raw: Path, report: QuietReport
+) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(
         EnvironmentFault, match="Fake-MNIST must be fetched, but cannot be written: Not a dir"
@@ -285,7 +333,9 @@ def test_a_root_that_cannot_be_written_is_said(tmp_path: Path, raw: Path, report
     assert "data.root" in str(caught.value)
 
 
-def test_a_root_that_cannot_be_written_is_not_needed(tmp_path: Path, raw: Path, report: QuietReport) -> None:
+def test_a_root_that_cannot_be_written_is_not_needed(
+    tmp_path: Path, raw: Path, report: QuietReport
+) -> None:
     (tmp_path / "data").touch()
     assert_right(load(fake_set(os_folder=write_set(tmp_path / "usr")), raw, report))
 
@@ -306,13 +356,19 @@ def test_a_label_beyond_the_classes_is_refused(raw: Path, report: QuietReport) -
     write_set(raw, label=2)
     with pytest.raises(DataError) as caught:
         load(fake_set(label=2), raw, report)
-    assert caught.value.what == "train-labels-idx1-ubyte: found label 2, but Fake-MNIST has 2 classes."
+    assert (
+        caught.value.what == "train-labels-idx1-ubyte: found label 2, but Fake-MNIST has 2 classes."
+    )
     assert caught.value.exit_code == 3
     assert caught.value.hint is not None
 
 
 OFFLINE: dict[str, tuple[bytes | None, int, str]] = {
-    "damaged data": (gzip.compress(idx_bytes((3,), b"\0\1\2")), 3, "expected 60000 labels, found 3."),
+    "damaged data": (
+        gzip.compress(idx_bytes((3,), b"\0\1\2")),
+        3,
+        "expected 60000 labels, found 3.",
+    ),
     "no data": (None, 4, "MNIST is not in data/MNIST/raw and could not be fetched."),
 }
 
@@ -372,7 +428,9 @@ def test_many_at_once_share_one_download(raw: Path, server: Loopback) -> None:
 
 
 class Apt:
-    """Stand-ins for apt-get and apt-cache beside the machine's own dpkg-deb; `log` has what they were asked."""
+    """Stand-ins for apt-get and apt-cache beside the machine's own dpkg-deb; `log` has what they
+    were asked.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log_path = folder, folder / "log"
@@ -420,12 +478,16 @@ def packed(*, prefix: str = "./usr/share/fake") -> dict[str, bytes]:
 PACKAGED = fake_set(os_folder=Path("/usr/share/fake"), package="dataset-fake")
 
 
-def test_takes_the_files_out_of_the_debian_package(raw: Path, report: QuietReport, apt: Apt) -> None:
+def test_takes_the_files_out_of_the_debian_package(
+    raw: Path, report: QuietReport, apt: Apt
+) -> None:
     apt.hold(packed() | {"./usr/share/fake/README": b"x", "./../../../../evil": b"x"})
     assert_right(load(PACKAGED, raw, report))
     assert names_in(raw) == GZIP_NAMES
     assert apt.log == ["cache show --no-all-versions dataset-fake", "download dataset-fake"]
-    assert report.notes == ["Fetching the Debian package dataset-fake with apt-get; it is not installed."]
+    assert report.notes == [
+        "Fetching the Debian package dataset-fake with apt-get; it is not installed."
+    ]
     assert_right(load(fake_set(), raw, report))
 
 
@@ -461,7 +523,9 @@ def test_many_at_once_share_one_package(raw: Path, apt: Apt, is_gzip: bool) -> N
     assert apt.log.count("download dataset-fake") == 1
 
 
-def test_takes_only_what_is_missing_and_only_by_its_full_path(raw: Path, report: QuietReport, apt: Apt) -> None:
+def test_takes_only_what_is_missing_and_only_by_its_full_path(
+    raw: Path, report: QuietReport, apt: Apt
+) -> None:
     apt.hold({f"./other/{name}": b"x" for name in GZIP_NAMES} | packed())
     kept = write_set(raw) / f"{NAMES['train_labels']}.gz"
     (raw / f"{NAMES['test_labels']}.gz").unlink()
@@ -470,7 +534,9 @@ def test_takes_only_what_is_missing_and_only_by_its_full_path(raw: Path, report:
     assert kept.stat().st_ino == inode
 
 
-def test_a_link_in_the_package_is_not_followed(tmp_path: Path, raw: Path, report: QuietReport, apt: Apt) -> None:
+def test_a_link_in_the_package_is_not_followed(
+    tmp_path: Path, raw: Path, report: QuietReport, apt: Apt
+) -> None:
     name = NAMES["train_labels"]
     secret = tmp_path / "secret"
     secret.write_bytes(gzip.compress(contents()[name]))
@@ -502,10 +568,14 @@ def test_apts_own_reason_is_passed_on(raw: Path, report: QuietReport, apt: Apt) 
         load(PACKAGED, raw, report)
 
 
-def test_the_package_is_the_last_resort(raw: Path, report: QuietReport, apt: Apt, server: Loopback) -> None:
+def test_the_package_is_the_last_resort(
+    raw: Path, report: QuietReport, apt: Apt, server: Loopback
+) -> None:
     apt.hold(packed())
     publish(server)
-    image_set = fake_set(mirrors=(server.base,), os_folder=Path("/usr/share/fake"), package="dataset-fake")
+    image_set = fake_set(
+        mirrors=(server.base,), os_folder=Path("/usr/share/fake"), package="dataset-fake"
+    )
     assert_right(load(image_set, raw, report))
     assert apt.log == []
     shutil.rmtree(raw)
@@ -569,6 +639,8 @@ def test_loads_the_real_data(name: str, report: QuietReport) -> None:
 def test_the_catalog_is_sound(image_set: ImageSet) -> None:
     assert IMAGE_SETS[image_set.name] is image_set
     assert len(image_set.classes) == 10
-    assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in image_set.mirrors)
+    assert all(
+        mirror.startswith("https://") and mirror.endswith("/") for mirror in image_set.mirrors
+    )
     assert len({file.sha256 for file in image_set.files}) == 4
     assert all(len(file.sha256) == 64 for file in image_set.files)

@@ -1,4 +1,6 @@
-"""Charts: what is drawn where, that any names and numbers can be drawn, and that nothing global is touched."""
+"""Charts: what is drawn where, that any names and numbers can be drawn, and that nothing global
+is touched.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ CLASSES = ["T-shirt/top", "Trouser", "Ankle boot"]
 
 def made(num_classes: int, *, seed: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     generator = np.random.default_rng(seed)
-    return generator.poisson(2, (num_classes, num_classes)) + np.diag(generator.poisson(60, num_classes))
+    return generator.poisson(2, (num_classes, num_classes)) + np.diag(
+        generator.poisson(60, num_classes)
+    )
 
 
 def reliability_of(accuracy: list[float], *, count: list[int]) -> Reliability:
@@ -52,7 +56,11 @@ def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     # Near a corner of the cell, where no count is.
     shades = [
         [
-            int(blueness(pixels)[int(top + (row + 0.1) * height), int(left + (column + 0.1) * width)])
+            int(
+                blueness(pixels)[
+                    int(top + (row + 0.1) * height), int(left + (column + 0.1) * width)
+                ]
+            )
             for column in range(3)
         ]
         for row in range(3)
@@ -61,8 +69,12 @@ def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     assert is_dark.tolist() == [[True, False, True], [False, True, False], [False, False, True]]
     assert shades[0][0] == shades[0][2]
     # Shares of the row, not counts.
-    thousand = confusion_figure(np.diag([1, 10, 1000]) + np.array([[0, 0, 1], [0] * 3, [0] * 3]), CLASSES)
-    np.testing.assert_array_equal(thousand[top : top + 10, left : left + 30], pixels[top : top + 10, left : left + 30])
+    thousand = confusion_figure(
+        np.diag([1, 10, 1000]) + np.array([[0, 0, 1], [0] * 3, [0] * 3]), CLASSES
+    )
+    np.testing.assert_array_equal(
+        thousand[top : top + 10, left : left + 30], pixels[top : top + 10, left : left + 30]
+    )
 
 
 def test_counts_are_written_up_to_twelve_classes() -> None:
@@ -74,7 +86,10 @@ def test_counts_are_written_up_to_twelve_classes() -> None:
 
 
 def test_the_title_tells_the_accuracy() -> None:
-    right, wrong = (confusion_figure(np.array(rows), ["a", "b"]) for rows in ([[5, 0], [0, 5]], [[5, 0], [1, 4]]))
+    right, wrong = (
+        confusion_figure(np.array(rows), ["a", "b"])
+        for rows in ([[5, 0], [0, 5]], [[5, 0], [1, 4]])
+    )
     assert not np.array_equal(right[:45], wrong[:45])
 
 
@@ -85,9 +100,13 @@ def has_a_margin(pixels: Pixels) -> bool:
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 12, 13, 25, 26, 100, 300])
-@pytest.mark.parametrize("name", ["{}", "class {}", "{} is a name that is rather long, as some are"])
+@pytest.mark.parametrize(
+    "name", ["{}", "class {}", "{} is a name that is rather long, as some are"]
+)
 def test_any_number_of_classes_fits(num_classes: int, name: str) -> None:
-    pixels = confusion_figure(made(num_classes), [name.format(index) for index in range(num_classes)])
+    pixels = confusion_figure(
+        made(num_classes), [name.format(index) for index in range(num_classes)]
+    )
     assert has_a_margin(pixels)
     assert (blueness(pixels) > 90).sum() > 200  # the diagonal is seen
 
@@ -106,7 +125,9 @@ def test_large_counts_stay_in_their_cells(count: int) -> None:
 
 def test_a_class_without_samples_and_no_samples_at_all_have_a_figure() -> None:
     assert has_a_margin(confusion_figure(np.array([[5, 1], [0, 0]]), ["a", "b"]))
-    assert (blueness(confusion_figure(np.zeros((3, 3), np.int64), CLASSES)[60:450, 200:500]) < 20).all()
+    assert (
+        blueness(confusion_figure(np.zeros((3, 3), np.int64), CLASSES)[60:450, 200:500]) < 20
+    ).all()
 
 
 @settings(deadline=None, max_examples=25)
@@ -116,7 +137,8 @@ def test_any_text_may_be_the_name_of_a_class(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["日本語", "$x_1$", "$", "$\\frac$", "a\nb", "\x00\x07", "\udc80", "🙂" * 40, "", "{}", "%s"]
+    "name",
+    ["日本語", "$x_1$", "$", "$\\frac$", "a\nb", "\x00\x07", "\udc80", "🙂" * 40, "", "{}", "%s"],
 )
 def test_names_are_taken_as_they_are(name: str) -> None:
     assert has_a_margin(confusion_figure(made(2), [name, "other"]))
@@ -149,8 +171,12 @@ def blue_heights(pixels: Pixels, bins: int) -> list[int]:
 
 
 def test_the_bars_are_as_high_as_the_accuracy() -> None:
-    heights = blue_heights(reliability_figure(reliability_of([0.1, 0.3, 0.6, 0.2], count=[5, 5, 5, 5])), 4)
-    np.testing.assert_allclose(heights, [30, 90, 180, 60], atol=14)  # the lines in front cover some of it
+    heights = blue_heights(
+        reliability_figure(reliability_of([0.1, 0.3, 0.6, 0.2], count=[5, 5, 5, 5])), 4
+    )
+    np.testing.assert_allclose(
+        heights, [30, 90, 180, 60], atol=14
+    )  # the lines in front cover some of it
 
 
 def test_bins_without_samples_have_no_bar() -> None:
@@ -171,14 +197,18 @@ def test_a_reliability_diagram_of_no_samples() -> None:
 def test_threads_draw_the_same_as_one() -> None:
     expected = [confusion_figure(made(4, seed=seed), list("abcd")) for seed in range(6)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda seed: confusion_figure(made(4, seed=seed), list("abcd")), range(6)))
+        found = list(
+            pool.map(lambda seed: confusion_figure(made(4, seed=seed), list("abcd")), range(6))
+        )
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_person_s_own_settings_of_matplotlib_are_neither_used_for_text_nor_changed() -> None:
     expected = confusion_figure(made(3), CLASSES)
-    with matplotlib.rc_context({"font.family": "DejaVu Serif", "text.usetex": True, "font.size": 30}):
+    with matplotlib.rc_context(
+        {"font.family": "DejaVu Serif", "text.usetex": True, "font.size": 30}
+    ):
         before = dict(matplotlib.rcParams)
         np.testing.assert_array_equal(confusion_figure(made(3), CLASSES), expected)
         assert dict(matplotlib.rcParams) == before
@@ -186,7 +216,8 @@ def test_a_person_s_own_settings_of_matplotlib_are_neither_used_for_text_nor_cha
 
 def test_matplotlib_is_loaded_with_the_first_chart_and_pyplot_never() -> None:
     code = (
-        "import sys, numpy; from trainer.tracking.tensorboard.figures import confusion_figure as draw;"
+        "import sys, numpy; from trainer.tracking.tensorboard.figures import confusion_figure as "
+        "draw;"
         "assert 'matplotlib' not in sys.modules; draw(numpy.eye(2, dtype=int), ['a', 'b']);"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )

@@ -34,7 +34,10 @@ CHAINS = {
     "mlp": "input flatten fc1 relu1 dropout1 fc2 relu2 dropout2 fc3 output",
     "lenet5": "input conv1 relu1 pool1 conv2 relu2 pool2 flatten fc1 relu3 fc2 relu4 fc3 output",
     "cnn": "input conv1 pool1 relu1 conv2 pool2 relu2 flatten fc1 relu3 fc2 output",
-    "cnn_dropout": ("input conv1 relu1 conv2 relu2 pool dropout1 flatten fc1 relu3 dropout2 fc2 log_softmax output"),
+    "cnn_dropout": (
+        "input conv1 relu1 conv2 relu2 pool dropout1 flatten fc1 relu3 dropout2 fc2 log_softmax "
+        "output"
+    ),
 }
 
 
@@ -60,7 +63,9 @@ class Block(nn.Module):
 
 
 class Residual(nn.Module):
-    """Nested containers, a parameter outside of layers, a check of the input, a layer that is not used."""
+    """Nested containers, a parameter outside of layers, a check of the input, a layer that is
+    not used.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,9 +127,9 @@ def test_a_built_in_model_is_a_chain_of_its_layers(name: str) -> None:
 
 def test_nodes_tell_their_type_shape_and_settings() -> None:
     nodes = by_name(trace(built_in("cnn"), torch.zeros(2, 1, 28, 28)))
-    assert [nodes[name].op for name in ("input", "conv1", "pool1", "relu1", "flatten", "fc1", "output")] == (
-        ["Input", "Conv2d", "MaxPool2d", "ReLU", "Flatten", "Linear", "Output"]
-    )
+    assert [
+        nodes[name].op for name in ("input", "conv1", "pool1", "relu1", "flatten", "fc1", "output")
+    ] == (["Input", "Conv2d", "MaxPool2d", "ReLU", "Flatten", "Linear", "Output"])
     assert nodes["input"].shapes == ((-1, 1, 28, 28),)
     assert nodes["conv1"].shapes == ((-1, 32, 28, 28),)
     assert nodes["fc2"].shapes == ((-1, 10),)
@@ -171,7 +176,9 @@ def test_control_flow_takes_the_way_of_the_inputs() -> None:
 
 def test_a_layer_used_twice_is_two_nodes_and_a_block_two_blocks() -> None:
     fc, block = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh())
-    found = traced(lambda model, x: model.block(model.block(model.fc(model.fc(x)))), fc=fc, block=block)
+    found = traced(
+        lambda model, x: model.block(model.block(model.fc(model.fc(x)))), fc=fc, block=block
+    )
     assert found == {
         "input": (),
         "fc": ("input",),
@@ -222,12 +229,21 @@ def set_items(_: nn.Module, inputs: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (write_to_a_view, {"mul": ("input",), "getitem": ("mul",), "add": ("getitem",), "exp": ("add",)}),
+        (
+            write_to_a_view,
+            {"mul": ("input",), "getitem": ("mul",), "add": ("getitem",), "exp": ("add",)},
+        ),
         (write_below_a_view, {"mul": ("input",), "exp": ("mul",)}),
         (set_items, {"getitem": ("input",), "exp": ("getitem",), "setitem": ("input", "exp")}),
-        (lambda _, x: torch.exp(x, out=torch.empty(2, 4)), {"empty": (), "exp": ("input", "empty")}),
+        (
+            lambda _, x: torch.exp(x, out=torch.empty(2, 4)),
+            {"empty": (), "exp": ("input", "empty")},
+        ),
         (lambda _, x: 1 - x.contiguous() + x, {"contiguous": ("input",), "sub": ("contiguous",)}),
-        (lambda _, x: torch.cat(x.chunk(2, 1)[::-1]), {"chunk": ("input",), "cat": ("chunk:1", "chunk")}),
+        (
+            lambda _, x: torch.cat(x.chunk(2, 1)[::-1]),
+            {"chunk": ("input",), "cat": ("chunk:1", "chunk")},
+        ),
         (lambda _, x: x @ x.mT, {"mT": ("input",), "matmul": ("input", "mT")}),
     ],
 )
@@ -254,7 +270,9 @@ class Both:
     ],
 )
 def test_outputs_may_be_nested(wrap: Any) -> None:
-    found = traced(lambda model, x: wrap(model.a(x), model.b(x)), a=nn.Linear(4, 2), b=nn.Linear(4, 3))
+    found = traced(
+        lambda model, x: wrap(model.a(x), model.b(x)), a=nn.Linear(4, 2), b=nn.Linear(4, 3)
+    )
     assert found["output"] == ("a", "b")
 
 
@@ -276,7 +294,11 @@ def test_modules_with_several_outputs_and_other_arguments_than_tensors() -> None
 
 
 def test_a_model_that_is_one_layer_or_none() -> None:
-    assert edges(trace(nn.Linear(4, 2), torch.ones(2, 4))) == {"input": (), "Linear": ("input",), "output": ("Linear",)}
+    assert edges(trace(nn.Linear(4, 2), torch.ones(2, 4))) == {
+        "input": (),
+        "Linear": ("input",),
+        "output": ("Linear",),
+    }
     assert traced(lambda _, x: x.exp()) == {"input": (), "exp": ("input",), "output": ("exp",)}
 
 
@@ -291,7 +313,12 @@ def test_a_part_that_runs_out_of_sight_is_one_node() -> None:
                 return inputs.exp()
 
     found = traced(lambda model, x: model.hidden(x).sin(), hidden=Hidden())
-    assert found == {"input": (), "hidden/Hidden": ("input",), "sin": ("hidden/Hidden",), "output": ("sin",)}
+    assert found == {
+        "input": (),
+        "hidden/Hidden": ("input",),
+        "sin": ("hidden/Hidden",),
+        "output": ("sin",),
+    }
 
 
 def test_a_model_may_go_on_after_a_layer_raised() -> None:
@@ -321,7 +348,11 @@ def state_of(model: nn.Module) -> dict[str, Any]:
         "modes": [module.training for module in model.modules()],
         "gradients": [id(parameter.grad) for parameter in model.parameters()],
         "hooks": [
-            (list(module._forward_hooks.items()), list(module._forward_pre_hooks.items()), *flags_of(module))
+            (
+                list(module._forward_hooks.items()),
+                list(module._forward_pre_hooks.items()),
+                *flags_of(module),
+            )
             for module in model.modules()
         ],
         "attributes": [sorted(vars(module)) for module in model.modules()],
@@ -440,7 +471,11 @@ def test_the_table_has_a_line_for_each_layer_and_the_sum() -> None:
     assert "| `unused` | Linear | not used | 6 |" in lines
     total = sum(parameter.numel() for parameter in model.parameters())
     assert lines[-1] == f"| **total** | | | **{total:,}**, {total - 4:,} of them trained |"
-    numbers = [int(line.split("|")[4].replace(",", "") or 0) for line in lines[2:-1] if line.split("|")[4].strip()]
+    numbers = [
+        int(line.split("|")[4].replace(",", "") or 0)
+        for line in lines[2:-1]
+        if line.split("|")[4].strip()
+    ]
     assert sum(numbers) == total
 
 
@@ -492,7 +527,9 @@ def test_tensorboard_serves_the_graph(tmp_path: Path, name: str) -> None:
         node.name: (node.op, node.inputs) for node in graph.nodes
     }
     shapes = {
-        node.name: tuple(tuple(dim.size for dim in shape.dim) for shape in node.attr["_output_shapes"].list.shape)
+        node.name: tuple(
+            tuple(dim.size for dim in shape.dim) for shape in node.attr["_output_shapes"].list.shape
+        )
         for node in read.node
     }
     assert shapes == {node.name: node.shapes for node in graph.nodes}

@@ -24,12 +24,17 @@ def test_counts_and_facts_are_those_of_numpy(dtype: torch.dtype, shape: tuple[in
     assert made is not None
     plain = values.double().numpy().ravel()
     assert (made.min, made.max, made.num) == (plain.min(), plain.max(), plain.size)
-    assert made.sum == pytest.approx(plain.sum(), abs=1e-3) and made.sum_squares == pytest.approx((plain**2).sum())
+    assert made.sum == pytest.approx(plain.sum(), abs=1e-3) and made.sum_squares == pytest.approx(
+        (plain**2).sum()
+    )
     edges = [made.min, *made.bucket_limit]
     assert edges == pytest.approx(np.histogram_bin_edges(plain, NUM_BINS))
     # A value within rounding of an edge may be counted on either side of it.
     counts = np.histogram(plain, NUM_BINS)[0]
-    assert sum(made.bucket) == plain.size and np.abs(np.cumsum(made.bucket) - np.cumsum(counts)).max() <= 1
+    assert (
+        sum(made.bucket) == plain.size
+        and np.abs(np.cumsum(made.bucket) - np.cumsum(counts)).max() <= 1
+    )
 
 
 @given(values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=50))
@@ -48,7 +53,13 @@ def test_equal_values_have_one_bin(value: float) -> None:
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_has_none_and_does_not_disturb_the_others(wrong: float) -> None:
-    made = histograms({"bad": torch.tensor([1.0, wrong]), "none": torch.empty(0), "good": torch.tensor([1.0, 2.0])})
+    made = histograms(
+        {
+            "bad": torch.tensor([1.0, wrong]),
+            "none": torch.empty(0),
+            "good": torch.tensor([1.0, 2.0]),
+        }
+    )
     assert made["bad"] is None and made["none"] is None
     assert made["good"] is not None and made["good"].num == 2
 
@@ -62,7 +73,10 @@ def test_where_only_deterministic_operations_are_allowed_the_counts_are_the_same
     finally:
         torch.use_deterministic_algorithms(False)
     assert usual is not None and strict is not None
-    assert np.abs(np.cumsum(usual.bucket) - np.cumsum(strict.bucket)).max() <= 1 and sum(strict.bucket) == 1000
+    assert (
+        np.abs(np.cumsum(usual.bucket) - np.cumsum(strict.bucket)).max() <= 1
+        and sum(strict.bucket) == 1000
+    )
 
 
 def test_nothing_at_all() -> None:
@@ -80,6 +94,8 @@ def test_tensorboard_shows_them(tmp_path: Path) -> None:
     (shown,) = events.Tensors("normal")
     buckets = tensor_util.make_ndarray(shown.tensor_proto)  # rows of left edge, right edge, count
     assert buckets[:, 2].sum() == 5000
-    assert (buckets[0, 0], buckets[-1, 1]) == pytest.approx((values.min().item(), values.max().item()))
+    assert (buckets[0, 0], buckets[-1, 1]) == pytest.approx(
+        (values.min().item(), values.max().item())
+    )
     (equal,) = events.Tensors("equal")
     assert tensor_util.make_ndarray(equal.tensor_proto)[:, 2].sum() == 4

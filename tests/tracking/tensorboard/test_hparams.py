@@ -1,4 +1,6 @@
-"""The entries of runs in TensorBoard's HPARAMS tab, read back with its parsers and asked of a real server."""
+"""The entries of runs in TensorBoard's HPARAMS tab, read back with its parsers and asked of a
+real server.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from composing import config_of
 from serving import Server, serving, wait_until
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import metadata
-from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_BOOL, DATA_TYPE_FLOAT64, DATA_TYPE_STRING, Experiment
+from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_BOOL,
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_STRING,
+    Experiment,
+)
 
 from trainer.config import SCHEMAS, to_plain
 from trainer.tracking.tensorboard.hparams import (
@@ -48,12 +55,18 @@ def seen(config: dict[str, Any]) -> dict[str, Any]:
     assert start.value[0].tag == metadata.SESSION_START_INFO_TAG
     info = metadata.parse_session_start_info_plugin_data(content_of(start))
     assert info.start_time_secs == 5.0 and info.group_name == ""
-    return {key: getattr(value, str(value.WhichOneof("kind"))) for key, value in info.hparams.items()}
+    return {
+        key: getattr(value, str(value.WhichOneof("kind"))) for key, value in info.hparams.items()
+    }
 
 
-@pytest.mark.parametrize("words", [("model=cnn",), ("model=mlp", "optimizer=adam", "scheduler=step", "data=dirichlet")])
+@pytest.mark.parametrize(
+    "words", [("model=cnn",), ("model=mlp", "optimizer=adam", "scheduler=step", "data=dirichlet")]
+)
 def test_every_run_declares_the_same_columns_in_the_same_order(words: tuple[str, ...]) -> None:
-    one, other = (experiment_of(start_summaries(plain(*chosen), started=5.0)) for chosen in ((), words))
+    one, other = (
+        experiment_of(start_summaries(plain(*chosen), started=5.0)) for chosen in ((), words)
+    )
     assert one == other
     assert [info.name for info in one.hparam_infos] == list(declared_keys())
     assert [info.name.tag for info in one.metric_infos] == list(METRICS)
@@ -62,11 +75,22 @@ def test_every_run_declares_the_same_columns_in_the_same_order(words: tuple[str,
 def test_every_choice_has_its_keys_and_no_place_or_cadence_is_one() -> None:
     keys = list(declared_keys())
     assert keys[:3] == ["model.name", "optimizer.lr", "optimizer.name"]
-    assert {"seed", "optimizer.betas", "scheduler.step_size", "loss.margin", "model.dropout", "trainer.ema"} <= set(
-        keys
-    )
+    assert {
+        "seed",
+        "optimizer.betas",
+        "scheduler.step_size",
+        "loss.margin",
+        "model.dropout",
+        "trainer.ema",
+    } <= set(keys)
     assert {key.partition(".")[0] for key in keys} == {*SCHEMAS, "trainer", "seed"} - {"logger"}
-    assert {"data.root", "trainer.device", "trainer.threads", "trainer.save_every", "trainer.keep"}.isdisjoint(keys)
+    assert {
+        "data.root",
+        "trainer.device",
+        "trainer.threads",
+        "trainer.save_every",
+        "trainer.keep",
+    }.isdisjoint(keys)
 
 
 def test_a_column_has_one_type() -> None:
@@ -75,11 +99,20 @@ def test_a_column_has_one_type() -> None:
     assert {kinds[key] for key in numbers} == {DATA_TYPE_FLOAT64}
     assert {kinds[key] for key in ("optimizer.nesterov", "data.drop_last")} == {DATA_TYPE_BOOL}
     # A number in cnn, a list in mlp.
-    assert {kinds[key] for key in ("model.hidden", "trainer.monitor", "data.transforms")} == {DATA_TYPE_STRING}
+    assert {kinds[key] for key in ("model.hidden", "trainer.monitor", "data.transforms")} == {
+        DATA_TYPE_STRING
+    }
 
 
 def test_numbers_are_numbers_switches_switches_and_null_is_absent_or_a_word() -> None:
-    found = seen(plain("model=cnn", "optimizer.lr=0.03", "data.transforms=[random_invert]", "trainer.clip_norm=null"))
+    found = seen(
+        plain(
+            "model=cnn",
+            "optimizer.lr=0.03",
+            "data.transforms=[random_invert]",
+            "trainer.clip_norm=null",
+        )
+    )
     assert found["optimizer.lr"] == 0.03 and found["trainer.epochs"] == 5
     assert found["optimizer.nesterov"] is False
     assert "trainer.clip_norm" not in found and "data.train_limit" not in found
@@ -91,7 +124,14 @@ def test_numbers_are_numbers_switches_switches_and_null_is_absent_or_a_word() ->
 
 def test_values_that_json_cannot_hold_or_that_are_endless_do_no_harm() -> None:
     table = {"name": "custom", "target": "a.B", "kwargs": {"width": 3, "names": ["ä", None]}}
-    found = seen({"model": table, "optimizer": {"lr": math.nan}, "data": {"kwargs": {"x": "y" * 5000}}, "unknown": 1})
+    found = seen(
+        {
+            "model": table,
+            "optimizer": {"lr": math.nan},
+            "data": {"kwargs": {"x": "y" * 5000}},
+            "unknown": 1,
+        }
+    )
     assert json.loads(found["model.kwargs"]) == table["kwargs"]
     assert "optimizer.lr" not in found and "unknown" not in found
     assert len(found["data.kwargs"]) == 200
@@ -107,11 +147,20 @@ def test_five_columns_are_shown_at_first_and_those_of_a_sweep_before_others() ->
     # Where a run lacks one, it is not in the parallel coordinates.
     assert always <= set(values(plain("data=line", "model=linear", "loss=mse", "optimizer=lbfgs")))
     assert shown("scheduler.name", "data.root") == always - {"data.batch_size"} | {"scheduler.name"}
-    many = {"scheduler.name", "seed", "loss.name", "trainer.ema", "trainer.l1", "optimizer.momentum"}
+    many = {
+        "scheduler.name",
+        "seed",
+        "loss.name",
+        "trainer.ema",
+        "trainer.l1",
+        "optimizer.momentum",
+    }
     assert shown(*many) == many
 
 
-@pytest.mark.parametrize(("status", "number"), [("unknown", 0), ("success", 1), ("failure", 2), ("running", 3)])
+@pytest.mark.parametrize(
+    ("status", "number"), [("unknown", 0), ("success", 1), ("failure", 2), ("running", 3)]
+)
 def test_how_a_run_ended(status: str, number: int) -> None:
     info = metadata.parse_session_end_info_plugin_data(content_of(end_summary(status, 7.5)))
     assert (info.status, info.end_time_secs) == (number, 7.5)
@@ -138,9 +187,18 @@ def write_run(folder: Path, config: dict[str, Any], accuracy: float, status: str
 ALL = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
 
 
-def groups(server: Server, *columns: dict[str, Any], statuses: list[str] = ALL) -> list[dict[str, Any]]:
-    request = {"experimentName": "", "allowedStatuses": statuses, "colParams": columns, "sliceSize": 100}
-    found: list[dict[str, Any]] = server.post("plugin/hparams/session_groups", request)["sessionGroups"]
+def groups(
+    server: Server, *columns: dict[str, Any], statuses: list[str] = ALL
+) -> list[dict[str, Any]]:
+    request = {
+        "experimentName": "",
+        "allowedStatuses": statuses,
+        "colParams": columns,
+        "sliceSize": 100,
+    }
+    found: list[dict[str, Any]] = server.post("plugin/hparams/session_groups", request)[
+        "sessionGroups"
+    ]
     return found
 
 
@@ -149,12 +207,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Twelve runs of two models: eight complete, two failed, two still going."""
     logdir = tmp_path_factory.mktemp("hparams")
     for number, (accuracy, status) in enumerate(zip(ACCURACIES, STATUSES, strict=True)):
-        words = [f"model={('cnn', 'mlp')[number % 2]}", f"optimizer.lr={0.1 / (number + 1)}", f"seed={number}"]
+        words = [
+            f"model={('cnn', 'mlp')[number % 2]}",
+            f"optimizer.lr={0.1 / (number + 1)}",
+            f"seed={number}",
+        ]
         config = plain(*words, f"trainer.clip_norm={number / 2 if number % 4 else 'null'}")
         write_run(logdir / f"{number:02}", config, accuracy, status)
     with serving(logdir, runs=12) as up:
         # A run's name may be known before all of its records.
-        wait_until(lambda: [len(group["metricValues"]) for group in groups(up)] == [len(METRICS)] * 12)
+        wait_until(
+            lambda: [len(group["metricValues"]) for group in groups(up)] == [len(METRICS)] * 12
+        )
         yield up
 
 
@@ -168,9 +232,13 @@ def test_tensorboard_sorts_runs_by_accuracy(server: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["trainer.clip_norm", "model.hidden", "model.dropout", "optimizer.nesterov"])
+@pytest.mark.parametrize(
+    "key", ["trainer.clip_norm", "model.hidden", "model.dropout", "optimizer.nesterov"]
+)
 @pytest.mark.parametrize("order", ["ORDER_ASC", "ORDER_DESC"])
-def test_tensorboard_sorts_by_a_key_that_some_runs_lack_or_have_as_a_list(server: Server, key: str, order: str) -> None:
+def test_tensorboard_sorts_by_a_key_that_some_runs_lack_or_have_as_a_list(
+    server: Server, key: str, order: str
+) -> None:
     found = [group["hparams"].get(key) for group in groups(server, {"hparam": key, "order": order})]
     there = [value for value in found if value is not None]
     assert len(found) == 12 and there
@@ -189,11 +257,19 @@ def test_tensorboard_knows_how_runs_ended(server: Server) -> None:
 
 @pytest.mark.slow
 def test_tensorboard_offers_the_declared_columns_and_few_filters(server: Server) -> None:
-    experiment = server.post("plugin/hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
+    experiment = server.post(
+        "plugin/hparams/experiment", {"experimentName": "", "hparamsLimit": 1000}
+    )
     infos = {info["name"]: info for info in experiment["hparamInfos"]}
     assert set(infos) == set(declared_keys())
     first = list(infos)[:5]
-    assert first == ["data.name", "model.name", "optimizer.lr", "optimizer.name", "trainer.clip_norm"]
+    assert first == [
+        "data.name",
+        "model.name",
+        "optimizer.lr",
+        "optimizer.name",
+        "trainer.clip_norm",
+    ]
     assert infos["model.name"]["domainDiscrete"] == list(SCHEMAS["model"])
     # Without a list of values it would be a filter of two fields; an empty list is none.
     assert "domainDiscrete" not in infos["optimizer.lr"]

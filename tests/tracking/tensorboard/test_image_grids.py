@@ -28,7 +28,14 @@ def values(picture: Pixels, *, times: int) -> Pixels:
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
-    [((1, 28, 28), True), ((3, 1, 1), True), ((784,), False), ((28, 28), False), ((1, 0, 5), False), ((), False)],
+    [
+        ((1, 28, 28), True),
+        ((3, 1, 1), True),
+        ((784,), False),
+        ((28, 28), False),
+        ((1, 0, 5), False),
+        ((), False),
+    ],
 )
 def test_what_a_picture_is(shape: tuple[int, ...], expected: bool) -> None:
     assert is_image(shape) == expected
@@ -60,7 +67,9 @@ def test_of_other_numbers_of_channels_the_first_is_shown(channels: int) -> None:
     np.testing.assert_array_equal(grid(images), grid(images[:, :1]))
 
 
-@pytest.mark.parametrize(("num_images", "columns", "size"), [(1, None, (1, 1)), (12, None, (3, 4)), (5, 8, (1, 5))])
+@pytest.mark.parametrize(
+    ("num_images", "columns", "size"), [(1, None, (1, 1)), (12, None, (3, 4)), (5, 8, (1, 5))]
+)
 def test_a_grid_is_about_square_or_as_wide_as_it_is_asked_to_be(
     num_images: int, columns: int | None, size: tuple[int, int]
 ) -> None:
@@ -149,7 +158,9 @@ def test_a_label_is_cut_to_the_width_of_its_picture() -> None:
     assert ink(pixels, 0, 0, room=32)[:, 80:].any()
 
 
-@pytest.mark.parametrize("label", ["é", "日本語", "\t\x00\x07", "\udc80", "🙂" * 50, "…", "\n", "\n\n\n"])
+@pytest.mark.parametrize(
+    "label", ["é", "日本語", "\t\x00\x07", "\udc80", "🙂" * 50, "…", "\n", "\n\n\n"]
+)
 def test_any_text_may_be_a_label(label: str) -> None:
     for side in (1, 2, 28):
         assert grid(torch.rand(1, 1, side, side), [label], scale=1).shape[1] == side + 2 * GAP
@@ -165,7 +176,9 @@ def test_filters_are_white_at_zero_blue_below_and_red_above() -> None:
     weight[0, 0, 0, 0], weight[0, 0, 0, 1], weight[1, 0, 2, 2] = 2.0, -2.0, 1.0
     pixels = filters(weight)
     assert pixels.shape == (2 * (48 + GAP) + GAP, 3 * (48 + GAP) + GAP, 3)
-    first, second = (values(cell(pixels, 0, column, side=48), times=16).astype(int) for column in (0, 1))
+    first, second = (
+        values(cell(pixels, 0, column, side=48), times=16).astype(int) for column in (0, 1)
+    )
     assert first[1, 1].tolist() == [255] * 3
     red, blue, pale = first[0, 0], first[0, 1], second[2, 2]
     assert red[0] > red[1:].max() + 100

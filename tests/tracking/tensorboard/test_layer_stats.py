@@ -16,16 +16,22 @@ def an_update(model: nn.Module, lr: float = 0.1) -> Update:
     inputs = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
     model(inputs).square().mean().backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.grad is not None}
+    before = {
+        name: p.detach().clone() for name, p in model.named_parameters() if p.grad is not None
+    }
     with torch.no_grad():
         for name, gradient in gradients.items():
             model.get_parameter(name).sub_(lr * gradient)
-    return Update(inputs=inputs, targets=torch.zeros(8), gradients=gradients, before=before, loss_scale=None)
+    return Update(
+        inputs=inputs, targets=torch.zeros(8), gradients=gradients, before=before, loss_scale=None
+    )
 
 
 def test_they_are_what_numpy_says() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3, bias=False))
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3, bias=False)
+    )
     update = an_update(model)
     numbers = Layers(model).measure(update)
     assert {tag.partition("/")[2] for tag in numbers} == {"0", "1", "3"} and len(numbers) == 12
@@ -34,8 +40,14 @@ def test_they_are_what_numpy_says() -> None:
         before = update.before[f"{layer}.weight"].double().numpy()
         assert numbers[f"Weight_mean/{layer}"] == pytest.approx(weight.mean(), rel=1e-5, abs=1e-7)
         assert numbers[f"Weight_std/{layer}"] == pytest.approx(weight.std(), rel=1e-5)
-        whole = [g.double().numpy().ravel() for name, g in update.gradients.items() if name.startswith(f"{layer}.")]
-        assert numbers[f"Gradient_norm/{layer}"] == pytest.approx(np.linalg.norm(np.concatenate(whole)), rel=1e-5)
+        whole = [
+            g.double().numpy().ravel()
+            for name, g in update.gradients.items()
+            if name.startswith(f"{layer}.")
+        ]
+        assert numbers[f"Gradient_norm/{layer}"] == pytest.approx(
+            np.linalg.norm(np.concatenate(whole)), rel=1e-5
+        )
         ratio = np.linalg.norm(weight - before) / np.linalg.norm(before)
         assert numbers[f"Update_ratio/{layer}"] == pytest.approx(ratio, rel=1e-4)
 

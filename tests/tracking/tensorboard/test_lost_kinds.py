@@ -1,4 +1,6 @@
-"""A kind of record that fails is told once and left out; all else goes on, and the run is none the worse."""
+"""A kind of record that fails is told once and left out; all else goes on, and the run is none
+the worse.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ class Net(torch.nn.Module):
     def forward(self, x):
         return self.head(self.body(x).relu())
 """
-CUSTOM = ("model=custom", "model.target=own_net.Net", *(word for word in SMALL if not word.startswith("model")))
+CUSTOM = (
+    "model=custom",
+    "model.target=own_net.Net",
+    *(word for word in SMALL if not word.startswith("model")),
+)
 
 
 def test_a_projector_that_has_nothing_to_show_costs_nothing_else(tmp_path: Path) -> None:
@@ -34,12 +40,15 @@ def test_a_projector_that_has_nothing_to_show_costs_nothing_else(tmp_path: Path)
     outcome = processes.run("fit", *words, cwd=tmp_path)
     assert outcome.code == 0
     assert " ".join(outcome.err.split()) == (
-        "Warning: TensorBoard gets no more of this kind: projector (logger.projector_layer: unused has no features of "
+        "Warning: TensorBoard gets no more of this kind: projector (logger.projector_layer: unused "
+        "has no features of "
         "each sample.). All else goes on."
     )
     run = Run(tmp_path / "run")
     events = EventAccumulator(str(run.folder)).Reload()
-    assert [event.step for event in events.Scalars("Loss/val")] == [row["step"] for row in run.split("val")]
+    assert [event.step for event in events.Scalars("Loss/val")] == [
+        row["step"] for row in run.split("val")
+    ]
     assert {"Loss/test", "Accuracy/test"} <= set(events.Tags()["scalars"])
     content = events.summary_metadata["_hparams_/session_end_info"].plugin_data.content
     assert metadata.parse_session_end_info_plugin_data(content).status == STATUS_SUCCESS
@@ -74,11 +83,21 @@ def test_a_watch_that_fails_is_told_once_however_many_batches_follow() -> None:
 
 
 @pytest.mark.parametrize("logger", ["tensorboard", "tensorboard_full"])
-def test_a_run_that_wrote_no_events_has_its_curves_from_the_beginning(logger: str, tmp_path: Path) -> None:
+def test_a_run_that_wrote_no_events_has_its_curves_from_the_beginning(
+    logger: str, tmp_path: Path
+) -> None:
     assert processes.run("fit", *SMALL, "logger=none", "run.dir=run", cwd=tmp_path).code == 0
-    outcome = processes.run("fit", "resume=run", f"logger={logger}", "trainer.epochs=3", cwd=tmp_path)
-    assert outcome.code == 0 and "logger.name none -> " in outcome.out and "logger.layers" not in outcome.out
+    outcome = processes.run(
+        "fit", "resume=run", f"logger={logger}", "trainer.epochs=3", cwd=tmp_path
+    )
+    assert (
+        outcome.code == 0
+        and "logger.name none -> " in outcome.out
+        and "logger.layers" not in outcome.out
+    )
     run = Run(tmp_path / "run")
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
     for split in ("train", "val"):
-        assert [event.step for event in events.Scalars(f"Loss/{split}")] == [row["step"] for row in run.split(split)]
+        assert [event.step for event in events.Scalars(f"Loss/{split}")] == [
+            row["step"] for row in run.split(split)
+        ]

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 
 from trainer.tracking.observer import Update
 from trainer.tracking.tensorboard.context import NUM_FIXED, Subject
-from trainer.tracking.tensorboard.model_records import HistogramRecords, LayerRecords, PictureRecords
+from trainer.tracking.tensorboard.model_records import (
+    HistogramRecords,
+    LayerRecords,
+    PictureRecords,
+)
 
 
 class Written:
@@ -52,20 +56,28 @@ def test_the_scale_and_the_distance_of_the_average_where_there_are_such() -> Non
     average = copy.deepcopy(model)
     with torch.no_grad():
         average.weight.mul_(1.5)
-    writer = Written()
-    LayerRecords(writer, subject_of(model, inputs, average))(1, update_of(model, inputs, loss_scale=1024.0))  # type: ignore[arg-type]
-    change, whole = 0.5 * model.weight.norm(), torch.cat([model.weight.flatten(), model.bias]).norm()
+    writer: Any = Written()
+    records = LayerRecords(writer, subject_of(model, inputs, average))
+    records(1, update_of(model, inputs, loss_scale=1024.0))
+    change, whole = (
+        0.5 * model.weight.norm(),
+        torch.cat([model.weight.flatten(), model.bias]).norm(),
+    )
     assert writer.found["Scaler/scale"] == 1024.0
     assert writer.found["EMA/distance"] == pytest.approx((change / whole).item(), rel=1e-5)
     plain = Written()
     LayerRecords(plain, subject_of(model, inputs))(1, update_of(model, inputs))  # type: ignore[arg-type]
-    assert {tag for tag in writer.found if tag not in plain.found} == {"Scaler/scale", "EMA/distance"}
+    assert {tag for tag in writer.found if tag not in plain.found} == {
+        "Scaler/scale",
+        "EMA/distance",
+    }
 
 
 def test_activations_are_those_of_the_first_samples() -> None:
     model, inputs = nn.Sequential(nn.Linear(3, 2)), torch.randn(100, 3)
-    writer = Written()
-    HistogramRecords(writer, subject_of(model, inputs), warn=pytest.fail)(1, update_of(model, inputs))  # type: ignore[arg-type]
+    writer: Any = Written()
+    records = HistogramRecords(writer, subject_of(model, inputs), warn=pytest.fail)
+    records(1, update_of(model, inputs))
     expected = model(inputs[:NUM_FIXED])
     assert writer.found["Activations/0"].num == 2 * NUM_FIXED
     assert writer.found["Activations/0"].sum == pytest.approx(expected.sum().item(), abs=1e-4)
@@ -78,7 +90,10 @@ def test_what_is_not_finite_is_told_once_and_the_rest_is_written() -> None:
     records = HistogramRecords(writer, subject_of(model, inputs), warn=said.append)  # type: ignore[arg-type]
     records(1, update)
     records(2, update)
-    assert said == ["Gradients/weight has values that are not finite at step 1: TensorBoard has no histogram of it."]
+    assert said == [
+        "Gradients/weight has values that are not finite at step 1: TensorBoard has no histogram "
+        "of it."
+    ]
     assert "Gradients/weight" not in writer.found and "Gradients/bias" in writer.found
 
 

@@ -27,7 +27,9 @@ class Written:
         return [(tag, step) for tag, step in self.found if tag.startswith(group)]
 
 
-def records(*overrides: str, classes: int = 3, num_evaluations: int = 0) -> tuple[PredictionRecords, Written]:
+def records(
+    *overrides: str, classes: int = 3, num_evaluations: int = 0
+) -> tuple[PredictionRecords, Written]:
     writer, kinds = Written(), config_of(*overrides).logger
     names = [f"class {index}" for index in range(classes)]
     return PredictionRecords(writer, names, kinds, num_evaluations=num_evaluations), writer  # type: ignore[arg-type]
@@ -39,7 +41,9 @@ def evaluate(shown: PredictionRecords, split: str, step: int, classes: int = 3) 
     shown.evaluation(split, step)
 
 
-def test_by_default_figures_are_those_of_the_last_evaluation_drawn_before_the_test_and_of_the_test() -> None:
+def test_by_default_figures_are_those_of_the_last_evaluation_drawn_before_the_test_and_of_the_test() -> (
+    None
+):
     shown, writer = records()
     for step in (10, 20, 30):
         evaluate(shown, "val", step)
@@ -51,7 +55,9 @@ def test_by_default_figures_are_those_of_the_last_evaluation_drawn_before_the_te
 
 
 @pytest.mark.parametrize(("before", "drawn"), [(0, [20, 30]), (1, [10, 30])])
-def test_a_cadence_counts_on_after_a_resume_and_the_last_is_drawn_once(before: int, drawn: list[int]) -> None:
+def test_a_cadence_counts_on_after_a_resume_and_the_last_is_drawn_once(
+    before: int, drawn: list[int]
+) -> None:
     shown, writer = records("logger.figures_every=2", num_evaluations=before)
     for step in (10, 20, 30):
         evaluate(shown, "val", step)

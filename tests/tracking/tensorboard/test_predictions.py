@@ -19,7 +19,9 @@ from trainer.tracking.tensorboard.predictions import Predictions
 CLASSES, SAMPLES = 4, 203
 
 
-def made(seed: int = 0, *, num_classes: int = CLASSES, count: int = SAMPLES) -> tuple[Tensor, Tensor, Tensor]:
+def made(
+    seed: int = 0, *, num_classes: int = CLASSES, count: int = SAMPLES
+) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs that tell which sample they are, logits that are right more often than not, and classes."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(num_classes, (count,), generator=generator)
@@ -39,7 +41,9 @@ def collected(*parts: Tensor, batch_size: int = 32, num_mistakes: int = 6) -> Pr
 
 
 def of_scores(scores: list[float], is_class: list[bool]) -> Predictions:
-    """Two classes, of which the second has exactly these probabilities: log-probabilities are the outputs."""
+    """Two classes, of which the second has exactly these probabilities: log-probabilities are
+    the outputs.
+    """
     predictions = Predictions(num_classes=2, num_mistakes=0)
     chances = torch.tensor(scores, dtype=torch.float64)
     outputs = torch.stack([1 - chances, chances], dim=1).log()
@@ -57,7 +61,9 @@ def test_probabilities_and_targets_come_in_the_order_of_the_samples() -> None:
 
 def test_log_probabilities_are_read_like_logits() -> None:
     inputs, outputs, targets = made()
-    logits, log_probs = (collected(inputs, each, targets) for each in (outputs, outputs.log_softmax(1)))
+    logits, log_probs = (
+        collected(inputs, each, targets) for each in (outputs, outputs.log_softmax(1))
+    )
     np.testing.assert_allclose(logits.probabilities, log_probs.probabilities, atol=1e-6)
     np.testing.assert_array_equal(logits.confusion, log_probs.confusion)
 
@@ -84,7 +90,11 @@ def test_what_was_read_before_is_read_anew_after_another_batch() -> None:
     rows=st.lists(
         st.tuples(
             # Many on a threshold, many at 0 and 1, the rest anywhere.
-            st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 4).map(lambda part: part / 4), st.floats(0, 1)),
+            st.one_of(
+                st.sampled_from([0.0, 0.5, 1.0]),
+                st.integers(0, 4).map(lambda part: part / 4),
+                st.floats(0, 1),
+            ),
             st.booleans(),
         ),
         min_size=1,
@@ -101,7 +111,9 @@ def test_the_pr_curve_is_that_of_scikit_learn(rows: list[tuple[float, bool]]) ->
         (true_negatives, false_positives), (false_negatives, true_positives) = expected
         counts = [int(part[index]) for part in curve[:4]]
         assert counts == [true_positives, false_positives, true_negatives, false_negatives]
-        assert curve.precision[index] == pytest.approx(precision_score(truth, taken, zero_division=0))
+        assert curve.precision[index] == pytest.approx(
+            precision_score(truth, taken, zero_division=0)
+        )
         assert curve.recall[index] == pytest.approx(recall_score(truth, taken, zero_division=0))
 
 
@@ -120,7 +132,12 @@ def test_a_curve_has_the_counts_that_torch_writes_with_it(class_index: int) -> N
     truth = predictions.targets == class_index
     threshold = np.float32(63 / 126)
     taken = predictions.probabilities[:, class_index] >= threshold
-    expected = [(truth & taken).sum(), (~truth & taken).sum(), (~truth & ~taken).sum(), (truth & ~taken).sum()]
+    expected = [
+        (truth & taken).sum(),
+        (~truth & taken).sum(),
+        (~truth & ~taken).sum(),
+        (truth & ~taken).sum(),
+    ]
     assert values[:4, 63].tolist() == expected
     assert values[4, 63] == pytest.approx(precision_score(truth, taken))
     assert (values[:4].sum(axis=0) == SAMPLES).all()
@@ -150,9 +167,14 @@ def test_reliability_is_that_of_a_plain_loop(bins: int) -> None:
         ]
         assert reliability.count[number] == len(inside)
         if not inside:
-            assert np.isnan(reliability.accuracy[number]) and np.isnan(reliability.confidence[number])
+            assert np.isnan(reliability.accuracy[number]) and np.isnan(
+                reliability.confidence[number]
+            )
             continue
-        confidence, accuracy = np.mean([each for each, _ in inside]), np.mean([is_right for _, is_right in inside])
+        confidence, accuracy = (
+            np.mean([each for each, _ in inside]),
+            np.mean([is_right for _, is_right in inside]),
+        )
         assert reliability.confidence[number] == pytest.approx(confidence)
         assert reliability.accuracy[number] == pytest.approx(accuracy)
         error += abs(accuracy - confidence) * len(inside) / SAMPLES
@@ -172,13 +194,19 @@ def test_a_confidence_on_an_edge_belongs_to_the_lower_bin_and_one_to_the_last() 
 @pytest.mark.parametrize("num_mistakes", [1, 6, 1000])
 def test_the_mistakes_are_those_of_sorting_everything(batch_size: int, num_mistakes: int) -> None:
     inputs, outputs, targets = made()
-    mistakes = collected(inputs, outputs, targets, batch_size=batch_size, num_mistakes=num_mistakes).mistakes
+    mistakes = collected(
+        inputs, outputs, targets, batch_size=batch_size, num_mistakes=num_mistakes
+    ).mistakes
     confidences, predicted = outputs.softmax(1).max(1)
     wrong = [index for index in range(SAMPLES) if predicted[index] != targets[index]]
     wrong.sort(key=lambda index: -confidences[index].item())
     assert len(wrong) > 6
-    expected = [(index, int(targets[index]), int(predicted[index])) for index in wrong[:num_mistakes]]
-    assert [(int(found.input[0, 0, 0]), found.true, found.predicted) for found in mistakes] == expected
+    expected = [
+        (index, int(targets[index]), int(predicted[index])) for index in wrong[:num_mistakes]
+    ]
+    assert [
+        (int(found.input[0, 0, 0]), found.true, found.predicted) for found in mistakes
+    ] == expected
     found = [mistake.confidence for mistake in mistakes]
     assert found == pytest.approx([confidences[index].item() for index in wrong[:num_mistakes]])
     assert mistakes[0].input.shape == inputs.shape[1:]
@@ -224,7 +252,17 @@ class AsksNothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses the operations for which the host waits for the device; the rest is done."""
 
     # In inference mode an operation comes as it was asked for, else as what it is made of.
-    WAITING = frozenset(("item", "is_nonzero", "_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal"))
+    WAITING = frozenset(
+        (
+            "item",
+            "is_nonzero",
+            "_local_scalar_dense",
+            "nonzero",
+            "masked_select",
+            "bincount",
+            "equal",
+        )
+    )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called by torch for every operation."""
@@ -252,7 +290,9 @@ def test_to_collect_never_waits_for_the_gpu() -> None:
         torch.cuda.set_sync_debug_mode("default")
     expected = collected(*made())
     np.testing.assert_array_equal(predictions.confusion, expected.confusion)
-    assert [mistake[1:3] for mistake in predictions.mistakes] == [mistake[1:3] for mistake in expected.mistakes]
+    assert [mistake[1:3] for mistake in predictions.mistakes] == [
+        mistake[1:3] for mistake in expected.mistakes
+    ]
 
 
 def test_outputs_with_gradients_and_of_half_precision_are_taken() -> None:

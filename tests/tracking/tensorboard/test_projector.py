@@ -1,4 +1,6 @@
-"""The projector's files, read back by a real TensorBoard, and how features and samples for them are found."""
+"""The projector's files, read back by a real TensorBoard, and how features and samples for them
+are found.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor, nn
 
 from trainer.errors import ConfigError
-from trainer.tracking.tensorboard.projector import balanced, features, find_layer, last_layer, rewind, write
+from trainer.tracking.tensorboard.projector import (
+    balanced,
+    features,
+    find_layer,
+    last_layer,
+    rewind,
+    write,
+)
 from trainer.tracking.tensorboard.writer import EventWriter
 
 
@@ -73,7 +82,9 @@ def test_a_model_is_left_as_it_was(model: Net, inputs: Tensor) -> None:
         features(model, inputs, layer="loose")
     assert not found.requires_grad and not outputs.requires_grad
     assert model.training and model.body.training and not model.frozen.training
-    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert all(
+        not module._forward_hooks and not module._forward_pre_hooks for module in model.modules()
+    )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -197,7 +208,10 @@ def test_no_epoch_overwrites_another_and_the_same_is_replaced(tmp_path: Path) ->
     written(tmp_path, "step-000938", features=torch.zeros(5, 4), layer="fc&1")
     assert list(config_of(tmp_path)) == ["step 000938, fc_1", "step 001876, into fc2"]
     assert (tmp_path / "projector/step-000938/tensors.tsv").read_text() == "0\t0\t0\t0\n" * 5
-    assert sorted(path.name for path in (tmp_path / "projector").iterdir()) == ["step-000938", "step-001876"]
+    assert sorted(path.name for path in (tmp_path / "projector").iterdir()) == [
+        "step-000938",
+        "step-001876",
+    ]
 
 
 def test_what_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
@@ -211,7 +225,10 @@ def test_what_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
     assert config_of(tmp_path) == config
     written(tmp_path, "step-000002")
     assert len(config_of(tmp_path)) == 2
-    assert {path.name for path in (tmp_path / "projector").iterdir()} == {"step-000001", "step-000002"}
+    assert {path.name for path in (tmp_path / "projector").iterdir()} == {
+        "step-000001",
+        "step-000002",
+    }
 
 
 def test_a_resume_drops_what_lies_past_it_and_what_a_kill_left(tmp_path: Path) -> None:
@@ -220,7 +237,10 @@ def test_a_resume_drops_what_lies_past_it_and_what_a_kill_left(tmp_path: Path) -
     (tmp_path / "projector/.step-000004.part").mkdir()
     (tmp_path / "projector/.step-000001.old").mkdir()
     rewind(tmp_path, step=2)
-    assert sorted(path.name for path in (tmp_path / "projector").iterdir()) == ["step-000001", "step-000002"]
+    assert sorted(path.name for path in (tmp_path / "projector").iterdir()) == [
+        "step-000001",
+        "step-000002",
+    ]
     assert len(config_of(tmp_path)) == 2
     rewind(tmp_path, step=0)
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +259,14 @@ def test_a_folder_that_was_removed_or_is_damaged_is_not_named(tmp_path: Path) ->
 def sprite_of(run: Path, thumbnails: Tensor) -> Image.Image:
     num = len(thumbnails)
     names = ["a"] * num
-    written(run, "step-000001", features=torch.ones(num, 2), labels=names, predicted=names, thumbnails=thumbnails)
+    written(
+        run,
+        "step-000001",
+        features=torch.ones(num, 2),
+        labels=names,
+        predicted=names,
+        thumbnails=thumbnails,
+    )
     return Image.open(io.BytesIO((run / "projector/step-000001/sprite.png").read_bytes()))
 
 
@@ -262,7 +289,14 @@ def test_large_pictures_are_made_smaller_and_too_many_left_out(tmp_path: Path) -
 def test_a_thousand_samples_are_written_quickly(tmp_path: Path) -> None:
     names = ["a"] * 1000
     start = time.process_time()
-    written(tmp_path, "step-000001", features=torch.randn(1000, 128), labels=names, predicted=names, thumbnails=None)
+    written(
+        tmp_path,
+        "step-000001",
+        features=torch.randn(1000, 128),
+        labels=names,
+        predicted=names,
+        thumbnails=None,
+    )
     assert time.process_time() - start < 0.2
 
 
@@ -274,7 +308,12 @@ def test_tensorboard_shows_every_epoch_with_its_table_and_thumbnails(tmp_path: P
     writer.scalar("Loss/train", 1.0, 1)
     writer.close()
     values = written(run, "step-000938")
-    written(run, "step-001876", layer="body.1", features=torch.tensor([[1.0], [2.0], [3.0], [4.0], [torch.nan]]))
+    written(
+        run,
+        "step-001876",
+        layer="body.1",
+        features=torch.tensor([[1.0], [2.0], [3.0], [4.0], [torch.nan]]),
+    )
     with serving(tmp_path, runs=1) as server:
         assert server.runs() == ["run"]
         assert json.loads(server.get("plugin/projector/runs")) == ["run"]
@@ -292,8 +331,17 @@ def test_tensorboard_shows_every_epoch_with_its_table_and_thumbnails(tmp_path: P
             ["T-shirt top", "T-shirt top", "yes"],
             ["?", "Bag", "no"],
         ]
-        tensor = np.frombuffer(server.get("plugin/projector/tensor", **asked), np.float32).reshape(5, 4)
+        tensor = np.frombuffer(server.get("plugin/projector/tensor", **asked), np.float32).reshape(
+            5, 4
+        )
         np.testing.assert_allclose(tensor, values.numpy(), rtol=1e-3)
         sprite = Image.open(io.BytesIO(server.get("plugin/projector/sprite_image", **asked)))
-        assert config["embeddings"][0]["sprite"]["singleImageDim"] == [8, 6] and sprite.size == (24, 12)
-        assert [np.asarray(sprite)[row, column] for row, column in ((0, 0), (0, 23), (6, 8))] == [0, 128, 255]
+        assert config["embeddings"][0]["sprite"]["singleImageDim"] == [8, 6] and sprite.size == (
+            24,
+            12,
+        )
+        assert [np.asarray(sprite)[row, column] for row, column in ((0, 0), (0, 23), (6, 8))] == [
+            0,
+            128,
+            255,
+        ]

@@ -1,4 +1,6 @@
-"""A real TensorBoard server gives every plugin's data of a run of images, and the hparams of a sweep, over HTTP."""
+"""A real TensorBoard server gives every plugin's data of a run of images, and the hparams of a
+sweep, over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,12 @@ def test_scalars(server: Server, images: Path) -> None:
         (row["step"], pytest.approx(row["loss"], rel=1e-5)) for row in rows
     ]
     tags = set(told(server, "plugin/scalars/tags")["run"])
-    assert {"Update_ratio/conv1", "Weight_mean/fc2", "Memory/peak_resident", "Best/val_accuracy"} <= tags
+    assert {
+        "Update_ratio/conv1",
+        "Weight_mean/fc2",
+        "Memory/peak_resident",
+        "Best/val_accuracy",
+    } <= tags
 
 
 def test_custom_scalars(server: Server) -> None:
@@ -73,18 +80,31 @@ def test_custom_scalars(server: Server) -> None:
     charts = {chart["title"]: chart["multiline"]["tag"] for chart in layout["category"][0]["chart"]}
     assert {"Loss", "Accuracy"} <= set(charts)
     found = told(server, "plugin/custom_scalars/scalars", run="run", tag=charts["Loss"][0])
-    assert found["regex_valid"] and set(found["tag_to_events"]) == {"Loss/train", "Loss/val", "Loss/test"}
+    assert found["regex_valid"] and set(found["tag_to_events"]) == {
+        "Loss/train",
+        "Loss/val",
+        "Loss/test",
+    }
     layers = {chart["title"]: chart["multiline"]["tag"] for chart in layout["category"][1]["chart"]}
     found = told(server, "plugin/custom_scalars/scalars", run="run", tag=layers["Gradient norm"][0])
-    assert set(found["tag_to_events"]) == {f"Gradient_norm/{layer}" for layer in ("conv1", "conv2", "fc1", "fc2")}
+    assert set(found["tag_to_events"]) == {
+        f"Gradient_norm/{layer}" for layer in ("conv1", "conv2", "fc1", "fc2")
+    }
 
 
 @pytest.mark.parametrize("plugin", ["histograms", "distributions"])
 def test_histograms_and_distributions(server: Server, plugin: str) -> None:
     tags = set(told(server, f"plugin/{plugin}/tags")["run"])
-    layers = [f"{layer}.{part}" for layer in ("conv1", "conv2", "fc1", "fc2") for part in ("weight", "bias")]
+    layers = [
+        f"{layer}.{part}"
+        for layer in ("conv1", "conv2", "fc1", "fc2")
+        for part in ("weight", "bias")
+    ]
     assert {f"{kind}/{name}" for kind in ("Parameters", "Gradients") for name in layers} <= tags
-    assert {f"Activations/{name}" for name in ("conv1", "relu1", "conv2", "relu2", "fc1", "relu3", "fc2")} <= tags
+    assert {
+        f"Activations/{name}"
+        for name in ("conv1", "relu1", "conv2", "relu2", "fc1", "relu3", "fc2")
+    } <= tags
     shown = told(server, f"plugin/{plugin}/{plugin}", run="run", tag="Parameters/conv1.weight")
     assert [point[1] for point in shown] == [1, 10, 20]
     if plugin == "histograms":
@@ -94,7 +114,10 @@ def test_histograms_and_distributions(server: Server, plugin: str) -> None:
 def test_the_graph(server: Server) -> None:
     assert told(server, "plugin/graphs/info")["run"]["run_graph"]
     graph = server.get("plugin/graphs/graph", run="run").decode()
-    assert all(f'name: "{layer}"' in graph for layer in ("input", "conv1", "pool1", "relu1", "fc2", "output"))
+    assert all(
+        f'name: "{layer}"' in graph
+        for layer in ("input", "conv1", "pool1", "relu1", "fc2", "output")
+    )
 
 
 def test_images(server: Server) -> None:
@@ -105,7 +128,9 @@ def test_images(server: Server) -> None:
     }  # fmt: skip
     for tag in tags:
         shown = told(server, "plugin/images/images", run="run", tag=tag, sample=0)
-        picture = server.get("plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[-1]["query"])))
+        picture = server.get(
+            "plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[-1]["query"]))
+        )
         pixels = np.asarray(Image.open(io.BytesIO(picture)))
         assert pixels.shape[2] == 3 and min(pixels.shape[:2]) > 20 and pixels.std() > 1
 
@@ -113,7 +138,9 @@ def test_images(server: Server) -> None:
 def test_pr_curves(server: Server) -> None:
     tags = told(server, "plugin/pr_curves/tags")["run"]
     assert len(tags) == 20 and "Precision_recall/val/Ankle boot" in tags
-    curve = told(server, "plugin/pr_curves/pr_curves", run="run", tag="Precision_recall/val/Trouser")["run"]
+    curve = told(
+        server, "plugin/pr_curves/pr_curves", run="run", tag="Precision_recall/val/Trouser"
+    )["run"]
     assert len(curve) == 2 and len(curve[-1]["thresholds"]) > 10
     assert all(0 <= value <= 1 for value in (*curve[-1]["precision"], *curve[-1]["recall"]))
 
@@ -132,11 +159,15 @@ def test_the_projector(server: Server) -> None:
     for embedding in embeddings:
         name = embedding["tensorName"]
         assert embedding["tensorShape"] == [100, 16] and name.endswith("into fc2")
-        values = np.frombuffer(server.get("plugin/projector/tensor", run="run", name=name), np.float32)
+        values = np.frombuffer(
+            server.get("plugin/projector/tensor", run="run", name=name), np.float32
+        )
         assert values.size == 1600
         table = server.get("plugin/projector/metadata", run="run", name=name).decode().splitlines()
         assert table[0] == "label\tpredicted\tright" and len(table) == 101
-        sprite = Image.open(io.BytesIO(server.get("plugin/projector/sprite_image", run="run", name=name)))
+        sprite = Image.open(
+            io.BytesIO(server.get("plugin/projector/sprite_image", run="run", name=name))
+        )
         assert sprite.size == (280, 280)
 
 
@@ -154,9 +185,16 @@ def test_hparams_of_one_run(server: Server, images: Path) -> None:
 def everything(**more: Any) -> dict[str, Any]:
     statuses = ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING", "STATUS_UNKNOWN"]
     columns = [{"hparam": "optimizer.lr"}, {"hparam": "model.name"}, {"hparam": "seed"}]
-    metrics = [{"metric": {"tag": tag, "group": ""}} for tag in ("Accuracy/test", "Best/val_accuracy")]
+    metrics = [
+        {"metric": {"tag": tag, "group": ""}} for tag in ("Accuracy/test", "Best/val_accuracy")
+    ]
     metrics[0] |= more
-    return {"startIndex": 0, "sliceSize": 100, "allowedStatuses": statuses, "colParams": columns + metrics}
+    return {
+        "startIndex": 0,
+        "sliceSize": 100,
+        "allowedStatuses": statuses,
+        "colParams": columns + metrics,
+    }
 
 
 def test_a_sweep_of_twelve_can_be_sorted_by_accuracy(tmp_path: Path) -> None:
@@ -164,13 +202,16 @@ def test_a_sweep_of_twelve_can_be_sorted_by_accuracy(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     with serving(tmp_path / "sweep", runs=12) as server:
         wait_until(lambda: has_ended(server, 12))
-        shown = server.post("plugin/hparams/session_groups", everything(order="ORDER_DESC"))["sessionGroups"]
+        shown = server.post("plugin/hparams/session_groups", everything(order="ORDER_DESC"))[
+            "sessionGroups"
+        ]
         assert {group["hparams"]["optimizer.lr"] for group in shown} == {0.3, 0.1, 0.03, 0.01}
         assert {group["hparams"]["seed"] for group in shown} == {0, 1, 2} and len(shown) == 12
         values = [value for group in shown for value in group["metricValues"]]
         found = [value["value"] for value in values if value["name"]["tag"] == "Accuracy/test"]
         recorded = [
-            json.loads(path.read_text())["metrics"]["test/accuracy"] for path in (tmp_path / "sweep").glob("*/run.json")
+            json.loads(path.read_text())["metrics"]["test/accuracy"]
+            for path in (tmp_path / "sweep").glob("*/run.json")
         ]
         assert found == pytest.approx(sorted(recorded, reverse=True)) and len(found) == 12
         experiment = server.post("plugin/hparams/experiment", {})

@@ -1,4 +1,6 @@
-"""A run's event files and projector, read back with TensorBoard's own readers, against what was computed on its own."""
+"""A run's event files and projector, read back with TensorBoard's own readers, against what was
+computed on its own.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ BY_LAYER = {
 
 
 def read(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0, "images": 0, "histograms": 0}).Reload()
+    return EventAccumulator(
+        str(run), size_guidance={"scalars": 0, "tensors": 0, "images": 0, "histograms": 0}
+    ).Reload()
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +73,14 @@ def events(run: Run) -> EventAccumulator:
 def test_the_scalars_are_those_of_the_contract_and_those_by_layer(events: EventAccumulator) -> None:
     shown = set(events.Tags()["scalars"])
     other_axes = {tag for tag in shown if tag.startswith("By_")}
-    assert shown - other_axes == OF_ROWS | BY_LAYER | {"Best/val_loss", "Best/val_accuracy", "Memory/peak_resident"}
-    assert other_axes == {f"{axis}/{tag}" for axis in ("By_samples", "By_milliseconds") for tag in OF_ROWS}
+    assert shown - other_axes == OF_ROWS | BY_LAYER | {
+        "Best/val_loss",
+        "Best/val_accuracy",
+        "Memory/peak_resident",
+    }
+    assert other_axes == {
+        f"{axis}/{tag}" for axis in ("By_samples", "By_milliseconds") for tag in OF_ROWS
+    }
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -80,7 +90,11 @@ def test_scalars_equal_the_metrics_file_on_every_axis(
 ) -> None:
     rows = run.split(split)
     tag = f"{name.capitalize()}/{split}"
-    for prefix, axis, factor in (("", "step", 1), ("By_samples/", "samples", 1), ("By_milliseconds/", "seconds", 1000)):
+    for prefix, axis, factor in (
+        ("", "step", 1),
+        ("By_samples/", "samples", 1),
+        ("By_milliseconds/", "seconds", 1000),
+    ):
         points = [(event.step, event.value) for event in events.Scalars(prefix + tag)]
         assert len(points) == len(rows) > 0
         for (at, value), row in zip(points, rows, strict=True):
@@ -106,13 +120,21 @@ def test_weights_are_those_of_the_checkpoints(run: Run, events: EventAccumulator
         for layer in ("fc1", "fc2"):
             weights = load_file(folder / "model.safetensors")[f"{layer}.weight"].double().numpy()
             for kind, expected in (("Weight_mean", weights.mean()), ("Weight_std", weights.std())):
-                (value,) = [event.value for event in events.Scalars(f"{kind}/{layer}") if event.step == step]
+                (value,) = [
+                    event.value for event in events.Scalars(f"{kind}/{layer}") if event.step == step
+                ]
                 assert value == pytest.approx(expected, rel=1e-4, abs=1e-7)
             (histogram,) = [
-                event.histogram_value for event in events.Histograms(f"Parameters/{layer}.weight") if event.step == step
+                event.histogram_value
+                for event in events.Histograms(f"Parameters/{layer}.weight")
+                if event.step == step
             ]
             counts, _ = np.histogram(weights, bins=len(histogram.bucket))
-            assert (histogram.min, histogram.max, histogram.num) == (weights.min(), weights.max(), weights.size)
+            assert (histogram.min, histogram.max, histogram.num) == (
+                weights.min(),
+                weights.max(),
+                weights.size,
+            )
             assert np.abs(np.cumsum(histogram.bucket) - np.cumsum(counts)).max() <= 1
 
 
@@ -126,7 +148,11 @@ def test_histograms_of_gradients_and_activations(events: EventAccumulator) -> No
     }
     for tag in shown:
         assert [event.step for event in events.Histograms(tag)] == [1, 9, 18], tag
-    (last,) = [event.histogram_value for event in events.Histograms("Gradients/fc1.weight") if event.step == 18]
+    (last,) = [
+        event.histogram_value
+        for event in events.Histograms("Gradients/fc1.weight")
+        if event.step == 18
+    ]
     squares = sum(
         event.histogram_value.sum_squares
         for tag in shown
@@ -139,8 +165,12 @@ def test_histograms_of_gradients_and_activations(events: EventAccumulator) -> No
     assert all(event.histogram_value.min >= 0 for event in events.Histograms("Activations/relu1"))
 
 
-def predicted(run: Run, compose_words: Sequence[str], config: FitConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and probabilities of the validation set, by the best checkpoint, without the code under test."""
+def predicted(
+    run: Run, compose_words: Sequence[str], config: FitConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and probabilities of the validation set, by the best checkpoint, without the code
+    under test.
+    """
     data = build_data(config, device=torch.device("cpu"), report=QuietReport())
     model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs)
     model.load_state_dict(load_file(run.folder / "checkpoints" / "last" / "model.safetensors"))
@@ -154,9 +184,13 @@ def predicted(run: Run, compose_words: Sequence[str], config: FitConfig) -> tupl
     )
 
 
-def test_precision_and_recall_are_those_of_scikit_learn(run: Run, events: EventAccumulator, compose: Fit) -> None:
+def test_precision_and_recall_are_those_of_scikit_learn(
+    run: Run, events: EventAccumulator, compose: Fit
+) -> None:
     targets, probabilities = predicted(run, OFTEN, compose(*OFTEN))  # type: ignore[arg-type]
-    tags = sorted(tag for tag in events.Tags()["tensors"] if tag.startswith("Precision_recall/val/"))
+    tags = sorted(
+        tag for tag in events.Tags()["tensors"] if tag.startswith("Precision_recall/val/")
+    )
     assert len(tags) == probabilities.shape[1]
     for index, tag in enumerate(tags):
         last = events.Tensors(tag)[-1]
@@ -179,12 +213,16 @@ def test_the_accuracy_of_the_confusion_figure_is_that_of_the_row(run: Run, compo
 
 
 def test_figures_of_both_splits_and_no_pictures_of_what_is_none(events: EventAccumulator) -> None:
-    kinds = {f"{kind}/{split}" for kind in ("Confusion", "Reliability") for split in ("val", "test")}
+    kinds = {
+        f"{kind}/{split}" for kind in ("Confusion", "Reliability") for split in ("val", "test")
+    }
     assert set(events.Tags()["images"]) == kinds
     assert [event.step for event in events.Images("Confusion/val")] == [9, 18]
 
 
-def test_texts_tell_config_command_environment_and_layers(run: Run, events: EventAccumulator) -> None:
+def test_texts_tell_config_command_environment_and_layers(
+    run: Run, events: EventAccumulator
+) -> None:
     texts = {
         tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode()
         for tag in events.Tags()["tensors"]
@@ -208,7 +246,9 @@ def test_train_and_val_are_in_one_chart(events: EventAccumulator) -> None:
     (config,) = events.Tensors("custom_scalars__config__")
     layout = Layout.FromString(config.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
-    assert charts["Loss"] == ["Loss/(train|val|test)$"] and charts["Accuracy"] == ["Accuracy/(train|val|test)$"]
+    assert charts["Loss"] == ["Loss/(train|val|test)$"] and charts["Accuracy"] == [
+        "Accuracy/(train|val|test)$"
+    ]
 
 
 def test_the_projector_has_each_chosen_epoch_and_the_end(run: Run) -> None:
@@ -217,12 +257,18 @@ def test_the_projector_has_each_chosen_epoch_and_the_end(run: Run) -> None:
     assert folders == sorted({"step-000009", best})
     features = np.loadtxt(run.folder / "projector" / best / "tensors.tsv")
     assert features.shape[1] == 16 and len(features) <= 50
-    assert not list((run.folder / "projector").rglob("events.out.tfevents.*")), "it would show as a run of its own"
+    assert not list((run.folder / "projector").rglob("events.out.tfevents.*")), (
+        "it would show as a run of its own"
+    )
 
 
 def statuses(run: Path) -> list[int]:
     tags = read(run).summary_metadata
-    content = tags["_hparams_/session_end_info"].plugin_data.content if "_hparams_/session_end_info" in tags else None
+    content = (
+        tags["_hparams_/session_end_info"].plugin_data.content
+        if "_hparams_/session_end_info" in tags
+        else None
+    )
     return [] if content is None else [metadata.parse_session_end_info_plugin_data(content).status]
 
 
@@ -233,7 +279,13 @@ def test_hparams_say_how_it_ended(run: Run, fit: Fit, trainer: Trainer, tmp_path
 
 
 def signal_after(batches: int) -> None:
-    at_call(Progress, "count_batch", call=batches, act=functools.partial(os.kill, os.getpid()), number=signal.SIGTERM)
+    at_call(
+        Progress,
+        "count_batch",
+        call=batches,
+        act=functools.partial(os.kill, os.getpid()),
+        number=signal.SIGTERM,
+    )
 
 
 def test_an_interrupted_run_is_neither(tmp_path: Path) -> None:
@@ -245,7 +297,9 @@ def test_an_interrupted_run_is_neither(tmp_path: Path) -> None:
 
 
 def test_a_switch_leaves_its_kind_out(fit: Fit) -> None:
-    switches = [field.name for field in dataclasses.fields(TensorBoardConfig) if field.type == "bool"]
+    switches = [
+        field.name for field in dataclasses.fields(TensorBoardConfig) if field.type == "bool"
+    ]
     assert len(switches) == 10
     nothing = fit(*OFTEN[len(SMALL) :], *(f"logger.{kind}=false" for kind in switches))
     events = [event for path in event_files(nothing.folder) for event in read_events(path)]
@@ -254,10 +308,14 @@ def test_a_switch_leaves_its_kind_out(fit: Fit) -> None:
 
 
 def test_a_resume_goes_on_with_every_kind_and_doubles_none(tmp_path: Path) -> None:
-    """Killed after 17 of 18 updates, gone on from an earlier one that was saved: as if it had never been."""
+    """Killed after 17 of 18 updates, gone on from an earlier one that was saved: as if it had
+    never been.
+    """
     words = (*OFTEN, "trainer.save_every=3steps")
     assert processes.run("fit", *words, "run.dir=whole", cwd=tmp_path).code == 0
-    cut = processes.run("fit", *words, "run.dir=cut", cwd=tmp_path, prepare=functools.partial(at_batch, 17))
+    cut = processes.run(
+        "fit", *words, "run.dir=cut", cwd=tmp_path, prepare=functools.partial(at_batch, 17)
+    )
     assert cut.code == -9
     assert processes.run("fit", "resume=cut", cwd=tmp_path).code == 0
     whole, gone_on = points(tmp_path / "whole"), points(tmp_path / "cut")

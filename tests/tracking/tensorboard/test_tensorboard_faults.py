@@ -1,4 +1,5 @@
-"""TensorBoard under faults: what it shows is metrics.jsonl, and nothing that befalls it stops the training.
+"""TensorBoard under faults: what it shows is metrics.jsonl, and nothing that befalls it stops the
+training.
 
 Group M of the plan of faults.
 """
@@ -29,7 +30,8 @@ from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.records import BESIDES_ROWS, scalar_tags
 
 KILLED = -9
-# 27 updates. The weights stay as they are, so that only the first evaluation is the best and saves; each flushes.
+# 27 updates. The weights stay as they are, so that only the first evaluation is the best and saves;
+# each flushes.
 WORDS = (
     *SMALL, "trainer.epochs=3", "trainer.save_every=5steps", "trainer.eval_every=4steps", "logger.log_every=2",
     "optimizer.lr=1e-30", "scheduler=constant", "run.dir=run",
@@ -39,12 +41,16 @@ Points = dict[str, list[tuple[int, float]]]
 
 
 class Reader:
-    """Follows a run as a TensorBoard does that is running: with each of the two readers that it has in Python."""
+    """Follows a run as a TensorBoard does that is running: with each of the two readers that it
+    has in Python.
+    """
 
     def __init__(self, run: Path) -> None:
         all_of_them = {"scalars": 0, "tensors": 0}
         self._scalars = event_accumulator.EventAccumulator(str(run), size_guidance=all_of_them)
-        self._tensors = plugin_event_accumulator.EventAccumulator(str(run), size_guidance=all_of_them)
+        self._tensors = plugin_event_accumulator.EventAccumulator(
+            str(run), size_guidance=all_of_them
+        )
 
     def read(self) -> Points:
         """What is shown now, which must be the same in both."""
@@ -56,7 +62,8 @@ class Reader:
         }
         for tag, points in shown.items():
             values = [
-                (event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in tensors.Tensors(tag)
+                (event.step, tensor_util.make_ndarray(event.tensor_proto).item())
+                for event in tensors.Tensors(tag)
             ]
             assert values == points, tag
             steps = [step for step, _ in points]
@@ -70,7 +77,10 @@ def written(run: Path) -> Points:
     for path in event_files(run):
         for event in read_events(path):
             for value in event.summary.value:
-                if value.HasField("simple_value") and value.tag.partition("/")[0] not in BESIDES_ROWS:
+                if (
+                    value.HasField("simple_value")
+                    and value.tag.partition("/")[0] not in BESIDES_ROWS
+                ):
                     points.setdefault(value.tag, []).append((event.step, value.simple_value))
     return points
 
@@ -86,7 +96,9 @@ def recorded(run: Path) -> Points:
 
 
 def up_to(step: int, points: Points) -> Points:
-    kept = {tag: [(at, value) for at, value in found if at <= step] for tag, found in points.items()}
+    kept = {
+        tag: [(at, value) for at, value in found if at <= step] for tag, found in points.items()
+    }
     return {tag: found for tag, found in kept.items() if found}
 
 
@@ -125,7 +137,9 @@ def test_a_kill_loses_only_what_came_after_the_last_save(tmp_path: Path) -> None
     saved = killed_at(17, *words, cwd=tmp_path, before=(on_a_slow_disk,))
     content = (run / "metrics.jsonl").read_bytes()
     assert content.endswith(b"}\n")
-    assert [row["step"] for row in map(json.loads, content.splitlines())][-1] == 16, "every row is there at once"
+    assert [row["step"] for row in map(json.loads, content.splitlines())][-1] == 16, (
+        "every row is there at once"
+    )
     shown = Reader(run).read()
     assert saved >= 10 and up_to(saved, shown) == up_to(saved, recorded(run))
     assert all(set(points) <= set(recorded(run)[tag]) for tag, points in shown.items())
@@ -162,14 +176,18 @@ def test_three_kills_leave_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("M")
-@pytest.mark.parametrize(("gone_at", "reason"), [(None, "No space left on device"), (12, "No such file or directory")])
+@pytest.mark.parametrize(
+    ("gone_at", "reason"), [(None, "No space left on device"), (12, "No such file or directory")]
+)
 def test_events_that_cannot_be_written_do_not_stop_the_training(
     tmp_path: Path, disk: Disk, gone_at: int | None, reason: str
 ) -> None:
     """The disk has space for a part of them; or their folder goes in the middle of the training."""
     if gone_at is None:
         disk.fill(but=4096)
-    prepare = in_turn(disk.enter, functools.partial(events_in, tmp_path / "disk/events", gone_at=gone_at))
+    prepare = in_turn(
+        disk.enter, functools.partial(events_in, tmp_path / "disk/events", gone_at=gone_at)
+    )
     said = fit(*WORDS, cwd=tmp_path, prepare=prepare).err
     (line,) = said.splitlines()
     assert line.startswith(f"Warning: TensorBoard gets no more records ({reason}"), line
@@ -181,7 +199,8 @@ def test_events_that_cannot_be_written_do_not_stop_the_training(
     assert checked.code == 0 and "events could not be written" in " ".join(checked.out.split())
 
 
-# Where in a record a bit is flipped: 8 bytes of length, 4 of its checksum, the event, 4 of its checksum.
+# Where in a record a bit is flipped: 8 bytes of length, 4 of its checksum, the event, 4 of its
+# checksum.
 PLACES = {"length": 1, "checksum of the length": 9, "event": 20, "last byte": -1}
 
 
@@ -204,9 +223,7 @@ def test_a_flipped_bit_costs_nothing(tmp_path: Path, place: int) -> None:
     flip(path, place)
     assert Reader(run).read() != up_to(16, recorded(run)), "TensorBoard stops reading there"
     said = fit("resume=run", cwd=tmp_path).err
-    pattern = (
-        r"Warning: (\S+) is damaged at byte [\d,]+: what TensorBoard shows of this run was made anew from (\S+)\.\n"
-    )
+    pattern = r"Warning: (\S+) is damaged at byte [\d,]+: what TensorBoard shows of this run was made anew from (\S+)\.\n"
     match = re.fullmatch(pattern, said)
     assert match and match.groups() == (path.name, "metrics.jsonl"), said
     assert read_rows(run)[:5] == rows[:5]
@@ -221,7 +238,11 @@ FOLDERS = (".ci", "benchmarks", "configs", "docs", "src", "tests")
 
 
 def texts_in(folder: Path, pattern: str = "**/*") -> dict[str, str]:
-    files = [path for path in folder.glob(pattern) if path.is_file() and path.suffix not in (".pyc", ".safetensors")]
+    files = [
+        path
+        for path in folder.glob(pattern)
+        if path.is_file() and path.suffix not in (".pyc", ".safetensors")
+    ]
     return {str(path): path.read_text(encoding="utf-8", errors="replace") for path in files}
 
 

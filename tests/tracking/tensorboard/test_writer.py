@@ -45,7 +45,14 @@ def test_every_kind_is_read_back(tmp_path: Path) -> None:
     (text,) = events.Tensors("Run/words")
     assert text.tensor_proto.string_val == ["*Ä*".encode()]
     (tensor,) = events.Tensors("t")
-    assert np.frombuffer(tensor.tensor_proto.tensor_content, np.float32).tolist() == [0, 1, 2, 3, 4, 5]
+    assert np.frombuffer(tensor.tensor_proto.tensor_content, np.float32).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_two_writers_in_one_second_have_two_files_in_order(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""What `trainer check-run` finds in run.json and among the checkpoints of a run. Nothing in them is believed."""
+"""What `trainer check-run` finds in run.json and among the checkpoints of a run. Nothing in them
+is believed.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What the other files of a run are held against: its record, its steps, and whether a process trains in it."""
+    """What the other files of a run are held against: its record, its steps, and whether a
+    process trains in it.
+    """
 
     run: Path
     record: dict[str, Any]
@@ -66,7 +70,11 @@ class Standing:
         """What will become of it."""
         if self.is_locked:
             return "it is being written"
-        return "a resume drops that and makes it again" if self.newest else "nothing was saved to go on from"
+        return (
+            "a resume drops that and makes it again"
+            if self.newest
+            else "nothing was saved to go on from"
+        )
 
     @property
     def newest(self) -> Step | None:
@@ -98,7 +106,11 @@ def read_record(run: Path) -> dict[str, Any] | Finding:
                 content = json.loads(file.read(_MAX_RECORD_BYTES))
             if isinstance(content, dict) and content.get("status") in STATUSES:
                 return content
-            why = "it has no status that trainer knows" if isinstance(content, dict) else "it is not a table"
+            why = (
+                "it has no status that trainer knows"
+                if isinstance(content, dict)
+                else "it is not a table"
+            )
         except (ValueError, RecursionError):
             why = "it is not JSON"
         except OSError as error:
@@ -118,7 +130,11 @@ def check_record(standing: Standing) -> Finding:
         return Finding(what="run.json", state="interrupted", detail=said)
     if status != "done":
         told = f": {printable(record['error'])[:100]}" if record.get("error") else ""
-        return Finding(what="run.json", state=status, detail=f"ended {printable(record.get('ended'))[:40]}{told}")
+        return Finding(
+            what="run.json",
+            state=status,
+            detail=f"ended {printable(record.get('ended'))[:40]}{told}",
+        )
     names, there = record.get("checkpoints"), [step.folder.name for step in standing.steps]
     for which in ("last", "best"):
         name = names.get(which) if isinstance(names, dict) else None
@@ -126,16 +142,24 @@ def check_record(standing: Standing) -> Finding:
             said = f"is done, but its {which} checkpoint ({printable(name)[:40]}) is not there"
             return Finding(what="run.json", state=DAMAGED, detail=said)
     newest = None if standing.newest is None else standing.newest.folder.name
-    if isinstance(names, dict) and newest is not None and there.index(newest) > there.index(names["last"]):
+    if (
+        isinstance(names, dict)
+        and newest is not None
+        and there.index(newest) > there.index(names["last"])
+    ):
         said = f"is done with {names['last']} as the last checkpoint, but {newest} is there"
         return Finding(what="run.json", state=DAMAGED, detail=said)
-    return Finding(what="run.json", state=OK, detail=f"done, ended {printable(record.get('ended'))[:40]}")
+    return Finding(
+        what="run.json", state=OK, detail=f"done, ended {printable(record.get('ended'))[:40]}"
+    )
 
 
 def look_at_steps(run: Path) -> tuple[Step, ...]:
     """Every step folder of a run, the lowest step first; one that is removed meanwhile is left out."""
     folders = [path for path in (run / CHECKPOINTS).glob("step-*") if step_of(path) is not None]
-    looked_at = [_look_at(folder) for folder in sorted(folders, key=lambda folder: step_of(folder) or 0)]
+    looked_at = [
+        _look_at(folder) for folder in sorted(folders, key=lambda folder: step_of(folder) or 0)
+    ]
     return tuple(step for step in looked_at if os.path.lexists(step.folder))
 
 
@@ -161,12 +185,18 @@ def _look_at(folder: Path) -> Step:
     except TrainerError as error:
         return broken(UNREADABLE if isinstance(error, EnvironmentFault) else DAMAGED, error.what)
     if content.get("model") != model.seal:
-        return broken(DAMAGED, f"{STATE_FILE} belongs to another {MODEL_FILE} than the one beside it")
+        return broken(
+            DAMAGED, f"{STATE_FILE} belongs to another {MODEL_FILE} than the one beside it"
+        )
     number, held = step_of(folder), description.progress.get("step")
     if number is not None and held != number:
         return broken(DAMAGED, f"it holds step {held}")
-    finding = Finding(what=folder.name, state=OK, detail=f"both files verified, {size / 1e6:,.2f} MB")
-    return Step(folder=folder, finding=finding, description=description, splits=_splits(content, number))
+    finding = Finding(
+        what=folder.name, state=OK, detail=f"both files verified, {size / 1e6:,.2f} MB"
+    )
+    return Step(
+        folder=folder, finding=finding, description=description, splits=_splits(content, number)
+    )
 
 
 def _splits(state: dict[str, Any], number: int | None) -> frozenset[str]:
@@ -175,45 +205,73 @@ def _splits(state: dict[str, Any], number: int | None) -> frozenset[str]:
     journal = table.get("journal") if isinstance(table, dict) else None
     at = journal if isinstance(journal, dict) else {}
     keys = {"train": "logged_at", "val": "evaluated_at"}
-    return frozenset(split for split, key in keys.items() if number is not None and at.get(key) == number)
+    return frozenset(
+        split for split, key in keys.items() if number is not None and at.get(key) == number
+    )
 
 
 def check_link(which: str, standing: Standing) -> Finding | None:
     """Where `last` or `best` points; None where there is neither a link nor a step."""
     link = standing.run / CHECKPOINTS / which
     if not os.path.lexists(link):
-        if which == "best" and not any(step.description and step.description.metrics for step in standing.steps):
+        if which == "best" and not any(
+            step.description and step.description.metrics for step in standing.steps
+        ):
             return None  # nothing was evaluated yet
         said = "is not there, as in some copies; commands find the step without it"
         return Finding(what=which, state="no link", detail=said) if standing.steps else None
     if not link.is_symlink():  # a copy that followed the links
         found = _look_at(link).finding
-        return Finding(what=which, state=found.state, detail=f"a folder of its own, not a link: {found.detail}")
+        return Finding(
+            what=which, state=found.state, detail=f"a folder of its own, not a link: {found.detail}"
+        )
     target = link.parent / link.readlink()
     real = os.path.realpath(link)  # Path.resolve raises where links go round
     step = next((step for step in standing.steps if os.path.realpath(step.folder) == real), None)
     shown = printable(target.name)[:40]
     if step is None:
         if standing.is_locked and step_of(target) is not None:
-            return Finding(what=which, state=standing.cut, detail=f"points at {shown}, which was saved meanwhile")
-        if step_of(target) is not None and os.path.lexists(retired_of(target)) and not standing.is_done:
+            return Finding(
+                what=which,
+                state=standing.cut,
+                detail=f"points at {shown}, which was saved meanwhile",
+            )
+        if (
+            step_of(target) is not None
+            and os.path.lexists(retired_of(target))
+            and not standing.is_done
+        ):
             said = f"points at {shown}, which was being replaced; a resume puts that right"
             return Finding(what=which, state=standing.cut, detail=said)
-        return Finding(what=which, state=DAMAGED, detail=f"points at {shown}, which is no step of this run")
+        return Finding(
+            what=which, state=DAMAGED, detail=f"points at {shown}, which is no step of this run"
+        )
     if step.description is None:
-        return Finding(what=which, state=step.finding.state, detail=f"points at {shown}, which is {step.finding.state}")
+        return Finding(
+            what=which,
+            state=step.finding.state,
+            detail=f"points at {shown}, which is {step.finding.state}",
+        )
     if which == "last" and standing.newest is not None and step.folder != standing.newest.folder:
         said = f"points at {shown}, not at {standing.newest.folder.name}, the newest"
         more = "" if standing.is_done else "; a resume takes the newest"
-        return Finding(what=which, state=DAMAGED if standing.is_done else standing.cut, detail=said + more)
+        return Finding(
+            what=which, state=DAMAGED if standing.is_done else standing.cut, detail=said + more
+        )
     return Finding(what=which, state=OK, detail=f"points at {shown}")
 
 
 def check_leftovers(standing: Standing) -> Finding | None:
     """What a killed process left among the checkpoints; None when there is nothing."""
-    left = sorted(printable(path.name)[:40] for path in (standing.run / CHECKPOINTS).glob(".step-*"))
+    left = sorted(
+        printable(path.name)[:40] for path in (standing.run / CHECKPOINTS).glob(".step-*")
+    )
     if not left:
         return None
     more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    said = "is being written" if standing.is_locked else "was left by a save that was cut short; a resume tidies up"
+    said = (
+        "is being written"
+        if standing.is_locked
+        else "was left by a save that was cut short; a resume tidies up"
+    )
     return Finding(what="leftovers", state=standing.cut, detail=f"{left[0]}{more} {said}")

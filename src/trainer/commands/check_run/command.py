@@ -1,4 +1,6 @@
-"""`trainer check-run`: verify what a run left on the disk, and say it in a table. Nothing is changed, no torch."""
+"""`trainer check-run`: verify what a run left on the disk, and say it in a table. Nothing is
+changed, no torch.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,14 @@ from trainer.commands.check_run.checkpoints import (
 from trainer.commands.check_run.events import check_tensorboard
 from trainer.commands.check_run.metrics import check_metrics
 from trainer.config.overrides import override
-from trainer.errors import EnvironmentFault, InputError, TrainerError, UsageError, nearest, printable
+from trainer.errors import (
+    EnvironmentFault,
+    InputError,
+    TrainerError,
+    UsageError,
+    nearest,
+    printable,
+)
 from trainer.run.folder import CHECKPOINTS, all_runs, find_run, near_path
 from trainer.run.lock import is_locked
 from trainer.tracking.console import Terminal
@@ -37,12 +46,14 @@ _STYLES = {OK: "green", DAMAGED: "bold red", UNREADABLE: "bold red"}
 def run(reference: str, *, root: Path, terminal: Terminal) -> None:
     """Check the run that `reference` means and print what was found.
 
-    Raises UsageError when there is no such run, InputError when something in it is damaged, EnvironmentFault when
-    something cannot be read.
+    Raises UsageError when there is no such run, InputError when something in it is damaged,
+    EnvironmentFault when something cannot be read.
     """
     folder = _find(reference, root)
     findings, standing = check(folder)
-    if not standing.is_locked and is_locked(folder):  # a resume that began meanwhile has moved things
+    if not standing.is_locked and is_locked(
+        folder
+    ):  # a resume that began meanwhile has moved things
         findings, standing = check(folder)
     terminal.line(printable(folder), style="bold")
     terminal.table(_table(findings))
@@ -79,13 +90,17 @@ def _find(reference: str, root: Path) -> Path:
     except InputError as error:
         raise UsageError(error.what, hint=error.hint) from None
     except OSError as error:
-        raise UsageError(f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED) from error
+        raise UsageError(
+            f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED
+        ) from error
     if not is_folder:
         is_there = os.path.lexists(folder)
         near = None if is_there else near_path(folder)
         if near is None and nearest(reference, ["last"]):
             near = "Did you mean last?"
-        raise UsageError(f"{folder} {'is no folder' if is_there else 'does not exist'}.", hint=near or _EXPECTED)
+        raise UsageError(
+            f"{folder} {'is no folder' if is_there else 'does not exist'}.", hint=near or _EXPECTED
+        )
     if any(os.path.lexists(folder / name) for name in ("run.json", CHECKPOINTS, "metrics.jsonl")):
         return folder
     hint = _EXPECTED
@@ -105,7 +120,9 @@ def _table(findings: list[Finding]) -> Table:
     for finding in findings:
         # Text, not str: rich would read markup in a name from outside.
         style = _STYLES.get(finding.state, "yellow")
-        table.add_row(finding.what, Text(finding.state, style=style), Text(printable(finding.detail)))
+        table.add_row(
+            finding.what, Text(finding.state, style=style), Text(printable(finding.detail))
+        )
     return table
 
 
@@ -115,7 +132,9 @@ def _told(wrong: list[Finding], standing: Standing) -> TrainerError:
     what = f"{first.what} of {standing.run} is {first.state}: {first.detail.rstrip('.')}{more}."
     where, hint = _what_to_do(standing)
     if first.state == UNREADABLE:
-        return EnvironmentFault(what, hint="Nothing says that it is damaged. Put that right, and check again.")
+        return EnvironmentFault(
+            what, hint="Nothing says that it is damaged. Put that right, and check again."
+        )
     return InputError(what, where=where, hint=hint)
 
 
@@ -130,5 +149,8 @@ def _what_to_do(standing: Standing) -> tuple[str, str]:
         return f"Newest intact step: {newest.folder.name}.", f"To go on from it: {resume}"
     where = f"The newest step, {newest.folder.name}, is intact."
     if standing.is_done:
-        return where, f"To use it: {shlex.join(['trainer', 'eval', override('ckpt', str(newest.folder))])}"
+        return (
+            where,
+            f"To use it: {shlex.join(['trainer', 'eval', override('ckpt', str(newest.folder))])}",
+        )
     return where, f"To go on from it: {resume}"

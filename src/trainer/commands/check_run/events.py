@@ -1,4 +1,6 @@
-"""Whether TensorBoard's event files hold what metrics.jsonl does, for `trainer check-run`. No torch."""
+"""Whether TensorBoard's event files hold what metrics.jsonl does, for `trainer check-run`. No
+torch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _LOST = "events could not be written from some step on, as a warning said"
 
 @dataclass(slots=True)
 class Comparison:
-    """Values of TensorBoard against the rows: what is wrong, first of all, and what a killed writer explains."""
+    """Values of TensorBoard against the rows: what is wrong, first of all, and what a killed
+    writer explains.
+    """
 
     damage: str = ""
     num_short: int = 0
@@ -38,7 +42,9 @@ def check_tensorboard(standing: Standing, rows: Rows) -> Finding:
     if not files and not must_hold:
         return Finding(what=what, state="not written", detail=_LOST if is_lost else logger)
     if files and importlib.util.find_spec("tensorboard") is None:
-        return Finding(what=what, state="not checked", detail="the package tensorboard is not installed")
+        return Finding(
+            what=what, state="not checked", detail="the package tensorboard is not installed"
+        )
     found = Comparison()
     try:
         for path in files:
@@ -51,7 +57,9 @@ def check_tensorboard(standing: Standing, rows: Rows) -> Finding:
         _compare(found, rows, standing, must_hold=must_hold)
     if not files and (found.damage or standing.is_done):
         found.damage = "there is no event file"
-    return _told(what, found, standing, num_files=len(files), why_partial=_why_partial(is_changed, is_lost))
+    return _told(
+        what, found, standing, num_files=len(files), why_partial=_why_partial(is_changed, is_lost)
+    )
 
 
 def _logger(standing: Standing) -> str:
@@ -66,7 +74,11 @@ def _logger(standing: Standing) -> str:
 def _is_changed(standing: Standing) -> bool:
     """Whether a resume changed what is written: then some records never were."""
     resumes = standing.record.get("resumed")
-    changes = [item.get("changes") for item in resumes if isinstance(item, dict)] if isinstance(resumes, list) else []
+    changes = (
+        [item.get("changes") for item in resumes if isinstance(item, dict)]
+        if isinstance(resumes, list)
+        else []
+    )
     keys = {key for change in changes if isinstance(change, dict) for key in change}
     return not keys.isdisjoint({"logger.name", "logger.scalars"})
 
@@ -78,16 +90,25 @@ def _why_partial(is_changed: bool, is_lost: bool) -> str:
     return "; the logger was changed on a resume, so some were never written" * is_changed
 
 
-def _told(what: str, found: Comparison, standing: Standing, *, num_files: int, why_partial: str) -> Finding:
+def _told(
+    what: str, found: Comparison, standing: Standing, *, num_files: int, why_partial: str
+) -> Finding:
     if found.damage:
         return Finding(what=what, state=DAMAGED, detail=found.damage)
     num = sum(len(points.steps) for tag, points in found.points.items() if tag in SPLIT_OF)
     counted = f"{num} values in {num_files} file{'s' * (num_files != 1)}"
     if found.num_short or found.num_over or found.is_cut:
-        parts = [f"{found.num_short} fewer" * bool(found.num_short), f"{found.num_over} more" * bool(found.num_over)]
+        parts = [
+            f"{found.num_short} fewer" * bool(found.num_short),
+            f"{found.num_over} more" * bool(found.num_over),
+        ]
         parts = [f"{' and '.join(filter(None, parts))} than metrics.jsonl"] if any(parts) else []
         parts += ["cut off within a record"] * found.is_cut
-        return Finding(what=what, state=standing.cut, detail=f"{counted}, {', '.join(parts)}: {standing.outlook}")
+        return Finding(
+            what=what,
+            state=standing.cut,
+            detail=f"{counted}, {', '.join(parts)}: {standing.outlook}",
+        )
     return Finding(what=what, state=OK, detail=f"{counted}, the same in metrics.jsonl{why_partial}")
 
 
@@ -99,7 +120,9 @@ def _read_points(path: Path, found: Comparison, standing: Standing) -> None:
         return  # a resume has just begun, and gives the files new names
     name = printable(path.name)[:60]
     if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-        found.damage = found.damage or f"{name} is not a regular file, or larger than any of trainer's"
+        found.damage = (
+            found.damage or f"{name} is not a regular file, or larger than any of trainer's"
+        )
         return
     try:
         for event in read_events(path):
@@ -109,7 +132,9 @@ def _read_points(path: Path, found: Comparison, standing: Standing) -> None:
                 points = found.points.setdefault(value.tag, Points())
                 if not points.add(event.step, value.simple_value) and not found.damage:
                     tag = printable(value.tag)[:60]
-                    found.damage = f"{tag} has step {event.step} after step {points.steps[-1]} in {name}"
+                    found.damage = (
+                        f"{tag} has step {event.step} after step {points.steps[-1]} in {name}"
+                    )
     except CutOffEvents as error:
         found.is_cut = True
         if standing.is_done:
@@ -129,7 +154,9 @@ def _compare(found: Comparison, rows: Rows, standing: Standing, *, must_hold: bo
         for kind, step in _differences(rows.points[tag], found.points.get(tag, Points())):
             stays = is_kept(split, step, standing)
             if kind == "other":
-                found.damage = found.damage or f"{tag} has another value at step {step} than metrics.jsonl"
+                found.damage = (
+                    found.damage or f"{tag} has another value at step {step} than metrics.jsonl"
+                )
             elif kind == "over" and stays:
                 found.damage = found.damage or f"{tag} has step {step}, which metrics.jsonl has not"
             elif kind == "short" and stays and must_hold:

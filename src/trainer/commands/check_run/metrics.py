@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.check_run.checkpoints import DAMAGED, OK, UNREADABLE, Finding, Standing, absence
+from trainer.commands.check_run.checkpoints import (
+    DAMAGED,
+    OK,
+    UNREADABLE,
+    Finding,
+    Standing,
+    absence,
+)
 from trainer.tracking.metrics_file import FILE_NAME, MAX_LINE_BYTES, is_number, parse_row
 from trainer.tracking.records import SPLITS, scalar_tags
 
@@ -19,7 +26,9 @@ MAX_FILE_BYTES = 1_000_000_000
 
 @dataclass(slots=True)
 class Points:
-    """The values of one TensorBoard tag by step, as TensorBoard keeps them: 32 bits each. NaN where a row has null."""
+    """The values of one TensorBoard tag by step, as TensorBoard keeps them: 32 bits each. NaN
+    where a row has null.
+    """
 
     steps: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("f"))
@@ -40,7 +49,8 @@ class Points:
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of metrics.jsonl, as far as they are sound: their values by tag, and how many each split has.
+    """The rows of metrics.jsonl, as far as they are sound: their values by tag, and how many each
+    split has.
 
     `is_torn` when the last line has no end, `num_past` of those that a resume would drop.
     """
@@ -58,7 +68,9 @@ def check_metrics(standing: Standing) -> tuple[Finding, Rows]:
     rows.damage = absence(path)
     if rows.damage == "it is missing" and not standing.steps and not standing.is_done:
         rows.damage = ""
-        return Finding(what=FILE_NAME, state="not written", detail="the run ended before its first row"), rows
+        return Finding(
+            what=FILE_NAME, state="not written", detail="the run ended before its first row"
+        ), rows
     try:
         if not rows.damage:
             _read_rows(path, rows, standing)
@@ -72,16 +84,26 @@ def check_metrics(standing: Standing) -> tuple[Finding, Rows]:
 def _finding_of(rows: Rows, standing: Standing) -> Finding:
     if rows.damage:
         return Finding(what=FILE_NAME, state=DAMAGED, detail=rows.damage)
-    counted = f"{sum(rows.counts.values())} rows: " + ", ".join(f"{n} {split}" for split, n in rows.counts.items())
+    counted = f"{sum(rows.counts.values())} rows: " + ", ".join(
+        f"{n} {split}" for split, n in rows.counts.items()
+    )
     notes = []
     if rows.is_torn:
         notes.append("the last line is cut off")
     if rows.num_past:
-        newest = "with no checkpoint" if standing.newest is None else f"past {standing.newest.folder.name}"
+        newest = (
+            "with no checkpoint"
+            if standing.newest is None
+            else f"past {standing.newest.folder.name}"
+        )
         notes.append(f"{rows.num_past} {newest}")
     if not notes:
         return Finding(what=FILE_NAME, state=OK, detail=counted)
-    return Finding(what=FILE_NAME, state=standing.cut, detail=f"{counted}; {', '.join(notes)}: {standing.outlook}")
+    return Finding(
+        what=FILE_NAME,
+        state=standing.cut,
+        detail=f"{counted}; {', '.join(notes)}: {standing.outlook}",
+    )
 
 
 def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
@@ -121,7 +143,9 @@ def _take(line: bytes, rows: Rows, standing: Standing) -> str:
 
 
 def is_kept(split: str, step: int, standing: Standing) -> bool:
-    """Whether a record is there to stay: of a run that is done all, of any other those that a resume keeps."""
+    """Whether a record is there to stay: of a run that is done all, of any other those that a
+    resume keeps.
+    """
     if standing.is_done:
         return True
     return split != "test" and standing.point is not None and standing.point.has(split, at=step)
@@ -134,7 +158,9 @@ def _disagreement(rows: Rows, standing: Standing) -> str:
             continue
         at = step.description.progress["step"]
         for tag, name in (("Loss/val", "val/loss"), ("Accuracy/val", "val/accuracy")):
-            if name in step.description.metrics and not _is_same(step.description.metrics[name], rows.points[tag], at):
+            if name in step.description.metrics and not _is_same(
+                step.description.metrics[name], rows.points[tag], at
+            ):
                 return f"it has not the {name} that {step.folder.name} has"
     if not standing.is_done:
         return ""
@@ -143,7 +169,14 @@ def _disagreement(rows: Rows, standing: Standing) -> str:
     loss = final.get("test/loss") if isinstance(final, dict) else None
     if loss is not None and not (tested and _is_same(loss, rows.points["Loss/test"], tested[0])):
         return "it has not the test/loss that run.json has"
-    last = max((rows.points[tag].steps[-1] for tag in ("Loss/train", "Loss/val") if rows.points[tag].steps), default=0)
+    last = max(
+        (
+            rows.points[tag].steps[-1]
+            for tag in ("Loss/train", "Loss/val")
+            if rows.points[tag].steps
+        ),
+        default=0,
+    )
     if newest is not None and standing.newest == standing.steps[-1] and last > newest.step:
         return f"it goes on to step {last}, past the last checkpoint of a run that is done"
     return ""

@@ -1,4 +1,6 @@
-"""`trainer.compile`: which way of running the model is the fastest here; measured on the spot, remembered, and said."""
+"""`trainer.compile`: which way of running the model is the fastest here; measured on the spot,
+remembered, and said.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,9 @@ class CompileError(Exception):
 def compiled(model: nn.Module, *, batch_size: int) -> Forward:
     """`model` compiled for batches of `batch_size`; any other goes through it as it is.
 
-    For another shape it would be compiled anew, which takes as long again: the last batch of an epoch is not worth it.
-    The names of its tensors stay the same. Random numbers, of dropout, are drawn as in eager mode.
+    For another shape it would be compiled anew, which takes as long again: the last batch of an
+    epoch is not worth it. The names of its tensors stay the same. Random numbers, of dropout, are
+    drawn as in eager mode.
     """
     whole = torch.compile(model, dynamic=False, options={"fallback_random": True})
 
@@ -52,7 +55,9 @@ def compiled(model: nn.Module, *, batch_size: int) -> Forward:
 
 
 def try_out(once: Callable[[Forward], None], forward: Forward) -> float:
-    """Seconds that the first passes take, compiling among them; raises CompileError when it cannot be done."""
+    """Seconds that the first passes take, compiling among them; raises CompileError when it
+    cannot be done.
+    """
     start = time.perf_counter()
     try:
         for _ in range(_WARM_UP):
@@ -63,8 +68,12 @@ def try_out(once: Callable[[Forward], None], forward: Forward) -> float:
     return time.perf_counter() - start
 
 
-def seconds_a_pass(once: Callable[[Forward], None], forwards: Mapping[str, Forward]) -> dict[str, float]:
-    """How long a pass takes in each way: medians over rounds that take turns, so that a disturbance meets them all."""
+def seconds_a_pass(
+    once: Callable[[Forward], None], forwards: Mapping[str, Forward]
+) -> dict[str, float]:
+    """How long a pass takes in each way: medians over rounds that take turns, so that a
+    disturbance meets them all.
+    """
     taken: dict[str, list[float]] = {name: [] for name in forwards}
     for _ in range(_ROUNDS):
         for name, forward in forwards.items():
@@ -76,7 +85,8 @@ def seconds_a_pass(once: Callable[[Forward], None], forwards: Mapping[str, Forwa
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-# Compiling takes some 10 to 60 seconds on two cores; nobody waits for that in a run that is over before it pays.
+# Compiling takes some 10 to 60 seconds on two cores; nobody waits for that in a run that is over
+# before it pays.
 _WORTH_S = 120.0
 # What compiling must save of a pass, so that noise does not decide.
 _MARGIN = 0.05
@@ -85,7 +95,9 @@ _TOO_SHORT = "the run is too short for compiling to pay"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """How the model is run, `eager` or `compiled`, and why; what a forward and backward pass takes, if measured."""
+    """How the model is run, `eager` or `compiled`, and why; what a forward and backward pass
+    takes, if measured.
+    """
 
     variant: str
     why: str
@@ -104,10 +116,12 @@ class Choice:
 
 
 def choose_variant(parts: Parts, terminal: Terminal, *, keeps: bool) -> Choice:
-    """Let `parts` run the model in the way that `trainer.compile` asks for; raises EnvironmentFault when it cannot.
+    """Let `parts` run the model in the way that `trainer.compile` asks for; raises EnvironmentFault
+    when it cannot.
 
-    With `auto`, a run that is gone on with `keeps` its way; else it is the one that was measured as the fastest for
-    this model, batch, machine and version of torch, and is measured now where it never was.
+    With `auto`, a run that is gone on with `keeps` its way; else it is the one that was measured as
+    the fastest for this model, batch, machine and version of torch, and is measured now where it
+    never was.
     """
     asked = parts.config.trainer.compile
     if asked == "off":
@@ -132,7 +146,9 @@ def choose_variant(parts: Parts, terminal: Terminal, *, keeps: bool) -> Choice:
 
 
 class _Trial:
-    """Passes of a first batch, as the model is and compiled; torch's compiler is loaded when it is first asked for."""
+    """Passes of a first batch, as the model is and compiled; torch's compiler is loaded when it
+    is first asked for.
+    """
 
     def __init__(self, parts: Parts, terminal: Terminal) -> None:
         self._parts, self._terminal = parts, terminal
@@ -175,7 +191,11 @@ class _Trial:
         compile_s = self.compile_model("to see whether that is faster").compile_s
         assert compile_s is not None, "it has just been measured"
         seconds = seconds_a_pass(self._once, {EAGER: self._parts.model, COMPILED: self.forward})
-        return {"eager_ms": 1e3 * seconds[EAGER], "compiled_ms": 1e3 * seconds[COMPILED], "compile_s": compile_s}
+        return {
+            "eager_ms": 1e3 * seconds[EAGER],
+            "compiled_ms": 1e3 * seconds[COMPILED],
+            "compile_s": compile_s,
+        }
 
     def _once(self, way: Forward) -> None:
         self._parts.step.rehearse(way, self._inputs, self._targets)
@@ -190,7 +210,9 @@ def _without(asked: str, error: CompileError, terminal: Terminal, *, keeps: bool
             hint="torch needs a C++ compiler for that (g++); or use trainer.compile=auto or off.",
         ) from error
     if keeps:
-        terminal.warn("the model was compiled, and cannot be here; results will not be bit-identical.")
+        terminal.warn(
+            "the model was compiled, and cannot be here; results will not be bit-identical."
+        )
     return Choice(variant=EAGER, why=f"cannot be compiled here: {error}")
 
 
@@ -208,7 +230,9 @@ def _key(parts: Parts, inputs: Tensor) -> str:
 
 
 class _Memory:
-    """What was measured on this machine, in a file of the user's cache; without one, it is measured each time."""
+    """What was measured on this machine, in a file of the user's cache; without one, it is
+    measured each time.
+    """
 
     def __init__(self) -> None:
         folder = cache_folder(os.environ)
@@ -220,7 +244,10 @@ class _Memory:
         names = ("eager_ms", "compiled_ms", "compile_s")
         if not isinstance(found, Mapping) or set(found) != set(names):
             return None
-        if not all(type(found[name]) is float and finite_or_null(found[name]) and found[name] > 0 for name in names):
+        if not all(
+            type(found[name]) is float and finite_or_null(found[name]) and found[name] > 0
+            for name in names
+        ):
             return None
         return {name: found[name] for name in names}
 

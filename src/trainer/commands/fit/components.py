@@ -10,7 +10,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer.checkpoint.store import Stateful
-from trainer.commands.build import build_data, build_loss, build_model, evaluate_split, options, prepare_device
+from trainer.commands.build import (
+    build_data,
+    build_loss,
+    build_model,
+    evaluate_split,
+    options,
+    prepare_device,
+)
 from trainer.config import FitConfig
 from trainer.config.compatibility import monitored_metric
 from trainer.data.image_sets.download import Report
@@ -29,7 +36,8 @@ from trainer.tracking.observer import Watch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything a run trains with. `evaluated` holds the weights that count: the moving average where there is one.
+    """Everything a run trains with. `evaluated` holds the weights that count: the moving average
+    where there is one.
 
     `table` is the state that a checkpoint keeps beside those weights.
     """
@@ -48,10 +56,18 @@ class Parts:
     machine: Machine
     table: dict[str, Stateful]
 
-    def evaluate(self, split: str, *, should_stop: Callable[[], bool], watch: Watch | None) -> Evaluation:
+    def evaluate(
+        self, split: str, *, should_stop: Callable[[], bool], watch: Watch | None
+    ) -> Evaluation:
         """Evaluate the weights that count on `val` or `test`; raises EvaluationStopped when asked to stop."""
         return evaluate_split(
-            self.config, self.evaluated, self.data, split, device=self.device, should_stop=should_stop, watch=watch
+            self.config,
+            self.evaluated,
+            self.data,
+            split,
+            device=self.device,
+            should_stop=should_stop,
+            watch=watch,
         )
 
 
@@ -64,29 +80,36 @@ def build_parts(
 ) -> Parts:
     """Build all of it; raises what is wrong with the config, the data or the machine.
 
-    `check` is asked before memory is taken for the model: the sizes in it may be a stranger's. `judge` is for the
-    monitor.
+    `check` is asked before memory is taken for the model: the sizes in it may be a stranger's.
+    `judge` is for the monitor.
     """
     trainer = config.trainer
     device = prepare_device(config)
     if trainer.precision == "fp16" and device.type == "cpu":
         raise EnvironmentFault(
-            "trainer.precision=fp16 needs a GPU, and there is none.", hint="Use trainer.precision=bf16 or fp32."
+            "trainer.precision=fp16 needs a GPU, and there is none.",
+            hint="Use trainer.precision=bf16 or fp32.",
         )
     data = build_data(config, device=device, report=report)
     check(config, data)
     seed_everything(config.seed)
-    model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs).to(device)
+    model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs).to(
+        device
+    )
     average = None
     if trainer.ema is not None:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(trainer.ema))  # type: ignore[no-untyped-call]
     scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
     optimizer = make_optimizer(model, **options(config.optimizer))
-    limits = Limits(epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate)
+    limits = Limits(
+        epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate
+    )
     monitor = Monitor(monitored_metric(config), patience=trainer.patience, judge=judge)
     progress, standing, machine = Progress(), Standing(), Machine(device, threads=trainer.threads)
     num_steps = limits.num_updates(data.train.num_batches)
-    schedule = Schedule(optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize)
+    schedule = Schedule(
+        optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize
+    )
     step = Step(
         model,
         build_loss(config),
@@ -113,7 +136,8 @@ def build_parts(
     if scaler is not None:
         table["scaler"] = scaler
     if average is not None:
-        # The moving average goes to model.safetensors, so the weights in training need a place of their own.
+        # The moving average goes to model.safetensors, so the weights in training need a place of
+        # their own.
         table |= {"model": model, "ema": average}
     return Parts(
         config=config,

@@ -20,18 +20,28 @@ from trainer.run.record import RunRecord
 
 
 def new_folder(config: FitConfig) -> Path:
-    """Make the folder of a run; raises UsageError when another is in it, EnvironmentFault where none can be made."""
+    """Make the folder of a run; raises UsageError when another is in it, EnvironmentFault where
+    none can be made.
+    """
     if config.run.dir is not None:
         check_free(Path(config.run.dir))
         return create_exactly(Path(config.run.dir))
     return create(Path(config.run.root), config.run_name)
 
 
-def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None, choice: Choice) -> RunRecord:
-    """Write down what will run: run.json and config.yaml; raises EnvironmentFault when they cannot be written."""
+def begin(
+    parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None, choice: Choice
+) -> RunRecord:
+    """Write down what will run: run.json and config.yaml; raises EnvironmentFault when they
+    cannot be written.
+    """
     config, resumed = parts.config, None
     if origin is not None:
-        resumed = {"from": str(origin.step_folder), "step": parts.progress.step, "changes": origin.changes}
+        resumed = {
+            "from": str(origin.step_folder),
+            "step": parts.progress.step,
+            "changes": origin.changes,
+        }
     try:
         # run.json first: it is what a later command knows a run by.
         record = RunRecord(
@@ -43,7 +53,10 @@ def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin 
             steps=parts.limits.num_updates(parts.data.train.num_batches),
             resumed=resumed,
         )
-        write_text(folder / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True))
+        write_text(
+            folder / "config.yaml",
+            yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True),
+        )
         return record
     except BaseException as error:
         if (
@@ -57,7 +70,8 @@ def begin(parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin 
             raise
         raise EnvironmentFault(
             f"Could not write to the run folder {folder}: {error.strerror or error}.",
-            hint="Put that right and start it again, or choose another place with run.root=… or run.dir=…",
+            hint="Put that right and start it again, or choose another place with run.root=… or "
+            "run.dir=…",
         ) from error
 
 
@@ -68,7 +82,9 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
         yield
     except TrainingError as error:
         steps = step_folders(folder)
-        error.where = f"Last good checkpoint: {steps[-1]}." if steps else "No checkpoint had been saved yet."
+        error.where = (
+            f"Last good checkpoint: {steps[-1]}." if steps else "No checkpoint had been saved yet."
+        )
         record_end(record, "failed", error.what)
         raise
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):

@@ -29,7 +29,8 @@ from trainer.files import aside_of, remove
 from trainer.tracking.console import Terminal
 
 _NUM_ROWS = 10
-# torch.profiler writes lines of its own to standard error, such as that a machine has no GPU. This is above them all.
+# torch.profiler writes lines of its own to standard error, such as that a machine has no GPU. This
+# is above them all.
 _SILENT = "6"
 _ROOM = 2**14  # bytes: more than a block of a file system
 _EVENT = 2**10  # bytes: about twice what an event takes in a trace
@@ -37,7 +38,9 @@ _EVENT = 2**10  # bytes: about twice what an event takes in a trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An operator, its calls, and its own time, without that of the operators it calls; `share` is in [0, 1]."""
+    """An operator, its calls, and its own time, without that of the operators it calls; `share`
+    is in [0, 1].
+    """
 
     operator: str
     calls: int
@@ -48,10 +51,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiled:
-    """The updates `first` to `last`, what took longest in them, and where their trace is: None when it was not written.
+    """The updates `first` to `last`, what took longest in them, and where their trace is: None when
+    it was not written.
 
-    Times of `rows` and `total_ms`, that of all operators, are those on the GPU with `on_gpu`, else those on the CPU;
-    `wall_ms` is what passed on the clock.
+    Times of `rows` and `total_ms`, that of all operators, are those on the GPU with `on_gpu`, else
+    those on the CPU; `wall_ms` is what passed on the clock.
     """
 
     first: int
@@ -64,10 +68,12 @@ class Profiled:
 
 
 class Profile:
-    """Profiles the updates `first`, `first` + 1, … , `count` of them; it only looks, and no fault of its stops a run.
+    """Profiles the updates `first`, `first` + 1, … , `count` of them; it only looks, and no fault
+    of its stops a run.
 
-    A run that has `done` so many updates already enters it before it trains, and says when one more is complete. The
-    trace is written to `path`; `tell` is given what was found, `warn` a sentence when there is nothing, or no trace.
+    A run that has `done` so many updates already enters it before it trains, and says when one more
+    is complete. The trace is written to `path`; `tell` is given what was found, `warn` a sentence
+    when there is nothing, or no trace.
     """
 
     def __init__(
@@ -85,14 +91,20 @@ class Profile:
         self._path, self._on_gpu, self._tell, self._warn = path, on_gpu, tell, warn
         self._profiler: Any = None
         self._is_over = False
-        self._after, self._clock = done, 0.0  # the update before the first profiled one, and when that was
+        self._after, self._clock = (
+            done,
+            0.0,
+        )  # the update before the first profiled one, and when that was
 
     def __enter__(self) -> Profile:
         self.after_update(self._step)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -116,7 +128,10 @@ class Profile:
             return
         self._is_over = True
         if self._begun_at >= self._last:
-            self._warn(f"Nothing was profiled: the run went on from step {self._begun_at}, past update {self._last}.")
+            self._warn(
+                f"Nothing was profiled: the run went on from step {self._begun_at}, past update "
+                f"{self._last}."
+            )
         else:
             self._warn_too_short(self._first)
 
@@ -153,7 +168,15 @@ class Profile:
         trace = self._write(profiler)
         first, last = self._after + 1, self._step
         self._tell(
-            Profiled(first=first, last=last, on_gpu=on_gpu, rows=rows, total_ms=total_ms, wall_ms=wall_ms, trace=trace)
+            Profiled(
+                first=first,
+                last=last,
+                on_gpu=on_gpu,
+                rows=rows,
+                total_ms=total_ms,
+                wall_ms=wall_ms,
+                trace=trace,
+            )
         )
 
     def _write(self, profiler: Any) -> Path | None:
@@ -162,13 +185,17 @@ class Profile:
                 write_trace(profiler, self._path)
         except Exception as error:
             self._warn(
-                f"The trace of the profile was not written to {self._path} ({_reason(error)}). Training goes on."
+                f"The trace of the profile was not written to {self._path} ({_reason(error)}). "
+                "Training goes on."
             )
             return None
         return self._path
 
     def _warn_too_short(self, first: int) -> None:
-        self._warn(f"Nothing was profiled: the run ended after {self._step} updates, before update {first}.")
+        self._warn(
+            f"Nothing was profiled: the run ended after {self._step} updates, before update "
+            f"{first}."
+        )
 
     def _give_up(self, what: str, error: Exception) -> None:
         self._profiler, self._is_over = None, True
@@ -178,13 +205,16 @@ class Profile:
 def top_rows(events: Any, *, num_updates: int) -> tuple[bool, float, tuple[Row, ...]]:
     """Whether times are those on a GPU, the time of all operators in ms, and the rows of the longest.
 
-    `events` are torch's key averages, times in microseconds. Operators that ran nothing on a GPU are left out there.
+    `events` are torch's key averages, times in microseconds. Operators that ran nothing on a GPU
+    are left out there.
     """
     # A GPU's kernels have events of their own; the same time is in the operator that launched them.
     operators = [event for event in events if event.device_type == DeviceType.CPU]
     on_gpu = any(event.self_device_time_total > 0 for event in operators)
     name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    times = sorted(((getattr(event, name) / 1e3, event) for event in operators), key=lambda pair: -pair[0])
+    times = sorted(
+        ((getattr(event, name) / 1e3, event) for event in operators), key=lambda pair: -pair[0]
+    )
     total_ms = sum(time_ms for time_ms, _ in times)
     rows = tuple(
         Row(
@@ -213,7 +243,8 @@ def write_trace(profiler: Any, path: Path) -> None:
         profiler.export_chrome_trace(str(aside))
         with aside.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
-            # Nor does torch say that the disk is full: it leaves out what had no room. Then this has none either.
+            # Nor does torch say that the disk is full: it leaves out what had no room. Then this
+            # has none either.
             file.write(bytes(_ROOM))
             file.truncate(size)
             os.fsync(file.fileno())
@@ -235,15 +266,21 @@ def _no_warnings() -> warnings.catch_warnings[None]:
 def _reason(error: Exception) -> str:
     if os.environ.get("TRAINER_DEBUG") == "1":
         traceback.print_exception(error)
-    return error.strerror if isinstance(error, OSError) and error.strerror else printable(error)[:200]
+    return (
+        error.strerror if isinstance(error, OSError) and error.strerror else printable(error)[:200]
+    )
 
 
 TRACE_FILE = "trace.json"
 
 
 @contextlib.contextmanager
-def profiling(parts: Parts, folder: Path, terminal: Terminal) -> Iterator[Callable[[int], None] | None]:
-    """What is to be told of every completed update while a run trains; None unless a profile was asked for."""
+def profiling(
+    parts: Parts, folder: Path, terminal: Terminal
+) -> Iterator[Callable[[int], None] | None]:
+    """What is to be told of every completed update while a run trains; None unless a profile was
+    asked for.
+    """
     options = parts.config.trainer
     if not options.profile:
         yield None
@@ -263,14 +300,25 @@ def profiling(parts: Parts, folder: Path, terminal: Terminal) -> Iterator[Callab
 def _show(terminal: Terminal, found: Profiled) -> None:
     """What the time of the updates went to, and where the trace is."""
     where = "GPU" if found.on_gpu else "CPU"
-    updates = f"update {found.first}" if found.first == found.last else f"updates {found.first} to {found.last}"
+    updates = (
+        f"update {found.first}"
+        if found.first == found.last
+        else f"updates {found.first} to {found.last}"
+    )
     terminal.line(
-        f"Profile of {updates}: {found.wall_ms:.1f} ms, of them {found.total_ms:.1f} ms in operators on the {where}",
+        f"Profile of {updates}: {found.wall_ms:.1f} ms, of them {found.total_ms:.1f} ms in "
+        f"operators on the {where}",
         style="bold",
     )
     terminal.table(profile_table(found))
     if found.trace is not None:
-        terminal.facts("", [("trace", str(found.trace)), ("open it", "in https://ui.perfetto.dev or chrome://tracing")])
+        terminal.facts(
+            "",
+            [
+                ("trace", str(found.trace)),
+                ("open it", "in https://ui.perfetto.dev or chrome://tracing"),
+            ],
+        )
 
 
 def profile_table(found: Profiled) -> Table:
@@ -281,6 +329,11 @@ def profile_table(found: Profiled) -> Table:
         table.add_column(name, justify="right", no_wrap=True)  # where it is narrow, names give way
     for row in found.rows:
         # As text: rich would take brackets in a name for markup.
-        values = (f"{row.calls:,}", f"{row.total_ms:.2f}", f"{100 * row.share:.1f}%", f"{row.ms_per_update:.3f}")
+        values = (
+            f"{row.calls:,}",
+            f"{row.total_ms:.2f}",
+            f"{100 * row.share:.1f}%",
+            f"{row.ms_per_update:.3f}",
+        )
         table.add_row(Text(row.operator), *values)
     return table

@@ -58,9 +58,10 @@ def run(
 ) -> FitResult:
     """Train as `config` says; raises the errors of trainer.errors.
 
-    `varied` are the keys that a sweep varies: TensorBoard shows them first among the hparams. `check` is shown the data
-    before anything is written, and raises what is wrong with it. `judge` is shown the monitored metric after each
-    evaluation, and says whether the run is worth no more time: a search prunes it.
+    `varied` are the keys that a sweep varies: TensorBoard shows them first among the hparams.
+    `check` is shown the data before anything is written, and raises what is wrong with it. `judge`
+    is shown the monitored metric after each evaluation, and says whether the run is worth no more
+    time: a search prunes it.
     """
     _check_installed(config)
     with contextlib.ExitStack() as held:
@@ -68,7 +69,8 @@ def run(
         if config.resume is not None:
             step = Path(config.resume)
             if config.run.dir is None and step.parent.name == CHECKPOINTS:
-                # Before looking: another process that goes on with this run may have pruned the step meanwhile.
+                # Before looking: another process that goes on with this run may have pruned the
+                # step meanwhile.
                 held.enter_context(locked(step.parent.parent))
             found = find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
             origin = read_origin(config, found)
@@ -88,7 +90,11 @@ def run(
         record = begin(parts, folder, command=command, origin=origin, choice=choice)
         commands = report.NextCommands(folder, config, given=command)
         before_leaving = functools.partial(record_end, record, "interrupted", None)
-        with Signals(before_leaving=before_leaving) as signals, ending(record, folder), user_code_errors(config):
+        with (
+            Signals(before_leaving=before_leaving) as signals,
+            ending(record, folder),
+            user_code_errors(config),
+        ):
             return _train_and_test(
                 parts,
                 folder,
@@ -103,10 +109,14 @@ def run(
 
 def _check_installed(config: FitConfig) -> None:
     """Before anything is built: an installation without its dependencies may lack TensorBoard."""
-    if isinstance(config.logger, TensorBoardConfig) and importlib.util.find_spec("tensorboard") is None:
+    if (
+        isinstance(config.logger, TensorBoardConfig)
+        and importlib.util.find_spec("tensorboard") is None
+    ):
         raise EnvironmentFault(
             f"logger={config.logger.name} needs the package tensorboard, which is not installed.",
-            hint="Install it (pip install tensorboard), or use logger=none: metrics.jsonl is written in any case.",
+            hint="Install it (pip install tensorboard), or use logger=none: metrics.jsonl is "
+            "written in any case.",
         )
 
 
@@ -124,19 +134,26 @@ def _train_and_test(
     """Train in `folder`, then test the best checkpoint and report."""
     config, monitor = parts.config, parts.monitor
     store = CheckpointStore(
-        folder, weights=parts.evaluated, table=parts.table, description=_description(parts), keep=config.trainer.keep
+        folder,
+        weights=parts.evaluated,
+        table=parts.table,
+        description=_description(parts),
+        keep=config.trainer.keep,
     )
     if origin is not None:
         store.adopt(origin.step_folder, best_step=monitor.best_step)
         if store.best is None:
             if monitor.best is not None and origin.in_place:
                 terminal.warn(
-                    f"The best so far, of step {monitor.best_step}, is not there or damaged: a new one is found."
+                    f"The best so far, of step {monitor.best_step}, is not there or damaged: a new "
+                    "one is found."
                 )
             monitor.forget()
     report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
     resumed = None if origin is None else origin.point(parts)
-    with watching(parts, folder, terminal, record=record, resumed=resumed, varied=varied) as watchers:
+    with watching(
+        parts, folder, terminal, record=record, resumed=resumed, varied=varied
+    ) as watchers:
         with store, profiling(parts, folder, terminal) as profile:
             reason = _train(parts, store, watchers, signals, profile=profile, origin=origin)
         record.checkpoints(best=_name(store.best), last=_name(store.last))
@@ -150,11 +167,20 @@ def _train_and_test(
             raise _stopped(parts, store, signals, next_commands) from None
         watchers.tracker.finish(metrics)
     record.end("done", metrics=metrics)
-    report.end(parts, folder, metrics=metrics, reason=reason, next_commands=next_commands, terminal=terminal)
+    report.end(
+        parts,
+        folder,
+        metrics=metrics,
+        reason=reason,
+        next_commands=next_commands,
+        terminal=terminal,
+    )
     return FitResult(folder, metrics, is_pruned=False)
 
 
-def _pruned(parts: Parts, folder: Path, store: CheckpointStore, *, record: RunRecord, terminal: Terminal) -> FitResult:
+def _pruned(
+    parts: Parts, folder: Path, store: CheckpointStore, *, record: RunRecord, terminal: Terminal
+) -> FitResult:
     """The end of a run that a search gave up: it is saved, and the test is spared."""
     metrics = _best_metrics(store)
     record.end("pruned", metrics=metrics)
@@ -163,14 +189,21 @@ def _pruned(parts: Parts, folder: Path, store: CheckpointStore, *, record: RunRe
     return FitResult(folder, metrics, is_pruned=True)
 
 
-def _stopped(parts: Parts, store: CheckpointStore, signals: Signals, next_commands: report.NextCommands) -> Stopped:
+def _stopped(
+    parts: Parts, store: CheckpointStore, signals: Signals, next_commands: report.NextCommands
+) -> Stopped:
     assert signals.stopped_by is not None, "only a signal stops"
     step = parts.progress.step
     if store.last is None:
-        return Stopped(f"Stopped at step {step}, before anything could be saved.", signal_number=signals.stopped_by)
+        return Stopped(
+            f"Stopped at step {step}, before anything could be saved.",
+            signal_number=signals.stopped_by,
+        )
     is_saved = step_of(store.last) == step
     return Stopped(
-        f"Stopped at step {step}. Saved." if is_saved else f"Stopped at step {step}. Saved is {store.last.name}.",
+        f"Stopped at step {step}. Saved."
+        if is_saved
+        else f"Stopped at step {step}. Saved is {store.last.name}.",
         signal_number=signals.stopped_by,
         hint=f"Continue with: {next_commands.resume()}",
     )
@@ -221,8 +254,12 @@ def _train(
     )
 
 
-def _test(parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Signals) -> dict[str, float | None]:
-    """The final metrics: what the best checkpoint had on the validation set, and what it has on the test set now."""
+def _test(
+    parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Signals
+) -> dict[str, float | None]:
+    """The final metrics: what the best checkpoint had on the validation set, and what it has on
+    the test set now.
+    """
     metrics = _best_metrics(store)
     if parts.data.test is None:
         return metrics
@@ -234,14 +271,18 @@ def _test(parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Sig
     at = Progress(**description.progress)
     watchers.tracker.evaluation(result.as_record("test", at=at, seconds=parts.progress.seconds))
     return (
-        metrics | {"test/loss": result.loss} | ({} if result.accuracy is None else {"test/accuracy": result.accuracy})
+        metrics
+        | {"test/loss": result.loss}
+        | ({} if result.accuracy is None else {"test/accuracy": result.accuracy})
     )
 
 
 def _best_metrics(store: CheckpointStore) -> dict[str, float | None]:
     """What the best checkpoint had in training and on the validation set."""
     found = read_description(_best_step(store) / MODEL_FILE).metrics
-    return {name: value for name, value in found.items() if value is not None or name.endswith("loss")}
+    return {
+        name: value for name, value in found.items() if value is not None or name.endswith("loss")
+    }
 
 
 def _best_step(store: CheckpointStore) -> Path:

@@ -1,4 +1,6 @@
-"""The words of fit and eval for the terminal: the block of facts at the start, the closing block, the tables."""
+"""The words of fit and eval for the terminal: the block of facts at the start, the closing
+block, the tables.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,15 @@ def start(parts: Parts, folder: Path, *, terminal: Terminal, is_resumed: bool) -
 def describe_data(data: Data) -> str:
     """Sizes, shape and classes in a phrase."""
     splits = [("train", data.train_unshuffled), ("val", data.val), ("test", data.test)]
-    sizes = ", ".join(f"{batches.num_samples:,} {name}" for name, batches in splits if batches is not None)
+    sizes = ", ".join(
+        f"{batches.num_samples:,} {name}" for name, batches in splits if batches is not None
+    )
     shape = "x".join(map(str, data.input_shape))
-    kind = f"{len(data.classes)} classes" if data.classes else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
+    kind = (
+        f"{len(data.classes)} classes"
+        if data.classes
+        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
+    )
     return f"{sizes}, {shape} -> {kind}"
 
 
@@ -67,7 +75,9 @@ def end(
     """The closing block: the result, the run folder, and the exact commands to go on with."""
     monitor, config = parts.monitor, parts.config
     if reason == "patience":
-        terminal.line(f"Stopped early: {monitor.metric} has not improved for {monitor.num_stale} evaluations.")
+        terminal.line(
+            f"Stopped early: {monitor.metric} has not improved for {monitor.num_stale} evaluations."
+        )
     rows = []
     if monitor.best is not None:
         rows.append(("best", f"{monitor.metric} {monitor.best:.6g} at step {monitor.best_step}"))
@@ -92,7 +102,9 @@ def describe_metrics(metrics: Mapping[str, float | None], split: str) -> str:
 
 def describe_line(model: nn.Module) -> str:
     """`y = 2.0000 x + 1.0000` for a linear model of one input and one output; empty for any other."""
-    values = {name: parameter for name, parameter in model.named_parameters() if parameter.numel() == 1}
+    values = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.numel() == 1
+    }
     if (
         set(values) - {"fc.weight", "fc.bias"}
         or "fc.weight" not in values
@@ -100,7 +112,9 @@ def describe_line(model: nn.Module) -> str:
     ):
         return ""
     constant = f" {values['fc.bias'].item():+.4f}" if "fc.bias" in values else ""
-    return f"y = {values['fc.weight'].item():.4f} x{constant}".replace(" +", " + ").replace(" -", " - ")
+    return f"y = {values['fc.weight'].item():.4f} x{constant}".replace(" +", " + ").replace(
+        " -", " - "
+    )
 
 
 def longer(limits: Limits, done: Progress) -> str:
@@ -113,7 +127,8 @@ def longer(limits: Limits, done: Progress) -> str:
 class NextCommands:
     """The exact commands to go on with, ready to be copied into a shell.
 
-    Words that name the person's own classes, or where their YAML is, are repeated: a checkpoint never names code.
+    Words that name the person's own classes, or where their YAML is, are repeated: a checkpoint
+    never names code.
     """
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
@@ -129,7 +144,9 @@ class NextCommands:
 
     def resume(self, *more: str) -> str:
         """The command that goes on with the run, with what must change when it was complete."""
-        return shlex.join(["trainer", "fit", override("resume", str(self._folder)), *self._words, *more])
+        return shlex.join(
+            ["trainer", "fit", override("resume", str(self._folder)), *self._words, *more]
+        )
 
 
 def _group(word: str) -> str:
@@ -150,5 +167,7 @@ def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     assert result.confusion is not None
     for name, row in zip(classes, class_reports(result.confusion), strict=True):
-        table.add_row(name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", str(row.support))
+        table.add_row(
+            name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", str(row.support)
+        )
     return table

@@ -30,7 +30,9 @@ class Watchers:
 
 
 def check_logger(parts: Parts) -> None:
-    """Raises ConfigError when the logger names a layer that the model has not: before anything is written."""
+    """Raises ConfigError when the logger names a layer that the model has not: before anything
+    is written.
+    """
     logger = parts.config.logger
     if isinstance(logger, TensorBoardConfig) and logger.projector_layer is not None:
         from trainer.tracking.tensorboard.projector import find_layer
@@ -96,7 +98,12 @@ def _make(
 
 
 def _make_tensorboard(
-    parts: Parts, folder: Path, terminal: Terminal, *, resumed: ResumePoint | None, varied: Sequence[str]
+    parts: Parts,
+    folder: Path,
+    terminal: Terminal,
+    *,
+    resumed: ResumePoint | None,
+    varied: Sequence[str],
 ) -> ObservingTracker:
     # Imported here: with logger=none a run need not wait for it.
     from trainer.tracking.tensorboard.context import Subject

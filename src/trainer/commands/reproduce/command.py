@@ -1,4 +1,6 @@
-"""`trainer reproduce`: train a run again from the config in its checkpoint, and compare what comes out."""
+"""`trainer reproduce`: train a run again from the config in its checkpoint, and compare what
+comes out.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from trainer.data.load import Data
 
 
-def run(config: FitConfig, original: Original, *, command: Sequence[str], terminal: Terminal) -> int:
-    """Train as `config`, that of `original`, says, and compare; returns 0 when both are equal bit for bit, else 1.
+def run(
+    config: FitConfig, original: Original, *, command: Sequence[str], terminal: Terminal
+) -> int:
+    """Train as `config`, that of `original`, says, and compare; returns 0 when both are equal bit
+    for bit, else 1.
 
     Raises DataError when the data is another, and what fit raises.
     """
@@ -26,22 +31,29 @@ def run(config: FitConfig, original: Original, *, command: Sequence[str], termin
     from trainer.commands.reproduce.compare import Outcome, report
 
     description = original.description
-    # Before training: damage is told at once, and should the run be removed meanwhile, it can still be compared.
+    # Before training: damage is told at once, and should the run be removed meanwhile, it can still
+    # be compared.
     weights = load_weights(original.step, description.aliases)
 
     def check_data(config: FitConfig, data: Data) -> None:
         _check_data(data, original)
         shape, num_outputs = data.input_shape, data.num_outputs
-        check_checkpoint_fits(config, weights, input_shape=shape, num_outputs=num_outputs, source=original.step)
+        check_checkpoint_fits(
+            config, weights, input_shape=shape, num_outputs=num_outputs, source=original.step
+        )
         terminal.line(f"Reproducing {original.entry.id}: {original.entry.path}")
 
     if Cadence.parse("trainer.eval_every", config.trainer.eval_every).unit == "min":
         terminal.warn(
-            f"trainer.eval_every={config.trainer.eval_every} goes by the clock: which step is the best, and what "
+            f"trainer.eval_every={config.trainer.eval_every} goes by the clock: which step is the "
+            "best, and what "
             "follows from it, may differ."
         )
     result = fit.run(
-        with_original_machine(config, original.machine), command=command, terminal=terminal, check=check_data
+        with_original_machine(config, original.machine),
+        command=command,
+        terminal=terminal,
+        check=check_data,
     )
     then = Outcome(
         record=original.entry.record,
@@ -50,12 +62,16 @@ def run(config: FitConfig, original: Original, *, command: Sequence[str], termin
         step=original.step.name,
         weights=weights,
     )
-    own = [f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"]
+    own = [
+        f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"
+    ]
     return report(then, Outcome.of(result.run), own=own, terminal=terminal)
 
 
 def _check_data(data: Data, original: Original) -> None:
-    """Raises DataError naming the first file that is not as it was, or what else shows that the data is another."""
+    """Raises DataError naming the first file that is not as it was, or what else shows that the
+    data is another.
+    """
     then, now = original.description.checksums, data.checksums
     for name in {**then, **now}:
         if then.get(name) != now.get(name):
@@ -65,10 +81,15 @@ def _check_data(data: Data, original: Original) -> None:
                 hint="Nothing was trained. Give the files of then: data.root=…",
             )
     description = original.description
-    forms = ((description.input_shape, description.num_outputs), (tuple(data.input_shape), data.num_outputs))
+    forms = (
+        (description.input_shape, description.num_outputs),
+        (tuple(data.input_shape), data.num_outputs),
+    )
     if forms[0] != forms[1]:
         told = [f"samples {'x'.join(map(str, shape))} and {num} outputs" for shape, num in forms]
-        raise DataError(f"The data is another: {told[0]} then, {told[1]} now.", hint="Nothing was trained.")
+        raise DataError(
+            f"The data is another: {told[0]} then, {told[1]} now.", hint="Nothing was trained."
+        )
 
 
 def _digits(checksums: Mapping[str, str], name: str) -> str:

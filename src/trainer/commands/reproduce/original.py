@@ -31,7 +31,8 @@ _MAX_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """A run that is done: its entry, its last step folder, what that says of itself, and on what it was saved.
+    """A run that is done: its entry, its last step folder, what that says of itself, and on what it
+    was saved.
 
     `machine` has `device`, `threads`, `torch` and `variant` (see device.Machine).
     """
@@ -50,7 +51,8 @@ class Original:
 def read_original(reference: str, *, root: Path) -> Original:
     """The run that `reference` means, as `runindex.find` knows it.
 
-    Raises UsageError for one that cannot be reproduced, and why; InputError for one that is damaged.
+    Raises UsageError for one that cannot be reproduced, and why; InputError for one that is
+    damaged.
     """
     entry = find(reference, root=root)
     _check_done(entry)
@@ -77,7 +79,9 @@ def read_machine(step: Path) -> dict[str, Any]:
     try:
         check(machine, device=str, threads=Count, torch=str, variant=str)  # type: ignore[arg-type]
     except ValueError as error:
-        raise CheckpointError(f"{path}: what it says of its machine makes no sense: {error}.") from error
+        raise CheckpointError(
+            f"{path}: what it says of its machine makes no sense: {error}."
+        ) from error
     assert isinstance(machine, dict), "it has been checked"
     if not 1 <= machine["threads"] <= MAX_THREADS:
         raise CheckpointError(f"{path}: a run cannot have had {machine['threads']} threads.")
@@ -87,7 +91,9 @@ def read_machine(step: Path) -> dict[str, Any]:
 def _check_done(entry: Entry) -> None:
     run, status = entry.path, entry.status
     if status == "running" or is_locked(run):
-        raise UsageError(f"{run} is still running.", hint="Wait for it to end, and reproduce it then.")
+        raise UsageError(
+            f"{run} is still running.", hint="Wait for it to end, and reproduce it then."
+        )
     if status == "damaged":
         raise InputError(
             f"The run.json of {run} is damaged: nothing says how the run ended.",
@@ -106,21 +112,27 @@ def _check_resumes(entry: Entry) -> None:
     for resume in resumes if isinstance(resumes, list) else [resumes]:
         changes = resume.get("changes") if isinstance(resume, Mapping) else None
         if not isinstance(changes, Mapping):
-            raise InputError(f"The run.json of {entry.path} is damaged: its resumes cannot be read.")
+            raise InputError(
+                f"The run.json of {entry.path} is damaged: its resumes cannot be read."
+            )
         begun = Path(str(resume.get("from"))).parent.parent
         if begun.name not in ("", entry.path.name, Path(os.path.realpath(entry.path)).name):
             raise UsageError(
-                f"{entry.path} went on from a step of {begun}, so its config alone does not give it.",
+                f"{entry.path} went on from a step of {begun}, so its config alone does not give "
+                "it.",
                 hint=f"Reproduce that one: {shlex.join(['trainer', 'reproduce', str(begun)])} "
                 "(or, was this folder renamed, give it its name back).",
             )
-        told = [f"{key} {_change(values)}" for key, values in changes.items() if key not in _NO_CHANGE]
+        told = [
+            f"{key} {_change(values)}" for key, values in changes.items() if key not in _NO_CHANGE
+        ]
         if told:
             more = f" and {len(told) - _MAX_SHOWN} more" if len(told) > _MAX_SHOWN else ""
             raise UsageError(
                 f"{entry.path} was changed when it was resumed at step {resume.get('step')}: "
                 f"{', '.join(told[:_MAX_SHOWN])}{more}.",
-                hint="No one config gives that run. What was run when is in its run.json, under command and resumed.",
+                hint="No one config gives that run. What was run when is in its run.json, under "
+                "command and resumed.",
             )
 
 
@@ -130,7 +142,9 @@ def _change(values: Any) -> str:
 
 
 def with_original_machine(config: FitConfig, machine: Mapping[str, Any]) -> FitConfig:
-    """`config` with what was left open when it ran, which decides the last bits: threads, and how the model is run."""
+    """`config` with what was left open when it ran, which decides the last bits: threads, and
+    how the model is run.
+    """
     from trainer.device import COMPILED
 
     options = config.trainer
@@ -138,4 +152,6 @@ def with_original_machine(config: FitConfig, machine: Mapping[str, Any]) -> FitC
     compiles = options.compile
     if compiles == "auto":
         compiles = "on" if machine["variant"] == COMPILED else "off"
-    return dataclasses.replace(config, trainer=dataclasses.replace(options, threads=threads, compile=compiles))
+    return dataclasses.replace(
+        config, trainer=dataclasses.replace(options, threads=threads, compile=compiles)
+    )

@@ -1,1 +1,3 @@
-"""The verbs of `trainer runs`: which runs are there, how they compare, and what is kept of them. No torch."""
+"""The verbs of `trainer runs`: which runs are there, how they compare, and what is kept of them.
+No torch.
+"""

@@ -1,4 +1,6 @@
-"""`trainer runs`: which of its verbs does what. The runs are found here, the rest is in the modules beside."""
+"""`trainer runs`: which of its verbs does what. The runs are found here, the rest is in the
+modules beside.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,13 @@ from trainer.run.index import Entry, find, read_index
 from trainer.tracking.console import Terminal
 
 
-def run(verb: str, words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal) -> int:
+def run(
+    verb: str, words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal
+) -> int:
     """Do what was asked of the runs below `root`; returns the exit code.
 
-    `words` are filters or runs, with what is to be said of a run behind it. Raises UsageError for runs there are not.
+    `words` are filters or runs, with what is to be said of a run behind it. Raises UsageError for
+    runs there are not.
     """
     if verb == "ls":
         ls(words, options, root=root, terminal=terminal)
@@ -38,7 +43,10 @@ def run(verb: str, words: Sequence[str], options: Mapping[str, str], *, root: Pa
         elif verb == "rm":
             rm(entries, root=root, is_agreed="yes" in options, terminal=terminal)
         elif len(entries) != 2:
-            raise UsageError("diff compares two runs.", hint="Name two different ones: trainer runs diff <run> <run>")
+            raise UsageError(
+                "diff compares two runs.",
+                hint="Name two different ones: trainer runs diff <run> <run>",
+            )
         else:
             return int(diff(*entries, terminal=terminal) and "exit-code" in options)
     return 0
@@ -47,4 +55,9 @@ def run(verb: str, words: Sequence[str], options: Mapping[str, str], *, root: Pa
 def _found(references: Sequence[str], root: Path) -> list[Entry]:
     """The runs that are meant, each once."""
     index = read_index(root)
-    return list({entry.path: entry for entry in (find(word, root=root, index=index) for word in references)}.values())
+    return list(
+        {
+            entry.path: entry
+            for entry in (find(word, root=root, index=index) for word in references)
+        }.values()
+    )

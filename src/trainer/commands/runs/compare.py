@@ -8,7 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from trainer.commands.runs.list import Row
-from trainer.commands.runs.read import as_number, as_text, config_of, curves_of, is_finite, is_maximized, sparkline
+from trainer.commands.runs.read import (
+    as_number,
+    as_text,
+    config_of,
+    curves_of,
+    is_finite,
+    is_maximized,
+    sparkline,
+)
 from trainer.errors import printable
 from trainer.run.folder import step_folders
 from trainer.run.index import Entry
@@ -21,7 +29,9 @@ _LENGTH_OF_COMMIT = 12
 
 
 def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
-    """Say what a run is: its state, times, versions, config in a few lines, checkpoints, metrics and curves."""
+    """Say what a run is: its state, times, versions, config in a few lines, checkpoints, metrics
+    and curves.
+    """
     row = Row(entry=entry)
     if as_json:
         _write_json(_whole(row), terminal)
@@ -31,14 +41,21 @@ def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
     names = entry.record.get("checkpoints")
     said = [f"{which} {name}" for which, name in names.items()] if isinstance(names, dict) else []
     more = f" ({len(steps)} kept)" if len(steps) > 1 else ""
-    facts.append(("checkpoints", ", ".join(said) + more if said and steps else ", ".join(steps) or "none"))
+    facts.append(
+        ("checkpoints", ", ".join(said) + more if said and steps else ", ".join(steps) or "none")
+    )
     facts += [("tags", ", ".join(row.notes.tags))] if row.notes.tags else []
     facts += [("note", line) for line in row.notes.note.splitlines()[:1]]
     facts += [("", line) for line in row.notes.note.splitlines()[1:]]
     terminal.facts(f"Run {entry.id}", [(name, printable(value)) for name, value in facts])
     curves = curves_of(entry.path)
-    metrics = [[name, as_number(value), sparkline(curves.get(name, []))] for name, value in row.metrics.items()]
-    alone = {name: line for name, line in curves.items() if name not in row.metrics}  # of a run that has not ended
+    metrics = [
+        [name, as_number(value), sparkline(curves.get(name, []))]
+        for name, value in row.metrics.items()
+    ]
+    alone = {
+        name: line for name, line in curves.items() if name not in row.metrics
+    }  # of a run that has not ended
     metrics += [[name, as_number(line[-1]), sparkline(line)] for name, line in alone.items()]
     if metrics:
         terminal.line("")
@@ -52,13 +69,21 @@ def compare(entries: Sequence[Entry], *, terminal: Terminal, as_json: bool = Fal
         _write_json([_whole(row) for row in rows], terminal)
         return
     configs = [config_of(entry) for entry in entries]
-    table = [["name", *(entry.name for entry in entries)], ["status", *(row.status for row in rows)]]
+    table = [
+        ["name", *(entry.name for entry in entries)],
+        ["status", *(row.status for row in rows)],
+    ]
     table += [[key, *(_value(config, key) for config in configs)] for key in differing(configs)]
     for metric in dict.fromkeys(name for row in rows for name in row.metrics):
         table.append([metric, *_marked([row.metrics.get(metric) for row in rows], metric)])
     curves = [curves_of(entry.path) for entry in entries]
     for metric in sorted({name for found in curves for name in found}):
-        table.append([f"{metric} over steps", *(sparkline(found.get(metric, []), width=16) for found in curves)])
+        table.append(
+            [
+                f"{metric} over steps",
+                *(sparkline(found.get(metric, []), width=16) for found in curves),
+            ]
+        )
     write_table(("", *(entry.id for entry in entries)), table, terminal=terminal)
     unread = [entry.id for entry, config in zip(entries, configs, strict=True) if not config]
     if unread:
@@ -81,7 +106,9 @@ def diff(one: Entry, other: Entry, *, terminal: Terminal) -> bool:
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values are not the same in all configs, in the order of the first that has them."""
-    keys = dict.fromkeys(key for config in configs for key in config if not key.startswith(_LEFT_OUT))
+    keys = dict.fromkeys(
+        key for config in configs for key in config if not key.startswith(_LEFT_OUT)
+    )
     return [key for key in _in_groups(keys) if len({_value(config, key) for config in configs}) > 1]
 
 
@@ -99,7 +126,9 @@ def _marked(values: Sequence[float | None], metric: str) -> list[str]:
     """The values as text, the best with an asterisk where they differ."""
     finite = [value for value in values if value is not None and is_finite(value)]
     best = (max if is_maximized(metric) else min)(finite) if len(set(finite)) > 1 else None
-    return [as_number(value) + (" *" if value is not None and value == best else "") for value in values]
+    return [
+        as_number(value) + (" *" if value is not None and value == best else "") for value in values
+    ]
 
 
 def _facts_of_record(row: Row) -> list[tuple[str, str]]:
@@ -108,10 +137,18 @@ def _facts_of_record(row: Row) -> list[tuple[str, str]]:
         "cut": "cut: it says running, but no process holds it",
         "damaged": "damaged: its run.json cannot be read",
     }.get(row.status, row.status)
-    facts = [("status", what + (f": {record['error']}" if record.get("error") else "")), ("path", str(entry.path))]
+    facts = [
+        ("status", what + (f": {record['error']}" if record.get("error") else "")),
+        ("path", str(entry.path)),
+    ]
     facts += [("command", str(record["command"]))] if record.get("command") else []
     if entry.started:
-        facts.append(("started", f"{datetime.fromtimestamp(entry.started):%Y-%m-%d %H:%M:%S} ({ago(entry.started)})"))
+        facts.append(
+            (
+                "started",
+                f"{datetime.fromtimestamp(entry.started):%Y-%m-%d %H:%M:%S} ({ago(entry.started)})",
+            )
+        )
     try:
         ended = datetime.fromisoformat(str(record.get("ended"))).timestamp()
         facts.append(("took", lasted(max(0.0, ended - entry.started))))
@@ -120,10 +157,20 @@ def _facts_of_record(row: Row) -> list[tuple[str, str]]:
     resumed, versions = record.get("resumed"), record.get("versions")
     facts += [("resumed", f"{len(resumed)} times")] if isinstance(resumed, list) and resumed else []
     facts += [("seed", str(record["seed"]))] if "seed" in record else []
-    facts += [("commit", str(record["git_commit"])[:_LENGTH_OF_COMMIT])] if record.get("git_commit") else []
+    facts += (
+        [("commit", str(record["git_commit"])[:_LENGTH_OF_COMMIT])]
+        if record.get("git_commit")
+        else []
+    )
     if isinstance(versions, dict):
-        facts.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
-    facts += [("host", f"{record['host']}, process {record.get('process')}")] if record.get("host") else []
+        facts.append(
+            ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
+        )
+    facts += (
+        [("host", f"{record['host']}, process {record.get('process')}")]
+        if record.get("host")
+        else []
+    )
     return facts
 
 
@@ -135,7 +182,11 @@ def _facts_of_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         inner = [("lr", config.get("optimizer.lr"))] if group == "optimizer" else []
         inner += [("batch_size", config.get("data.batch_size"))] if group == "data" else []
         told = ", ".join(f"{key} {as_text(value)}" for key, value in inner if value is not None)
-        facts += [(group, f"{as_text(name)} ({told})" if told else as_text(name))] if name is not None else []
+        facts += (
+            [(group, f"{as_text(name)} ({told})" if told else as_text(name))]
+            if name is not None
+            else []
+        )
     if config.get("trainer.max_steps") is not None:
         facts.append(("steps", as_text(config["trainer.max_steps"])))
     elif "trainer.epochs" in config:

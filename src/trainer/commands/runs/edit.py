@@ -22,10 +22,11 @@ _TAG = re.compile(r"\w[\w.:/-]{0,39}")
 
 
 def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Terminal) -> None:
-    """Remove runs, after showing what goes and asking on a terminal; those that a process trains in are kept.
+    """Remove runs, after showing what goes and asking on a terminal; those that a process trains in
+    are kept.
 
-    Raises UsageError when one was kept, or nobody can be asked and `is_agreed` is not said; EnvironmentFault when the
-    disk refuses. The others are gone all the same.
+    Raises UsageError when one was kept, or nobody can be asked and `is_agreed` is not said;
+    EnvironmentFault when the disk refuses. The others are gone all the same.
     """
     going: list[Entry] = []
     errors: list[TrainerError] = []
@@ -37,7 +38,10 @@ def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Termi
             errors.append(UsageError(error.what, hint="It was kept. Wait for it, or stop it."))
     sizes = {entry.path: _size(entry.path) for entry in going}
     if going:
-        cells = [[entry.id, ago(entry.started), str(entry.path), size_text(sizes[entry.path])] for entry in going]
+        cells = [
+            [entry.id, ago(entry.started), str(entry.path), size_text(sizes[entry.path])]
+            for entry in going
+        ]
         write_table(("ID", "STARTED", "RUN", "SIZE"), cells, terminal=terminal)
         if is_agreed or _agrees(len(going), sum(sizes.values())):
             errors += [fault for entry in going if (fault := _remove(entry.path, root)) is not None]
@@ -51,7 +55,9 @@ def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Termi
 
 
 def tag(entry: Entry, words: Sequence[str], *, terminal: Terminal, removes: bool = False) -> None:
-    """Give a run tags, or take away those after a minus (with `removes`, all); without words, show them."""
+    """Give a run tags, or take away those after a minus (with `removes`, all); without words,
+    show them.
+    """
     before = read_notes(entry.path)
     if not words:
         terminal.line(" ".join(before.tags))
@@ -61,7 +67,8 @@ def tag(entry: Entry, words: Sequence[str], *, terminal: Terminal, removes: bool
         name = word[1:] if word[:1] in ("+", "-") else word
         if not _TAG.fullmatch(name):
             raise UsageError(
-                f"{word} is no tag.", hint="A tag is a word of letters, digits and . : / - _, of at most 40 signs."
+                f"{word} is no tag.",
+                hint="A tag is a word of letters, digits and . : / - _, of at most 40 signs.",
             )
         if removes or word.startswith("-"):
             tags.pop(name, None)
@@ -72,7 +79,9 @@ def tag(entry: Entry, words: Sequence[str], *, terminal: Terminal, removes: bool
 
 
 def note(entry: Entry, words: Sequence[str], *, terminal: Terminal) -> None:
-    """Keep a note on a run, in place of the one before; an empty text removes it; without words, show it."""
+    """Keep a note on a run, in place of the one before; an empty text removes it; without words,
+    show it.
+    """
     before = read_notes(entry.path)
     if not words:
         for line in before.note.splitlines():
@@ -88,7 +97,8 @@ def _write(entry: Entry, notes: Notes) -> None:
         write_notes(entry.path, notes)
     except OSError as error:
         raise EnvironmentFault(
-            f"Could not write to {entry.path}: {error.strerror or error}.", hint="Put that right and try again."
+            f"Could not write to {entry.path}: {error.strerror or error}.",
+            hint="Put that right and try again.",
         ) from error
 
 
@@ -119,7 +129,8 @@ def _size(run: Path) -> int:
 
 
 def _remove(run: Path, root: Path) -> TrainerError | None:
-    """Take a run away: out of sight at once, then its files, then folders that are empty now; or why it was kept.
+    """Take a run away: out of sight at once, then its files, then folders that are empty now; or
+    why it was kept.
 
     Links are not followed: of one, the link goes.
     """
@@ -134,7 +145,9 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
                 run.rename(aside)
                 remove(aside)
             if aside.exists():
-                return EnvironmentFault(f"Some of {run} could not be removed.", hint=f"What is left is in {aside}.")
+                return EnvironmentFault(
+                    f"Some of {run} could not be removed.", hint=f"What is left is in {aside}."
+                )
     except OSError as error:
         return EnvironmentFault(f"{run} could not be removed: {error.strerror or error}.")
     except TrainerError as error:  # a process has begun to train in it

@@ -79,20 +79,26 @@ class Row:
             "ended": entry.record.get("ended"),
             "monitor": best,
             "best": None if best is None else self.metrics[best],
-            "metrics": {name: value if is_finite(value) else None for name, value in self.metrics.items()},
+            "metrics": {
+                name: value if is_finite(value) else None for name, value in self.metrics.items()
+            },
             "tags": list(self.notes.tags),
             "note": self.notes.note,
         }
 
 
 def ls(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal) -> None:
-    """List the runs below `root` that pass the filters in `words`, the newest first, or as `options` say."""
+    """List the runs below `root` that pass the filters in `words`, the newest first, or as
+    `options` say.
+    """
     rows = ordered(chosen(words, root), options.get("sort", "started"))
     # A program that asks wants them all.
     limit = int(options.get("limit", "0" if {"json", "quiet"} & set(options) else "20"))
     shown = rows[:limit] if limit else rows
     if "json" in options:
-        terminal.out.file.write(json.dumps([row.plain() for row in shown], indent=2, ensure_ascii=False) + "\n")
+        terminal.out.file.write(
+            json.dumps([row.plain() for row in shown], indent=2, ensure_ascii=False) + "\n"
+        )
     elif "quiet" in options:
         for row in shown:
             terminal.line(row.entry.id)
@@ -100,22 +106,34 @@ def ls(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal
         terminal.note(f"There is no run in {root}{' that passes' if words else ''}.")
     else:
         titles = ("ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE")
-        write_table(titles, [_cells(row) for row in shown], terminal=terminal, giving_way=("NOTE", "NAME", "TAGS"))
+        write_table(
+            titles,
+            [_cells(row) for row in shown],
+            terminal=terminal,
+            giving_way=("NOTE", "NAME", "TAGS"),
+        )
         if len(shown) < len(rows):
             terminal.note(f"{len(rows) - len(shown)} more: limit=0 shows all.")
 
 
-def best(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal) -> None:
-    """Show the run with the best value of a metric, the first of `words` if it is one; raises UsageError without."""
+def best(
+    words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal
+) -> None:
+    """Show the run with the best value of a metric, the first of `words` if it is one; raises
+    UsageError without.
+    """
     asked = words[0] if words and words[0] in METRICS else None
     if asked is None and words and "/" in words[0] and "=" not in words[0]:
-        raise UsageError(f"There is no metric {words[0]}.", hint=suggestion(words[0], METRICS, label="Metrics"))
+        raise UsageError(
+            f"There is no metric {words[0]}.", hint=suggestion(words[0], METRICS, label="Metrics")
+        )
     rows = chosen(words[1:] if asked else words, root)
     metric = asked or next((row.monitored for row in rows if row.monitored), METRICS[0])
     rows = [row for row in ordered(rows, metric) if is_finite(row.metrics.get(metric))]
     if not rows:
         raise UsageError(
-            f"No run in {root}{' that passes' if words else ''} has {metric}.", hint="See: trainer runs ls"
+            f"No run in {root}{' that passes' if words else ''} has {metric}.",
+            hint="See: trainer runs ls",
         )
     if "json" in options:
         terminal.out.file.write(json.dumps(rows[0].plain(), indent=2, ensure_ascii=False) + "\n")
@@ -135,7 +153,9 @@ def best(words: Sequence[str], options: Mapping[str, str], *, root: Path, termin
 
 
 def chosen(words: Sequence[str], root: Path) -> list[Row]:
-    """The runs below `root` that pass every filter; raises UsageError for a key or a status that no run could have."""
+    """The runs below `root` that pass every filter; raises UsageError for a key or a status that
+    no run could have.
+    """
     rows = [Row(entry=entry) for entry in read_index(root)]
     for word in words:
         passes = _filter(word, rows)
@@ -144,7 +164,9 @@ def chosen(words: Sequence[str], root: Path) -> list[Row]:
 
 
 def ordered(rows: list[Row], by: str) -> list[Row]:
-    """The runs in order: the newest or the best first, names and states from A to Z, those without a value last."""
+    """The runs in order: the newest or the best first, names and states from A to Z, those
+    without a value last.
+    """
     if by == "started":
         return rows
     if by in ("name", "status"):
@@ -162,18 +184,28 @@ def _filter(word: str, rows: list[Row]) -> Callable[[Row], bool]:
     key, equals, value = word.partition("=")
     if not equals:
         is_id = len(word) >= LEAST_DIGITS
-        return lambda row: word in row.entry.name or (is_id and row.entry.digest.startswith(word.lower()))
+        return lambda row: (
+            word in row.entry.name or (is_id and row.entry.digest.startswith(word.lower()))
+        )
     if key == "status":
         for name in value.split(","):
             if name not in STATUSES:
-                raise UsageError(f"status={name}: there is no such status.", hint=suggestion(name, STATUSES))
+                raise UsageError(
+                    f"status={name}: there is no such status.", hint=suggestion(name, STATUSES)
+                )
         return lambda row: row.status in value.split(",")
     if key == "tag":
         return lambda row: bool({*value.split(",")} & {*row.notes.tags})
     known = {key for row in rows for key in row.config}
-    groups = {name.removesuffix(".name"): name for name in known if name.endswith(".name") and name != "run.name"}
+    groups = {
+        name.removesuffix(".name"): name
+        for name in known
+        if name.endswith(".name") and name != "run.name"
+    }
     if rows and key not in known and key not in groups:
-        raise UsageError(f"No run has the key {key}.", hint=_near_keys(key, [*known, *groups, *FILTERS]))
+        raise UsageError(
+            f"No run has the key {key}.", hint=_near_keys(key, [*known, *groups, *FILTERS])
+        )
     dotted = key if key in known else groups.get(key, key)
     return lambda row: dotted in row.config and _is_value(row.config[dotted], value)
 
@@ -181,13 +213,21 @@ def _filter(word: str, rows: list[Row]) -> Callable[[Row], bool]:
 def _near_keys(key: str, known: list[str]) -> str:
     hint = suggestion(key, known)
     # All keys of a config would fill the screen.
-    return hint.partition("? ")[0] + "?" if hint.startswith("Did you") else "Filters: status=, tag=, or a config's key."
+    return (
+        hint.partition("? ")[0] + "?"
+        if hint.startswith("Did you")
+        else "Filters: status=, tag=, or a config's key."
+    )
 
 
 def _is_value(value: Any, text: str) -> bool:
-    """Whether a filter means a value: as it is written, or one of several between commas, or the same number."""
+    """Whether a filter means a value: as it is written, or one of several between commas, or the
+    same number.
+    """
     wanted = [text, *text.split(",")]
-    if as_text(value) in wanted or as_text(value).replace(" ", "") in [word.replace(" ", "") for word in wanted]:
+    if as_text(value) in wanted or as_text(value).replace(" ", "") in [
+        word.replace(" ", "") for word in wanted
+    ]:
         return True
     return is_finite(value) and any(_number(word) == value for word in wanted)
 
@@ -201,7 +241,9 @@ def _number(text: str) -> float | None:
 
 def _cells(row: Row) -> list[str]:
     best, metrics = row.monitored, row.metrics
-    test = next((name for name in ("test/accuracy", "test/loss") if is_finite(metrics.get(name))), None)
+    test = next(
+        (name for name in ("test/accuracy", "test/loss") if is_finite(metrics.get(name))), None
+    )
     note = next((line for line in row.notes.note.splitlines() if line.strip()), "")
     return [
         row.entry.id,

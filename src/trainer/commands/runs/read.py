@@ -1,4 +1,5 @@
-"""What `trainer runs` knows of a run beyond its run.json: config, metrics, curves; read where it is needed.
+"""What `trainer runs` knows of a run beyond its run.json: config, metrics, curves; read where it is
+needed.
 
 Nothing of it is believed: a file that is damaged has no values.
 """
@@ -31,12 +32,18 @@ _MONITORED = ("val/accuracy", "val/loss", "train/loss")
 
 
 def config_of(entry: Entry) -> dict[str, Any]:
-    """The config of a run by dotted keys, from config.yaml, else from a checkpoint; empty where neither can be read."""
-    return _flat(_from_yaml(entry.path / "config.yaml")) or _flat(description_of(entry).get("config"))
+    """The config of a run by dotted keys, from config.yaml, else from a checkpoint; empty where
+    neither can be read.
+    """
+    return _flat(_from_yaml(entry.path / "config.yaml")) or _flat(
+        description_of(entry).get("config")
+    )
 
 
 def quick_config_of(entry: Entry, description: Mapping[str, Any]) -> dict[str, Any]:
-    """As `config_of`, but first from what a checkpoint says of itself: its JSON is read faster than YAML."""
+    """As `config_of`, but first from what a checkpoint says of itself: its JSON is read faster
+    than YAML.
+    """
     return _flat(description.get("config")) or _flat(_from_yaml(entry.path / "config.yaml"))
 
 
@@ -70,7 +77,9 @@ def is_maximized(metric: str) -> bool:
 
 
 def curves_of(run: Path) -> dict[str, list[float]]:
-    """The values of loss and accuracy over the steps, by `split/metric`; splits that have a curve come first."""
+    """The values of loss and accuracy over the steps, by `split/metric`; splits that have a
+    curve come first.
+    """
     curves: dict[str, list[float]] = {}
     for row in read_rows(run):
         for name in ("loss", "accuracy"):
@@ -87,7 +96,9 @@ def sparkline(values: Sequence[float], *, width: int = 24) -> str:
     if not means:
         return ""
     low, span = min(means), max(means) - min(means)
-    return "".join(_BLOCKS[min(7, int(8 * (mean - low) / span))] if span > 0 else _BLOCKS[3] for mean in means)
+    return "".join(
+        _BLOCKS[min(7, int(8 * (mean - low) / span))] if span > 0 else _BLOCKS[3] for mean in means
+    )
 
 
 def is_finite(value: Any) -> bool:
@@ -108,11 +119,19 @@ def as_text(value: Any) -> str:
 
 def as_number(value: float | None) -> str:
     """A metric in four digits or more."""
-    return "-" if value is None else f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.3e}"
+    return (
+        "-"
+        if value is None
+        else f"{value:.4f}"
+        if value == 0 or abs(value) >= 0.001
+        else f"{value:.3e}"
+    )
 
 
 def _models(entry: Entry) -> Iterator[Path]:
-    """Where the best model may be: as run.json says, which takes no look into folders, or else the newest."""
+    """Where the best model may be: as run.json says, which takes no look into folders, or else
+    the newest.
+    """
     names = entry.record.get("checkpoints")
     for which in ("best", "last"):
         name = names.get(which) if isinstance(names, dict) else None

@@ -1,4 +1,6 @@
-"""`trainer fit -m`: from what was asked for to the report; the parts are the other files of this folder."""
+"""`trainer fit -m`: from what was asked for to the report; the parts are the other files of this
+folder.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def _show(record: SweepRecord, terminal: Terminal, *, is_stopped: bool) -> None:
         if is_stopped:
             _say_stopped(record)
         elif num_cut := sum(job.status == "interrupted" for job in record.jobs):
-            terminal.warn(f"{num_cut} of the jobs were interrupted. Continue with the same command.")
+            terminal.warn(
+                f"{num_cut} of the jobs were interrupted. Continue with the same command."
+            )
 
 
 def _keep(record: SweepRecord) -> None:
@@ -92,14 +96,22 @@ def _as_search(request: SweepRequest) -> SweepRequest:
     if not request.axes:
         name = request.sweep.name
         raise UsageError(
-            f"sweep={name} has nothing to vary.", hint="Give a key several values: 'optimizer.lr=interval(0.01,0.1)'"
+            f"sweep={name} has nothing to vary.",
+            hint="Give a key several values: 'optimizer.lr=interval(0.01,0.1)'",
         )
-    axes = [axis if axis.step is None else dataclasses.replace(axis, values=()) for axis in request.axes]
+    axes = [
+        axis if axis.step is None else dataclasses.replace(axis, values=()) for axis in request.axes
+    ]
     return dataclasses.replace(request, axes=axes)
 
 
 def _record(
-    request: SweepRequest, place: Place, jobs: Sequence[plan.Values], configs: Sequence[FitConfig], *, identity: str
+    request: SweepRequest,
+    place: Place,
+    jobs: Sequence[plan.Values],
+    configs: Sequence[FitConfig],
+    *,
+    identity: str,
 ) -> SweepRecord:
     """The record of the sweep as it begins; what an earlier command left is taken over job by job."""
     monitor = monitored_metric(configs[0])
@@ -119,12 +131,16 @@ def _record(
 
 
 def _planned(request: SweepRequest, place: Place, jobs: Sequence[plan.Values]) -> list[JobRecord]:
-    """The jobs of a grid, each as an earlier command left it: that stays noted, whatever becomes of this command."""
+    """The jobs of a grid, each as an earlier command left it: that stays noted, whatever becomes
+    of this command.
+    """
     planned = [
         JobRecord(number=number, values=values, command=command_of(request, values))
         for number, values in enumerate(jobs)
     ]
-    return planned if place.earlier is None else [_taken_over(request, place, job) for job in planned]
+    return (
+        planned if place.earlier is None else [_taken_over(request, place, job) for job in planned]
+    )
 
 
 def _taken_over(request: SweepRequest, place: Place, job: JobRecord) -> JobRecord:
@@ -132,7 +148,11 @@ def _taken_over(request: SweepRequest, place: Place, job: JobRecord) -> JobRecor
         earlier = place.take(plan.config_hash(plan.config_of(request, job.values)))
     except UsageError:  # it fails, and is told, when its turn comes
         return job
-    return job if earlier is None else dataclasses.replace(earlier, number=job.number, values=job.values)
+    return (
+        job
+        if earlier is None
+        else dataclasses.replace(earlier, number=job.number, values=job.values)
+    )
 
 
 def _launcher(
@@ -151,7 +171,9 @@ def _launcher(
     return RayLauncher(request.launcher, folder=place.folder, jobs=request.sweep.num_jobs)
 
 
-def _run_all(request: SweepRequest, record: SweepRecord, launcher: Launcher, terminal: Terminal) -> int | None:
+def _run_all(
+    request: SweepRequest, record: SweepRecord, launcher: Launcher, terminal: Terminal
+) -> int | None:
     """Run the jobs; gives the signal that stopped them, if one did."""
     with (
         contextlib.closing(make_source(request, record)) as source,
@@ -163,11 +185,15 @@ def _run_all(request: SweepRequest, record: SweepRecord, launcher: Launcher, ter
 
 
 @contextlib.contextmanager
-def _shown(request: SweepRequest, record: SweepRecord, launcher: Launcher, terminal: Terminal) -> Iterator[Shown]:
+def _shown(
+    request: SweepRequest, record: SweepRecord, launcher: Launcher, terminal: Terminal
+) -> Iterator[Shown]:
     if launcher.is_shown:
         yield _Headings(terminal)
         return
-    with Board(terminal, total=_total(request, record), monitor=record.monitor, maximize=record.maximize) as board:
+    with Board(
+        terminal, total=_total(request, record), monitor=record.monitor, maximize=record.maximize
+    ) as board:
         yield board
 
 
@@ -199,26 +225,34 @@ class _Headings:
         self._terminal.warn(text)
 
 
-def _say_going_on(request: SweepRequest, place: Place, record: SweepRecord, terminal: Terminal) -> None:
+def _say_going_on(
+    request: SweepRequest, place: Place, record: SweepRecord, terminal: Terminal
+) -> None:
     """That this is not a new sweep, and how to have one."""
     if place.earlier is None:
         return
     num_done = sum(job.status in ("done", "pruned") for job in record.jobs)
     anew = "sweep.fresh=true" if request.run.dir is None else "another run.dir"
     terminal.note(
-        f"Going on with {place.folder}: {num_done} of {_total(request, record)} jobs are done. To begin anew: {anew}"
+        f"Going on with {place.folder}: {num_done} of {_total(request, record)} jobs are done. To "
+        f"begin anew: {anew}"
     )
     if record.former:
-        terminal.note(f"{len(record.former)} earlier jobs have another config: they stay as they are.")
+        terminal.note(
+            f"{len(record.former)} earlier jobs have another config: they stay as they are."
+        )
 
 
 def _say_other_code(record: SweepRecord, terminal: Terminal) -> None:
     """That what was not run again was made by another version, if so."""
     this = {"trainer": __version__, "commit": git_commit() or "none"}
-    for was in {tuple(job.code.get(name, "none") for name in this): None for job in record.jobs if job.code}:
+    for was in {
+        tuple(job.code.get(name, "none") for name in this): None for job in record.jobs if job.code
+    }:
         if was != tuple(this.values()):
             told = [
-                f"{version}, commit {commit[:_LENGTH_OF_COMMIT]}" for version, commit in (was, tuple(this.values()))
+                f"{version}, commit {commit[:_LENGTH_OF_COMMIT]}"
+                for version, commit in (was, tuple(this.values()))
             ]
             terminal.note(f"Some jobs were done by trainer {told[0]}; this is {told[1]}.")
 
@@ -229,7 +263,9 @@ def _say_stopped(record: SweepRecord) -> None:
     words = {"done": "done", "failed": "failed", "interrupted": "stopped", "waiting": "not started"}
     said = ", ".join(f"{counts[status]} {word}" for status, word in words.items() if counts[status])
     left = [job.label for job in record.jobs if job.status == "waiting"]
-    names = "; ".join(left[:_MAX_NAMED]) + (f"; and {len(left) - _MAX_NAMED} more" if left[_MAX_NAMED:] else "")
+    names = "; ".join(left[:_MAX_NAMED]) + (
+        f"; and {len(left) - _MAX_NAMED} more" if left[_MAX_NAMED:] else ""
+    )
     sys.stderr.write(f"Stopped: {said}{f' ({names})' if names else ''}.\n")
     sys.stderr.write("Continue with the same command.\n")
 

@@ -31,9 +31,11 @@ _MAX_BYTES = 64 * 1024
 
 
 class Following:
-    """A running job: `train` and `val` are its last rows of these splits, `fraction` is how much of it is done, 0 to 1.
+    """A running job: `train` and `val` are its last rows of these splits, `fraction` is how much of
+    it is done, 0 to 1.
 
-    `fraction` goes back only when the file is another or shorter: a resumed run begins at its checkpoint.
+    `fraction` goes back only when the file is another or shorter: a resumed run begins at its
+    checkpoint.
     """
 
     def __init__(self, run: Path, *, epochs: int, max_steps: int | None) -> None:
@@ -52,7 +54,9 @@ class Following:
 
     @property
     def position(self) -> str:
-        """`epoch 2/5`, both complete, or `step 40/100` where the limit of steps is nearer; or what it waits for."""
+        """`epoch 2/5`, both complete, or `step 40/100` where the limit of steps is nearer; or
+        what it waits for.
+        """
         if self.train is None and self.val is None:
             return "starting" if self._has_begun else "waiting"
         if self._max_steps and self._step / self._max_steps >= self._epoch / self._epochs:
@@ -107,13 +111,18 @@ class Following:
     def _advance(self, row: dict[str, Any]) -> None:
         """How far the job is, by the counters of a row; each of them but the step may be null."""
         self._step, self._epoch = row["step"], int(min(max(0, row["epoch"] or 0), self._epochs))
-        fractions = [self._step / steps for steps in (self._num_steps, self._max_steps) if steps and steps > 0]
+        fractions = [
+            self._step / steps
+            for steps in (self._num_steps, self._max_steps)
+            if steps and steps > 0
+        ]
         self.fraction = max(self.fraction, min(1.0, max([self._epoch / self._epochs, *fractions])))
 
 
 # More lines than that are no overview.
 _MAX_JOB_LINES = 16
-# A line of a job that is too long loses numbers from its end before its values have less room than that.
+# A line of a job that is too long loses numbers from its end before its values have less room than
+# that.
 _MIN_VALUES_WIDTH = 24
 
 
@@ -144,7 +153,10 @@ class Board:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._hide()
 
@@ -219,7 +231,9 @@ class Board:
     def _show(self) -> None:
         if self._is_live:
             with self._while_it_lasts():
-                self._live = Live(self, console=self._terminal.out, auto_refresh=False, transient=True)
+                self._live = Live(
+                    self, console=self._terminal.out, auto_refresh=False, transient=True
+                )
                 self._live.start(refresh=True)
 
     def _hide(self) -> None:
@@ -236,7 +250,9 @@ class Board:
         value = job.metrics.get(self._monitor) if job.status == "done" else None
         if value is None or not is_number(value):
             return
-        if self._best is None or (value > self._best[0] if self._maximize else value < self._best[0]):
+        if self._best is None or (
+            value > self._best[0] if self._maximize else value < self._best[0]
+        ):
             self._best = value, job.number
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -255,7 +271,9 @@ class Board:
         yield table
 
     def _bar(self, *, width: int) -> ProgressBar:
-        done = self._num_ended + math.fsum(running.following.fraction for running in self._running.values())
+        done = self._num_ended + math.fsum(
+            running.following.fraction for running in self._running.values()
+        )
         return ProgressBar(total=max(1, self._total), completed=done, width=width)
 
     @property
@@ -269,18 +287,24 @@ class Board:
         counts += [(status, self._counts[status]) for status in ("failed", "pruned", "interrupted")]
         parts += [f"{count} {name}" for name, count in counts if count]
         if self._best is not None:
-            parts.append(f"best {printable(self._monitor)} {figure(self._best[0])} (job {self._best[1]})")
+            parts.append(
+                f"best {printable(self._monitor)} {figure(self._best[0])} (job {self._best[1]})"
+            )
         elapsed = monotonic() - self._began
         parts.append(_clock(elapsed))
         worked = self._worked + math.fsum(running.worked for running in self._running.values())
         if worked > 0:
-            done = self._num_ended + math.fsum(running.following.fraction for running in self._running.values())
+            done = self._num_ended + math.fsum(
+                running.following.fraction for running in self._running.values()
+            )
             parts.append(f"{_clock(elapsed * max(0.0, self._total - done) / worked)} left")
         return "  ".join(parts)
 
 
 class _Running:
-    """A running job; `begun` is how much of it was done before it was started, as of one that is gone on with."""
+    """A running job; `begun` is how much of it was done before it was started, as of one that is
+    gone on with.
+    """
 
     def __init__(self, job: JobRecord, following: Following) -> None:
         self.following, self.begun = following, following.fraction
@@ -298,14 +322,20 @@ class _Running:
         said = [
             following.position,
             "" if loss is None else f"loss {figure(loss)}",
-            _metric(monitor, {f"val/{name}": (following.val or {}).get(name)}) if split == "val" else "",
+            _metric(monitor, {f"val/{name}": (following.val or {}).get(name)})
+            if split == "val"
+            else "",
             f"{rate:,.0f} samples/s" if rate is not None and 0 <= rate < 1e12 else "",
         ]
         return self._label, self._values, following.fraction, said
 
 
-def _jobs_table(rows: list[tuple[str, str, float, list[str]]], *, label: int, bar: int, width: int) -> Table:
-    """The lines of the jobs, under one another; where the width is small, the last of their numbers are left out."""
+def _jobs_table(
+    rows: list[tuple[str, str, float, list[str]]], *, label: int, bar: int, width: int
+) -> Table:
+    """The lines of the jobs, under one another; where the width is small, the last of their
+    numbers are left out.
+    """
     longest = max(cell_len(values) for _, values, _, _ in rows)
     for num_said in (4, 3, 2, 1):
         states = ["  ".join(part for part in said[:num_said] if part) for *_, said in rows]
@@ -314,7 +344,12 @@ def _jobs_table(rows: list[tuple[str, str, float, list[str]]], *, label: int, ba
             break
     table = _table(label, max(1, min(longest, room)), bar)
     for (name, values, fraction, _), state in zip(rows, states, strict=True):
-        table.add_row(_text(name), _text(values), ProgressBar(total=1, completed=fraction, width=bar), _text(state))
+        table.add_row(
+            _text(name),
+            _text(values),
+            ProgressBar(total=1, completed=fraction, width=bar),
+            _text(state),
+        )
     return table
 
 

@@ -1,4 +1,6 @@
-"""The loop of a sweep: start jobs where there is room, take in how they ended, and keep the record of it."""
+"""The loop of a sweep: start jobs where there is room, take in how they ended, and keep the
+record of it.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ class Loop:
             self._launcher.wait([running.handle for running in self._running], seconds=_EVERY)
             if self._signals.should_stop() and not self._is_stopping:
                 self._is_stopping = True
-                for running in reversed(self._running):  # those that wait for a place first: else they would get it
+                for running in reversed(
+                    self._running
+                ):  # those that wait for a place first: else they would get it
                     running.handle.stop()
             for running in list(self._running):
                 outcome = running.handle.outcome()
@@ -106,7 +110,10 @@ class Loop:
     def _fill(self) -> None:
         """Start jobs in the places that are free."""
         tasks: list[tuple[JobRecord, Task, FitConfig]] = []
-        while len(self._running) + len(tasks) < self._launcher.slots and not self._signals.should_stop():
+        while (
+            len(self._running) + len(tasks) < self._launcher.slots
+            and not self._signals.should_stop()
+        ):
             following = self._source.next()
             if following is None:
                 break
@@ -121,7 +128,9 @@ class Loop:
         self._write()
         for job, task, config in tasks:
             run = Path(str(task.config["run"]["dir"]))
-            self._shown.start(job, run=run, epochs=config.trainer.epochs, max_steps=config.trainer.max_steps)
+            self._shown.start(
+                job, run=run, epochs=config.trainer.epochs, max_steps=config.trainer.max_steps
+            )
         # What is not written yet would come after what the jobs write.
         sys.stdout.flush()
         handles = self._launcher.start([task for _, task, _ in tasks])
@@ -138,7 +147,9 @@ class Loop:
         return job
 
     def _prepare(self, job: JobRecord, trial: Trial | None) -> tuple[Task, FitConfig] | None:
-        """What is needed to start a job; None when it is over at once: done earlier, or its config is wrong."""
+        """What is needed to start a job; None when it is over at once: done earlier, or its
+        config is wrong.
+        """
         if self._is_kept(job):
             self._source.tell(job)
             self._keep(job)
@@ -150,7 +161,10 @@ class Loop:
             self._close(job)
             return None
         job.config_hash, job.command = config_hash(config), command_of(self._request, job.values)
-        job.run, job.seconds = self._folder(job, config), job.seconds if job.status == "interrupted" else None
+        job.run, job.seconds = (
+            self._folder(job, config),
+            job.seconds if job.status == "interrupted" else None,
+        )
         job.status, job.metrics, job.error = "running", {}, None
         if self._launcher.threads is not None and config.trainer.threads is None:
             config.trainer.threads = self._launcher.threads
@@ -222,7 +236,8 @@ class Loop:
             self._record.write()
         except OSError as error:
             raise EnvironmentFault(
-                f"Could not write to the folder of the sweep {self._record.folder}: {error.strerror or error}.",
+                f"Could not write to the folder of the sweep {self._record.folder}: "
+                f"{error.strerror or error}.",
                 hint="Put that right and give the same command again: it goes on from here.",
             ) from error
 

@@ -1,4 +1,6 @@
-"""Which jobs a sweep has, and what tells one sweep, and one job, from another. Nothing is written or started here."""
+"""Which jobs a sweep has, and what tells one sweep, and one job, from another. Nothing is
+written or started here.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from trainer.errors import ConfigError, UsageError
 
 # More jobs than anybody waits for: a typing error in a range.
 _MAX_JOBS = 5_000
-# Of a command whose first values are wrong, so many jobs are looked at before it is called wrong as a whole.
+# Of a command whose first values are wrong, so many jobs are looked at before it is called wrong as
+# a whole.
 _MAX_LOOKED_AT = 50
 # What changes how a sweep is run, but not which jobs it has.
 _NOT_THE_JOBS = ("sweep", "launcher", "run")
@@ -25,23 +28,36 @@ Values = dict[str, str]
 
 
 def grid(axes: Sequence[Axis]) -> list[Values]:
-    """Every combination, the last axis varying fastest; raises UsageError for an interval, or for too many."""
+    """Every combination, the last axis varying fastest; raises UsageError for an interval, or
+    for too many.
+    """
     for axis in axes:
         if not axis.values:
             raise UsageError(
                 f"{axis.key} is an interval, and a grid needs values.",
-                hint="Draw from it: sweep=random sweep.trials=20, or search it: sweep=optuna sweep.trials=20",
+                hint="Draw from it: sweep=random sweep.trials=20, or search it: sweep=optuna "
+                "sweep.trials=20",
             )
     count = math.prod(len(axis.values) for axis in axes)
     if count > _MAX_JOBS:
-        raise UsageError(f"That would be {count:,} jobs.", hint="Draw from them: sweep=random sweep.trials=100")
+        raise UsageError(
+            f"That would be {count:,} jobs.", hint="Draw from them: sweep=random sweep.trials=100"
+        )
     keys = [axis.key for axis in axes]
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
+    return [
+        dict(zip(keys, values, strict=True))
+        for values in itertools.product(*(axis.values for axis in axes))
+    ]
 
 
 def samples(axes: Sequence[Axis]) -> Iterator[Values]:
-    """A few jobs that show whether the command is right: one for each combination of the choices of groups."""
-    few = [axis if axis.key in CHOICES or axis.key == "experiment" else _with_one_value(axis) for axis in axes]
+    """A few jobs that show whether the command is right: one for each combination of the choices
+    of groups.
+    """
+    few = [
+        axis if axis.key in CHOICES or axis.key == "experiment" else _with_one_value(axis)
+        for axis in axes
+    ]
     yield from grid(few)
 
 
@@ -52,7 +68,10 @@ def _with_one_value(axis: Axis) -> Axis:
 
 def words_of(request: SweepRequest, values: Values) -> list[str]:
     """All overrides of a job."""
-    return [*request.words, *(axis.word(values[axis.key]) for axis in request.axes if axis.key in values)]
+    return [
+        *request.words,
+        *(axis.word(values[axis.key]) for axis in request.axes if axis.key in values),
+    ]
 
 
 def config_of(request: SweepRequest, values: Values) -> FitConfig:
@@ -61,7 +80,8 @@ def config_of(request: SweepRequest, values: Values) -> FitConfig:
 
 
 def check(request: SweepRequest, jobs: Sequence[Values]) -> list[FitConfig]:
-    """Raises what is wrong with the command: with a choice, or with every job; gives the configs it looked at.
+    """Raises what is wrong with the command: with a choice, or with every job; gives the configs it
+    looked at.
 
     A value that is wrong in some jobs fails those alone.
     """
@@ -73,7 +93,9 @@ def check(request: SweepRequest, jobs: Sequence[Values]) -> list[FitConfig]:
     return fine
 
 
-def _loaded(request: SweepRequest, jobs: Iterable[Values]) -> tuple[list[FitConfig], ConfigError | None]:
+def _loaded(
+    request: SweepRequest, jobs: Iterable[Values]
+) -> tuple[list[FitConfig], ConfigError | None]:
     """The configs of those jobs whose values are right, and the first error of the others."""
     fine: list[FitConfig] = []
     first = None
@@ -94,7 +116,8 @@ def _loaded(request: SweepRequest, jobs: Iterable[Values]) -> tuple[list[FitConf
 def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
     """The same for every command that asks for the same jobs, in whatever order it names them.
 
-    `configs` are those that `check` gave. A job of a grid is known by its config; a trial only by this.
+    `configs` are those that `check` gave. A job of a grid is known by its config; a trial only by
+    this.
     """
     asked = request.sweep
     settings = {
@@ -103,15 +126,29 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
         if hasattr(asked, name)
     }
     # Of a key that is given twice, the last one counts.
-    words = {key_of(word): word for word in request.words if key_of(word).partition(".")[0] not in _NOT_THE_JOBS}
+    words = {
+        key_of(word): word
+        for word in request.words
+        if key_of(word).partition(".")[0] not in _NOT_THE_JOBS
+    }
     axes: list[list[Any]] = [[axis.prefix + axis.key, sorted(axis.values)] for axis in request.axes]
     shared: list[str] = []
     if asked.name != "grid":
-        for told, axis in zip(axes, request.axes, strict=True):  # for a grid, range(0,2) and 0,1 are the same jobs
+        for told, axis in zip(
+            axes, request.axes, strict=True
+        ):  # for a grid, range(0,2) and 0,1 are the same jobs
             told += [axis.low, axis.high, axis.step, axis.log]
         shared = sorted({_digest(_not_varied(config, request.axes)) for config in configs})
     return _digest(
-        [asked.name, settings, sorted(words.values()), sorted(axes, key=str), shared, request.flags, request.run.name]
+        [
+            asked.name,
+            settings,
+            sorted(words.values()),
+            sorted(axes, key=str),
+            shared,
+            request.flags,
+            request.run.name,
+        ]
     )
 
 

@@ -1,4 +1,6 @@
-"""A job's side of a search: it reports each evaluation and asks whether to go on. What is suggested is not here."""
+"""A job's side of a search: it reports each evaluation and asks whether to go on. What is
+suggested is not here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 PRUNING = "pruning"
 # Optuna's default: so many trials must be complete before one is compared with them.
 _NUM_COMPARED = 5
-# Stands for NaN and infinity in the study: with those, the median of some trials is NaN, and numpy warns of it.
+# Stands for NaN and infinity in the study: with those, the median of some trials is NaN, and numpy
+# warns of it.
 _WORST = 1e300
 
 
@@ -25,11 +28,14 @@ def settings(pruner: str, *, warmup: int, startup_trials: int) -> dict[str, str 
     return {"pruner": pruner, "warmup": warmup, "startup": min(startup_trials, _NUM_COMPARED)}
 
 
-def judge_of(trial: Trial | None, *, warn: Callable[[str], None], start: int = 0) -> Callable[[float], bool]:
+def judge_of(
+    trial: Trial | None, *, warn: Callable[[str], None], start: int = 0
+) -> Callable[[float], bool]:
     """What `fit.run` asks after each evaluation: given the monitored value, whether to prune.
 
-    `start` is how many evaluations the run had at the checkpoint it goes on from: the next one is number `start` + 1.
-    Without a `trial` nothing is pruned. Nor is it once the study failed, which `warn` is told.
+    `start` is how many evaluations the run had at the checkpoint it goes on from: the next one is
+    number `start` + 1. Without a `trial` nothing is pruned. Nor is it once the study failed, which
+    `warn` is told.
     """
     return (lambda value: False) if trial is None else _Judge(trial, warn=warn, start=start)
 
@@ -58,9 +64,14 @@ class _Judge:
     def _should_prune(self, value: float) -> bool:
         if self._live is None:
             self._live = _attached(self._trial)
-            self._reported = set(self._live.storage.get_trial(self._trial.trial_id).intermediate_values)
+            self._reported = set(
+                self._live.storage.get_trial(self._trial.trial_id).intermediate_values
+            )
         if self._number not in self._reported:
-            self._live.report(_bounded(value, maximize=self._live.study.direction.name == "MAXIMIZE"), self._number)
+            self._live.report(
+                _bounded(value, maximize=self._live.study.direction.name == "MAXIMIZE"),
+                self._number,
+            )
             self._reported.add(self._number)
         elif self._number < max(self._reported):
             # The run was killed later than its checkpoint: back then it was not pruned here.
@@ -74,7 +85,9 @@ def _attached(trial: Trial) -> optuna.trial.Trial:
 
     storage = open_storage(trial.storage, makes_tables=False)
     # The sampler is never asked here. Without one Optuna would make its default.
-    study = optuna.load_study(study_name=trial.study, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.load_study(
+        study_name=trial.study, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0)
+    )
     study.pruner = _pruner(**study.user_attrs[PRUNING])
     return optuna.trial.Trial(study, trial.trial_id)
 

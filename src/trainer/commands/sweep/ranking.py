@@ -1,4 +1,5 @@
-"""The jobs of a sweep set against each other: which is best, which differ in their seed only, what differs at all.
+"""The jobs of a sweep set against each other: which is best, which differ in their seed only, what
+differs at all.
 
 Plain values only; how they are shown is in `report`.
 """
@@ -24,15 +25,21 @@ def value_of(metrics: dict[str, float | None], name: str) -> float | None:
 
 
 def ranked(record: SweepRecord) -> list[JobRecord]:
-    """The jobs that ended, the best first, then those without a value, the pruned, the interrupted, the failed."""
+    """The jobs that ended, the best first, then those without a value, the pruned, the
+    interrupted, the failed.
+    """
     ended = [job for job in record.jobs if job.status in _ENDED]
-    return sorted(ended, key=lambda job: (_ENDED.index(job.status), *_rank(record, job.metrics), job.number))
+    return sorted(
+        ended, key=lambda job: (_ENDED.index(job.status), *_rank(record, job.metrics), job.number)
+    )
 
 
 def best_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> JobRecord | None:
     """The first of ranked `jobs`, if it is done and has the monitored metric."""
     first = jobs[0] if jobs else None
-    is_best = first and first.status == "done" and value_of(first.metrics, record.monitor) is not None
+    is_best = (
+        first and first.status == "done" and value_of(first.metrics, record.monitor) is not None
+    )
     return first if is_best else None
 
 
@@ -53,10 +60,12 @@ def telling(names: Sequence[str], monitor: str) -> list[str]:
 
 
 def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[dict[str, Any]] | None:
-    """Ranked `jobs` by what they have in common but the seed, the best mean first; None without two seeds of a kind.
+    """Ranked `jobs` by what they have in common but the seed, the best mean first; None without two
+    seeds of a kind.
 
-    A group has its `values`, the numbers of its `jobs`, how many of them are done as `runs`, and for each metric its
-    `mean`, its `std` (the sample's, with n - 1; None for one run) and the number of `runs` that have it.
+    A group has its `values`, the numbers of its `jobs`, how many of them are done as `runs`, and
+    for each metric its `mean`, its `std` (the sample's, with n - 1; None for one run) and the
+    number of `runs` that have it.
     """
     if "seed" not in record.keys:
         return None
@@ -67,7 +76,12 @@ def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[dict[str, 
     if all(len({job.values.get("seed") for job in alike}) < 2 for alike in members.values()):
         return None
     groups = [_group(record, alike, others) for alike in members.values()]
-    return sorted(groups, key=lambda group: _rank(record, {name: at["mean"] for name, at in group["metrics"].items()}))
+    return sorted(
+        groups,
+        key=lambda group: _rank(
+            record, {name: at["mean"] for name, at in group["metrics"].items()}
+        ),
+    )
 
 
 def _group(record: SweepRecord, jobs: Sequence[JobRecord], keys: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""sweep.json: what a sweep's jobs are and how each stands, kept at every change so that a killed sweep can go on."""
+"""sweep.json: what a sweep's jobs are and how each stands, kept at every change so that a killed
+sweep can go on.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = "sweep.json"
-# How a job stands. It is pruned when a search ended it early, interrupted when it was stopped or killed.
+# How a job stands. It is pruned when a search ended it early, interrupted when it was stopped or
+# killed.
 STATUSES = ("waiting", "running", "done", "pruned", "failed", "interrupted")
 _TEXT_OR_NONE = (str, NoneType)
 _KINDS: dict[str, Any] = {
@@ -34,9 +37,10 @@ _MAX_BYTES = 50_000_000
 class JobRecord:
     """One job of a sweep.
 
-    `values` are those of the keys that the sweep varies, as typed: `{"optimizer.lr": "0.1", "model": "cnn"}`.
-    `command` repeats the job alone. `run` is the name of its folder in that of the sweep; `metrics` are those of its
-    run.json. `config_hash` is of its whole resolved config; `code` says by which versions it ran.
+    `values` are those of the keys that the sweep varies, as typed: `{"optimizer.lr": "0.1",
+    "model": "cnn"}`. `command` repeats the job alone. `run` is the name of its folder in that of
+    the sweep; `metrics` are those of its run.json. `config_hash` is of its whole resolved config;
+    `code` says by which versions it ran.
     """
 
     number: int
@@ -58,10 +62,12 @@ class JobRecord:
 
 @dataclass(slots=True, kw_only=True)
 class SweepRecord:
-    """A sweep: `identity` tells its jobs from those of another command, `monitor` is what they are compared by.
+    """A sweep: `identity` tells its jobs from those of another command, `monitor` is what they are
+    compared by.
 
-    `former` are jobs of earlier commands in this folder that the newest one did not ask for: should they be asked for
-    again, they are done. `summary` is what the report adds at the end: see `report.summarize`.
+    `former` are jobs of earlier commands in this folder that the newest one did not ask for: should
+    they be asked for again, they are done. `summary` is what the report adds at the end: see
+    `report.summarize`.
     """
 
     folder: Path
@@ -91,14 +97,18 @@ def short(value: str) -> str:
 
 
 def figure(value: float) -> str:
-    """A metric for a person: four decimals, or four digits where decimals would show nothing or too much."""
+    """A metric for a person: four decimals, or four digits where decimals would show nothing or
+    too much.
+    """
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 
 
 def read_record(folder: Path) -> SweepRecord | None:
-    """The record of the sweep in `folder`; None where there is none, or one that trainer did not write.
+    """The record of the sweep in `folder`; None where there is none, or one that trainer did not
+    write.
 
-    It may be a stranger's: no name in it leads out of the folder, and no command is another program's.
+    It may be a stranger's: no name in it leads out of the folder, and no command is another
+    program's.
     """
     path = folder / FILE_NAME
     if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_BYTES:
@@ -121,7 +131,12 @@ def _job(content: Any) -> JobRecord:
     is_named = job.run is None or (job.run == Path(job.run).name and job.run not in ("", ".", ".."))
     texts = [*job.values, *job.values.values(), *job.command, *job.code, *job.code.values()]
     numbers = all(map(is_number, job.metrics.values()))
-    if not is_named or not numbers or job.status not in STATUSES or not all(isinstance(text, str) for text in texts):
+    if (
+        not is_named
+        or not numbers
+        or job.status not in STATUSES
+        or not all(isinstance(text, str) for text in texts)
+    ):
         raise ValueError("no job is like that")
     if job.command[:2] != ["trainer", "fit"]:
         raise ValueError("its command is another program's")

@@ -1,4 +1,5 @@
-"""What a sweep found: the summary in sweep.json, the files sweep.csv and sweep.md, and the tables on the terminal.
+"""What a sweep found: the summary in sweep.json, the files sweep.csv and sweep.md, and the tables
+on the terminal.
 
 How jobs are compared is in `results`, how much a key matters in `importance`.
 """
@@ -19,7 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.commands.sweep.importance import importance
-from trainer.commands.sweep.ranking import best_of, differing_keys, groups_of, metric_names, ranked, telling
+from trainer.commands.sweep.ranking import (
+    best_of,
+    differing_keys,
+    groups_of,
+    metric_names,
+    ranked,
+    telling,
+)
 from trainer.commands.sweep.record import STATUSES, JobRecord, SweepRecord, figure, short
 from trainer.errors import printable
 from trainer.files import write_text
@@ -45,8 +53,9 @@ class _Sheet:
 def summarize(record: SweepRecord) -> dict[str, Any]:
     """The result in plain values: `counts`, `best`, `groups`, `importance`, `why_no_importance`.
 
-    `best` is the job that is done with the best monitored metric, or None. `groups` are as in `results.groups_of`.
-    `importance` is the share of each key, or None, and then `why_no_importance` says why.
+    `best` is the job that is done with the best monitored metric, or None. `groups` are as in
+    `results.groups_of`. `importance` is the share of each key, or None, and then
+    `why_no_importance` says why.
     """
     jobs = ranked(record)
     best, found = best_of(record, jobs), importance(record)
@@ -69,7 +78,8 @@ def summarize(record: SweepRecord) -> dict[str, Any]:
 
 
 def write_files(record: SweepRecord) -> None:
-    """Write sweep.csv, a row a job in their order, and sweep.md into the folder of the sweep; raises OSError.
+    """Write sweep.csv, a row a job in their order, and sweep.md into the folder of the sweep;
+    raises OSError.
 
     The record must have its summary.
     """
@@ -78,7 +88,8 @@ def write_files(record: SweepRecord) -> None:
 
 
 def show(record: SweepRecord, *, terminal: Terminal) -> None:
-    """Print the table, the best first and the failures last, and where everything is; nothing when no job has ended.
+    """Print the table, the best first and the failures last, and where everything is; nothing when
+    no job has ended.
 
     The record must have its summary.
     """
@@ -91,16 +102,26 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
     terminal.table(_table(sheet))
     path, left = record.folder / CSV_NAME, len(sheet.rows) - _MAX_ROWS
     if left > 0:
-        terminal.line(f"These are the best {_MAX_ROWS}. {left} more are in {_text(record.folder / MARKDOWN_NAME)}")
+        terminal.line(
+            f"These are the best {_MAX_ROWS}. {left} more are in "
+            f"{_text(record.folder / MARKDOWN_NAME)}"
+        )
     if groups is not None:
-        terminal.line(f"Mean ± standard deviation over the seeds. The single jobs are in {_text(path)}")
+        terminal.line(
+            f"Mean ± standard deviation over the seeds. The single jobs are in {_text(path)}"
+        )
     terminal.facts("", [(name, _text(value)) for name, value in _facts(record)])
     failed = [job for job in jobs if job.status == "failed"]
     for job in failed[:_MAX_NAMED]:
         words = job.label
-        terminal.warn(_text(f"Job {job.number}{f' ({words})' if words else ''} failed: {job.error}"))
+        terminal.warn(
+            _text(f"Job {job.number}{f' ({words})' if words else ''} failed: {job.error}")
+        )
     if failed[_MAX_NAMED:]:
-        terminal.warn(f"{len(failed) - _MAX_NAMED} more jobs failed: see {_text(record.folder / MARKDOWN_NAME)}")
+        terminal.warn(
+            f"{len(failed) - _MAX_NAMED} more jobs failed: see "
+            f"{_text(record.folder / MARKDOWN_NAME)}"
+        )
 
 
 def _facts(record: SweepRecord) -> list[tuple[str, str]]:
@@ -110,11 +131,15 @@ def _facts(record: SweepRecord) -> list[tuple[str, str]]:
         rows.append(("best", f"{record.monitor} {_figure(best['value'])} (job {best['job']})"))
     if groups and record.monitor in groups[0]["metrics"]:
         told = ", ".join(f"{key}={short(value)}" for key, value in groups[0]["values"].items())
-        rows.append(("best mean", f"{_spread(groups[0], record.monitor)}{f' ({told})' if told else ''}"))
+        rows.append(
+            ("best mean", f"{_spread(groups[0], record.monitor)}{f' ({told})' if told else ''}")
+        )
     if best:
         rows.append(("repeat", best["command"]))
     if shares := summary["importance"]:
-        rows.append(("importance", ", ".join(f"{key} {share:.2f}" for key, share in shares.items())))
+        rows.append(
+            ("importance", ", ".join(f"{key} {share:.2f}" for key, share in shares.items()))
+        )
     rows += [("sweep", str(record.folder)), ("tensorboard", _look(record))]
     return [*rows, ("report", str(record.folder / MARKDOWN_NAME))]
 
@@ -136,7 +161,9 @@ def _jobs_sheet(record: SweepRecord, jobs: Sequence[JobRecord]) -> _Sheet:
         for job in jobs
     ]
     first = 1 + len(keys)
-    return _sheet(["job", *keys, *shown, "run"], rows, first_number=first, last_number=first + len(shown))
+    return _sheet(
+        ["job", *keys, *shown, "run"], rows, first_number=first, last_number=first + len(shown)
+    )
 
 
 def _groups_sheet(record: SweepRecord, groups: Sequence[Mapping[str, Any]]) -> _Sheet:
@@ -154,11 +181,16 @@ def _groups_sheet(record: SweepRecord, groups: Sequence[Mapping[str, Any]]) -> _
             ]
         )
     return _sheet(
-        [*others, *metrics, "runs"], rows, first_number=len(others), last_number=len(others) + len(metrics) + 1
+        [*others, *metrics, "runs"],
+        rows,
+        first_number=len(others),
+        last_number=len(others) + len(metrics) + 1,
     )
 
 
-def _sheet(titles: Sequence[str], rows: Sequence[Sequence[str]], *, first_number: int, last_number: int) -> _Sheet:
+def _sheet(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, first_number: int, last_number: int
+) -> _Sheet:
     return _Sheet(
         titles=[_text(title) for title in titles],
         rows=[[_text(cell) for cell in row] for row in rows],
@@ -186,7 +218,9 @@ def _spread(group: Mapping[str, Any], name: str) -> str:
     spread = group["metrics"].get(name)
     if not spread:
         return ""
-    return _figure(spread["mean"]) + ("" if spread["std"] is None else f" ± {_figure(spread['std'])}")
+    return _figure(spread["mean"]) + (
+        "" if spread["std"] is None else f" ± {_figure(spread['std'])}"
+    )
 
 
 def _text(value: object) -> str:
@@ -224,13 +258,29 @@ def _markdown(record: SweepRecord) -> str:
     jobs, groups, best = ranked(record), summary["groups"], summary["best"]
     counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items())
     when = f"Started {record.started}, ended {record.ended or 'not yet'}. Jobs: {counts or 'none'}."
-    parts = [f"# Sweep {_markup(record.folder.name)}", _block(shlex.join(record.command)), _markup(when)]
-    parts.append(_markup(f"Compared by {record.monitor}, {'higher' if record.maximize else 'lower'} is better."))
+    parts = [
+        f"# Sweep {_markup(record.folder.name)}",
+        _block(shlex.join(record.command)),
+        _markup(when),
+    ]
+    parts.append(
+        _markup(
+            f"Compared by {record.monitor}, {'higher' if record.maximize else 'lower'} is better."
+        )
+    )
     if jobs:
         parts += ["## Jobs", _grid(_jobs_sheet(record, jobs))]
     if groups is not None:
-        parts += ["## Seeds", "Mean ± standard deviation over the seeds.", _grid(_groups_sheet(record, groups))]
-    failed = [[str(job.number), job.error or ""] for job in jobs if job.status in ("failed", "interrupted")]
+        parts += [
+            "## Seeds",
+            "Mean ± standard deviation over the seeds.",
+            _grid(_groups_sheet(record, groups)),
+        ]
+    failed = [
+        [str(job.number), job.error or ""]
+        for job in jobs
+        if job.status in ("failed", "interrupted")
+    ]
     if failed:
         sheet = _sheet(["job", "reason"], failed, first_number=0, last_number=0)
         parts += ["## Failures", _grid(sheet)]
@@ -252,13 +302,22 @@ def _importance(summary: Mapping[str, Any]) -> str:
 
 
 def _grid(sheet: _Sheet) -> str:
-    rules = ["---:" if sheet.first_number <= place < sheet.last_number else "---" for place in range(len(sheet.titles))]
-    lines = [list(map(_markup, sheet.titles)), rules, *(list(map(_markup, row)) for row in sheet.rows)]
+    rules = [
+        "---:" if sheet.first_number <= place < sheet.last_number else "---"
+        for place in range(len(sheet.titles))
+    ]
+    lines = [
+        list(map(_markup, sheet.titles)),
+        rules,
+        *(list(map(_markup, row)) for row in sheet.rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _markup(text: str) -> str:
-    """Text in which Markdown finds nothing to obey: no cell ends in it, no tag, emphasis or link begins in it."""
+    """Text in which Markdown finds nothing to obey: no cell ends in it, no tag, emphasis or link
+    begins in it.
+    """
     return re.sub(r"[\\|`*<>&]|\](?=\()", lambda found: f"\\{found[0]}", _text(text))
 
 

@@ -1,4 +1,6 @@
-"""Going on with a sweep that was cut, or that failed in part: finding its folder, and how each of its jobs stands."""
+"""Going on with a sweep that was cut, or that failed in part: finding its folder, and how each
+of its jobs stands.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +40,29 @@ class Place:
 
     def ended(self) -> list[JobRecord]:
         """All earlier jobs, each with its status as its run folder has it."""
-        return [] if self.earlier is None else [_as_it_stands(job, self.folder) for job in self.earlier.jobs]
+        return (
+            []
+            if self.earlier is None
+            else [_as_it_stands(job, self.folder) for job in self.earlier.jobs]
+        )
 
 
 @contextlib.contextmanager
 def placed(request: SweepRequest, identity: str) -> Iterator[Place]:
-    """The folder of a sweep, locked: of an earlier one of the same jobs, or a new one, which goes if nothing began.
+    """The folder of a sweep, locked: of an earlier one of the same jobs, or a new one, which goes
+    if nothing began.
 
-    Raises UsageError when run.dir is in use or holds something else, InputError when its record is damaged,
-    EnvironmentFault when it cannot be made.
+    Raises UsageError when run.dir is in use or holds something else, InputError when its record is
+    damaged, EnvironmentFault when it cannot be made.
     """
     with contextlib.ExitStack() as held:
         folder, earlier = _found(request, identity)
         if folder is not None and request.run.dir is None:
             try:
                 held.enter_context(locked(folder))
-            except UsageError:  # the same command took it a moment ago: then this is a sweep of its own
+            except (
+                UsageError
+            ):  # the same command took it a moment ago: then this is a sweep of its own
                 folder, earlier = None, None
         elif folder is not None:
             held.enter_context(locked(folder))
@@ -92,7 +101,9 @@ def _new(request: SweepRequest) -> Iterator[Path]:
 
 
 def _take_back(folder: Path) -> None:
-    """Remove what a sweep makes before its first job begins: folders of runs that are empty, and the study."""
+    """Remove what a sweep makes before its first job begins: folders of runs that are empty, and
+    the study.
+    """
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             with contextlib.suppress(OSError):  # not empty, so not of a job that never began
@@ -102,11 +113,14 @@ def _take_back(folder: Path) -> None:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raises InputError for a link where trainer makes a file or folder: it would write to wherever that leads."""
+    """Raises InputError for a link where trainer makes a file or folder: it would write to
+    wherever that leads.
+    """
     for path in folder.iterdir():
         if path.is_symlink():
             raise InputError(
-                f"{path} is a link, which trainer never makes.", hint="Remove it, or choose another folder: run.dir=…"
+                f"{path} is a link, which trainer never makes.",
+                hint="Remove it, or choose another folder: run.dir=…",
             )
 
 
@@ -125,11 +139,13 @@ def _found(request: SweepRequest, identity: str) -> tuple[Path | None, SweepReco
             is_search = "grid" not in (record.kind, request.sweep.name)
             if record.kind != request.sweep.name or (is_search and record.identity != identity):
                 raise UsageError(
-                    f"run.dir={folder} holds another sweep, of {record.kind}.", hint="Name another folder: run.dir=…"
+                    f"run.dir={folder} holds another sweep, of {record.kind}.",
+                    hint="Name another folder: run.dir=…",
                 )
         elif (folder / FILE_NAME).exists():
             raise InputError(
-                f"{folder / FILE_NAME} is damaged, or not of this version.", hint="Choose another folder: run.dir=…"
+                f"{folder / FILE_NAME} is damaged, or not of this version.",
+                hint="Choose another folder: run.dir=…",
             )
         return (None, None) if record is None else (folder, record)
     if request.sweep.fresh:
@@ -144,7 +160,9 @@ def _found(request: SweepRequest, identity: str) -> tuple[Path | None, SweepReco
 
 
 def _as_it_stands(job: JobRecord, folder: Path) -> JobRecord:
-    """The job with what its run.json says, which outlives a kill of the sweep: `waiting` where it has none."""
+    """The job with what its run.json says, which outlives a kill of the sweep: `waiting` where
+    it has none.
+    """
     if job.run is None:
         return job
     record = read_json(folder / job.run / "run.json")
@@ -153,7 +171,9 @@ def _as_it_stands(job: JobRecord, folder: Path) -> JobRecord:
         job.status = "waiting"
         return job
     now = "interrupted" if status not in ("done", "pruned", "failed") else str(status)
-    if job.status == "failed" and now == "interrupted":  # its process died: run.json did not hear of it
+    if (
+        job.status == "failed" and now == "interrupted"
+    ):  # its process died: run.json did not hear of it
         return job
     job.status = now
     metrics, error = record.get("metrics"), record.get("error")
@@ -172,4 +192,7 @@ def code_of(record: dict[str, Any]) -> dict[str, str]:
         if isinstance(versions, dict)
         else {}
     )
-    return {**found, **({"commit": printable(record["git_commit"])[:60]} if record.get("git_commit") else {})}
+    return {
+        **found,
+        **({"commit": printable(record["git_commit"])[:60]} if record.get("git_commit") else {}),
+    }

@@ -1,4 +1,6 @@
-"""Where the jobs of a sweep come from: the list of a grid, or a search that learns from the jobs before."""
+"""Where the jobs of a sweep come from: the list of a grid, or a search that learns from the jobs
+before.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Source(Protocol):
 
 
 def make_source(request: SweepRequest, record: SweepRecord) -> Source:
-    """The source of the jobs that are asked for. A search takes the jobs it will run again out of the `record`."""
+    """The source of the jobs that are asked for. A search takes the jobs it will run again out
+    of the `record`.
+    """
     return _Searching(request, record) if isinstance(request.sweep, RandomConfig) else _Grid(record)
 
 
@@ -58,9 +62,16 @@ class _Searching:
         config = request.sweep
         assert isinstance(config, RandomConfig), "a grid has no trials"
         # In a database of the person's own, other sweeps have their studies too.
-        name = "sweep" if getattr(config, "storage", None) is None else str(record.folder.absolute())
+        name = (
+            "sweep" if getattr(config, "storage", None) is None else str(record.folder.absolute())
+        )
         self._search = Search(
-            config, request.axes, folder=record.folder, name=name, maximize=record.maximize, known=len(record.jobs)
+            config,
+            request.axes,
+            folder=record.folder,
+            name=name,
+            maximize=record.maximize,
+            known=len(record.jobs),
         )
         self._unfinished = self._search.unfinished()
         repeated = set(self._search.failed())
@@ -70,7 +81,9 @@ class _Searching:
     def next(self) -> Planned | None:
         """See `Source.next`."""
         suggestion = self._unfinished.pop(0) if self._unfinished else self._search.ask()
-        return None if suggestion is None else (suggestion.number, suggestion.values, suggestion.trial)
+        return (
+            None if suggestion is None else (suggestion.number, suggestion.values, suggestion.trial)
+        )
 
     def tell(self, job: JobRecord) -> None:
         """See `Source.tell`."""

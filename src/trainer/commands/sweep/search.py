@@ -1,4 +1,5 @@
-"""The parent's side of a search: Optuna's study, which suggests values for trials and is told what they gave.
+"""The parent's side of a search: Optuna's study, which suggests values for trials and is told what
+they gave.
 
 How a trial is run, and how it is pruned meanwhile, is not here.
 """
@@ -32,7 +33,8 @@ _ANEW = "Begin a new sweep: add sweep.fresh=true, or name another run.dir."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """A trial: its number, which is the job's, and its values as they would be typed, in the order of the axes.
+    """A trial: its number, which is the job's, and its values as they would be typed, in the order
+    of the axes.
 
     `trial` is what the job needs for pruning; None where nothing is pruned.
     """
@@ -45,20 +47,30 @@ class Suggestion:
 class Search:
     """The study `name` over `axes`, opened, or made where there is none.
 
-    `known` is how many trials are known to have been asked for: a study with fewer is not theirs. Raises
-    EnvironmentFault when it cannot be kept, InputError when it is damaged, UsageError when it is another search.
-    With one job at a time, what is suggested is a function of the seed and of what was told.
+    `known` is how many trials are known to have been asked for: a study with fewer is not theirs.
+    Raises EnvironmentFault when it cannot be kept, InputError when it is damaged, UsageError when
+    it is another search. With one job at a time, what is suggested is a function of the seed and of
+    what was told.
     """
 
     def __init__(
-        self, config: RandomConfig, axes: Sequence[Axis], *, folder: Path, name: str, maximize: bool, known: int = 0
+        self,
+        config: RandomConfig,
+        axes: Sequence[Axis],
+        *,
+        folder: Path,
+        name: str,
+        maximize: bool,
+        known: int = 0,
     ) -> None:
         import optuna
 
         self._config = config
         self._space = {axis.key: _distribution(axis) for axis in axes}
         given = config.storage if isinstance(config, OptunaConfig) else None
-        self._address = keeping.address_in(folder) if given is None else keeping.given_address(given)
+        self._address = (
+            keeping.address_in(folder) if given is None else keeping.given_address(given)
+        )
         with keeping.told(self._address):
             self._storage = keeping.open_storage(self._address, makes_tables=True)
             self._study = optuna.create_study(
@@ -85,30 +97,39 @@ class Search:
     def failed(self) -> list[int]:
         """See to it that `ask` suggests again what failed in earlier processes, if that is wanted.
 
-        Each becomes a new trial with a number of its own, before any new values, and no longer counts. Gives the
-        numbers of all that others repeat: an earlier process may have seen to some, and not have noted it.
+        Each becomes a new trial with a number of its own, before any new values, and no longer
+        counts. Gives the numbers of all that others repeat: an earlier process may have seen to
+        some, and not have noted it.
         """
         if not self._config.retry_failed:
             return []
         with keeping.told(self._address):
             trials = self._study.get_trials(deepcopy=False)
             repeated = _repeated(trials)
-            again = [t for t in trials if t.number in self._failed_before and t.number not in repeated]
+            again = [
+                t for t in trials if t.number in self._failed_before and t.number not in repeated
+            ]
             for trial in again:
                 self._study.enqueue_trial(trial.params, user_attrs={_REPEATS: trial.number})
         return sorted(repeated.union(trial.number for trial in again))
 
     def ask(self) -> Suggestion | None:
-        """The next trial; None when there are as many as the config wants. A failed one counts until it is repeated."""
+        """The next trial; None when there are as many as the config wants. A failed one counts
+        until it is repeated.
+        """
         with keeping.told(self._address):
             trials = self._study.get_trials(deepcopy=False)
             repeated = _repeated(trials)
-            if sum(t.state.name != "WAITING" and t.number not in repeated for t in trials) >= self._config.trials:
+            if (
+                sum(t.state.name != "WAITING" and t.number not in repeated for t in trials)
+                >= self._config.trials
+            ):
                 return None
             return self._suggestion(self._study.ask())
 
     def tell(self, number: int, *, status: str, value: float | None) -> None:
-        """How a trial ended: `done` with its `value`, `pruned`, `failed`, or `interrupted`: it is then unfinished.
+        """How a trial ended: `done` with its `value`, `pruned`, `failed`, or `interrupted`: it is
+        then unfinished.
 
         Told again, it stays as it was told first: a killed process may not have noted that it told.
         """
@@ -137,7 +158,8 @@ class Search:
         attributes, num_trials = self._study.user_attrs, len(self._study.get_trials(deepcopy=False))
         if num_trials < known:
             raise InputError(
-                f"The study of the sweep has {num_trials} trials, and there were {known}: it was lost or replaced.",
+                f"The study of the sweep has {num_trials} trials, and there were {known}: it was "
+                "lost or replaced.",
                 hint=_ANEW,
             )
         if _SPACE not in attributes and num_trials == 0:
@@ -146,18 +168,23 @@ class Search:
             raise UsageError(_difference(attributes.get(_SPACE), space), hint=_ANEW)
         if self._study.direction.name != ("MAXIMIZE" if maximize else "MINIMIZE"):
             wants = "largest" if self._study.direction.name == "MAXIMIZE" else "smallest"
-            raise UsageError(f"The study of the sweep looks for the {wants} value, unlike this command.", hint=_ANEW)
+            raise UsageError(
+                f"The study of the sweep looks for the {wants} value, unlike this command.",
+                hint=_ANEW,
+            )
         config = self._config
         if isinstance(config, OptunaConfig):
-            pruning = settings(config.pruner, warmup=config.warmup, startup_trials=config.startup_trials)
+            pruning = settings(
+                config.pruner, warmup=config.warmup, startup_trials=config.startup_trials
+            )
             if attributes.get(PRUNING) != pruning:
                 self._study.set_user_attr(PRUNING, pruning)
 
     def _suggestion(self, trial: optuna.trial.Trial) -> Suggestion:
         """What a trial is to try: as noted, or drawn now.
 
-        Each draw has a seed of its own. A search that was cut, even between two values of a trial, goes on as if it
-        had not been.
+        Each draw has a seed of its own. A search that was cut, even between two values of a trial,
+        goes on as if it had not been.
         """
         if trial.params.keys() != self._space.keys():
             self._study.sampler = self._sampler(f"{self._config.seed}/{trial.number}")
@@ -167,7 +194,9 @@ class Search:
             self._study.sampler = self._sampler(f"{self._config.seed}/{trial.number}/{key}")
             values[key] = _suggested(trial, key, distribution)
         prunes = isinstance(self._config, OptunaConfig) and self._config.pruner != "none"
-        handed = Trial(storage=self._address, study=self._study.study_name, trial_id=trial._trial_id)
+        handed = Trial(
+            storage=self._address, study=self._study.study_name, trial_id=trial._trial_id
+        )
         return Suggestion(number=trial.number, values=values, trial=handed if prunes else None)
 
     def _sampler(self, purpose: str) -> optuna.samplers.BaseSampler:
@@ -176,9 +205,12 @@ class Search:
         seed = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "big")
         if not isinstance(self._config, OptunaConfig):
             return RandomSampler(seed=seed)
-        # The liar takes a running trial for a bad one, so that several at a time do not try the same.
+        # The liar takes a running trial for a bad one, so that several at a time do not try the
+        # same.
         return TPESampler(
-            seed=seed, n_startup_trials=self._config.startup_trials, constant_liar=self._config.num_jobs != 1
+            seed=seed,
+            n_startup_trials=self._config.startup_trials,
+            constant_liar=self._config.num_jobs != 1,
         )
 
 
@@ -194,7 +226,9 @@ def _distribution(axis: Axis) -> BaseDistribution:
             # A range that its step does not divide ends earlier, and Optuna warns of that.
             warnings.simplefilter("ignore", UserWarning)
             if axis.is_int:
-                return IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
+                return IntDistribution(
+                    int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1)
+                )
             return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
     except ValueError as error:
         raise UsageError(f"Optuna cannot draw {axis.key}: {str(error).rstrip('.')}.") from error
@@ -212,7 +246,9 @@ def _suggested(trial: optuna.trial.Trial, key: str, distribution: BaseDistributi
         )
         return repr(int(whole))
     assert isinstance(distribution, FloatDistribution)
-    value = trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    value = trial.suggest_float(
+        key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )
     return repr(float(value))
 
 

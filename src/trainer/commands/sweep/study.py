@@ -1,4 +1,5 @@
-"""The database that keeps the study of a search: its address, opening it, and what is told when it fails.
+"""The database that keeps the study of a search: its address, opening it, and what is told when it
+fails.
 
 What is suggested and what is pruned is not here.
 """
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 FILE_NAME = "study.db"
 # Jobs report at the same time, and SQLite lets one of them write.
 _PATIENCE = 60.0
-# What SQLite says of a file that is not, or no longer, what Optuna wrote; anything else is about the machine.
-_DAMAGES = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH)
+# What SQLite says of a file that is not, or no longer, what Optuna wrote; anything else is about
+# the machine.
+_DAMAGES = (
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_MISMATCH,
+)
 _EXAMPLE = "Such as sweep.storage=postgresql://name@host/database, or leave it out: the sweep's folder keeps the study."
 
 
@@ -28,7 +35,9 @@ def address_in(folder: Path) -> str:
     """The address of the study in the folder of a sweep."""
     from sqlalchemy.engine import URL
 
-    return URL.create("sqlite", database=str(folder.absolute() / FILE_NAME)).render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(folder.absolute() / FILE_NAME)).render_as_string(
+        hide_password=False
+    )
 
 
 def given_address(text: str) -> str:
@@ -41,14 +50,18 @@ def given_address(text: str) -> str:
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError):
         # The text may hold a password: it is not repeated.
-        raise ConfigError("sweep.storage is not the address of a database.", hint=_EXAMPLE) from None
+        raise ConfigError(
+            "sweep.storage is not the address of a database.", hint=_EXAMPLE
+        ) from None
     except ImportError as error:
         raise _no_driver(error) from error
     if url.get_backend_name() != "sqlite":
         return text
     path = url.database or ":memory:"
     if path == ":memory:":
-        raise ConfigError("sweep.storage is in memory, where other processes cannot read it.", hint=_EXAMPLE)
+        raise ConfigError(
+            "sweep.storage is in memory, where other processes cannot read it.", hint=_EXAMPLE
+        )
     if not path.startswith("file:"):
         url = url.set(database=str(Path(path).expanduser().absolute()))
     return url.render_as_string(hide_password=False)
@@ -57,7 +70,8 @@ def given_address(text: str) -> str:
 def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
     """The storage at `address`; raises what Optuna and SQLAlchemy raise: see `told`.
 
-    No connection stays open between two calls, so that it survives a fork, and a database that restarts.
+    No connection stays open between two calls, so that it survives a fork, and a database that
+    restarts.
     """
     import optuna
     from optuna.storages import RDBStorage
@@ -69,12 +83,19 @@ def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
         options["connect_args"] = {"timeout": _PATIENCE}
     # Optuna fills in what stands in braces, of which a path or a password knows nothing.
     url = address.replace("{", "{{").replace("}", "}}")
-    return RDBStorage(url, options, skip_compatibility_check=not makes_tables, skip_table_creation=not makes_tables)
+    return RDBStorage(
+        url,
+        options,
+        skip_compatibility_check=not makes_tables,
+        skip_table_creation=not makes_tables,
+    )
 
 
 @contextlib.contextmanager
 def told(address: str) -> Iterator[None]:
-    """What fails with the storage at `address` becomes an EnvironmentFault, or an InputError when it is damaged."""
+    """What fails with the storage at `address` becomes an EnvironmentFault, or an InputError
+    when it is damaged.
+    """
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -115,7 +136,9 @@ def reason(error: BaseException) -> str:
     root = _root(error)
     lines = str(root).strip().splitlines()
     text = lines[0].strip().rstrip(".") if lines else ""
-    return text if text and not isinstance(root, KeyError) else f"{type(root).__name__} {text}".strip()
+    return (
+        text if text and not isinstance(root, KeyError) else f"{type(root).__name__} {text}".strip()
+    )
 
 
 def _root(error: BaseException) -> BaseException:

@@ -22,8 +22,9 @@ class Trial:
 class Task:
     """What a process needs to run a job: plain values only.
 
-    `config` is the whole config, with the run folder in `run.dir`: where that holds a run that was cut, it is gone on
-    with. `folder` is where the command was given. What the job says goes to the file `log`, or else to the terminal.
+    `config` is the whole config, with the run folder in `run.dir`: where that holds a run that was
+    cut, it is gone on with. `folder` is where the command was given. What the job says goes to the
+    file `log`, or else to the terminal.
     """
 
     number: int
@@ -37,7 +38,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a job ended: `done`, `pruned`, `failed` or `interrupted`; `error` in a sentence, `warnings` as they came."""
+    """How a job ended: `done`, `pruned`, `failed` or `interrupted`; `error` in a sentence,
+    `warnings` as they came.
+    """
 
     status: str
     metrics: dict[str, float | None] = field(default_factory=dict)

@@ -1,4 +1,6 @@
-"""One job of a sweep, as it is handed to a process of its own, on this machine or another, and how it ended."""
+"""One job of a sweep, as it is handed to a process of its own, on this machine or another, and
+how it ended.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from trainer.signals import set_signals
 if TYPE_CHECKING:
     from trainer.tracking.console import Terminal
 
-# What a job of a killed sweep still needs to save and leave, before the same command takes its run over; seconds.
+# What a job of a killed sweep still needs to save and leave, before the same command takes its run
+# over; seconds.
 _TIME_TO_LEAVE = 60.0
 
 
@@ -36,7 +39,9 @@ def run_task(task: Task) -> Outcome:
         with _output_to(task.log):
             outcome = _run(task)
     except OSError as error:  # a full disk: what it says cannot be written
-        failed = Outcome(status="failed", error=f"{error.filename or task.log}: {error.strerror or error}.")
+        failed = Outcome(
+            status="failed", error=f"{error.filename or task.log}: {error.strerror or error}."
+        )
         outcome = outcome or failed
     return outcome
 
@@ -51,7 +56,11 @@ def _run(task: Task) -> Outcome:
         sys.stderr.write(f"{stop.what}\n")  # how to go on is the sweep's business
         return Outcome(status="interrupted", error=stop.what, warnings=terminal.warnings)
     except (KeyboardInterrupt, SystemExit):
-        return Outcome(status="interrupted", error="Stopped before anything was saved.", warnings=terminal.warnings)
+        return Outcome(
+            status="interrupted",
+            error="Stopped before anything was saved.",
+            warnings=terminal.warnings,
+        )
     except Exception as problem:
         return Outcome(status="failed", error=_told(problem), warnings=terminal.warnings)
 
@@ -67,17 +76,26 @@ def _fit(task: Task, terminal: Terminal) -> Outcome:
     if (outcome := _ended_outcome(run)) is not None:
         return outcome
     judge = judge_of(task.trial, warn=terminal.warn, start=_go_on(config, run))
-    result = fit.run(config, command=task.command, terminal=terminal, varied=task.varied, judge=judge)
+    result = fit.run(
+        config, command=task.command, terminal=terminal, varied=task.varied, judge=judge
+    )
     metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
-    return Outcome(status="pruned" if result.is_pruned else "done", metrics=metrics, warnings=terminal.warnings)
+    return Outcome(
+        status="pruned" if result.is_pruned else "done", metrics=metrics, warnings=terminal.warnings
+    )
 
 
 def _await_lock(run: Path) -> None:
-    """Wait for a job of a killed sweep to save and leave; raises Stopped when it does not: it may yet end well."""
+    """Wait for a job of a killed sweep to save and leave; raises Stopped when it does not: it
+    may yet end well.
+    """
     deadline = time.monotonic() + _TIME_TO_LEAVE
     while is_locked(run):
         if time.monotonic() > deadline:
-            raise Stopped(f"{run} is still in use by a job of an earlier command.", signal_number=signal.SIGTERM)
+            raise Stopped(
+                f"{run} is still in use by a job of an earlier command.",
+                signal_number=signal.SIGTERM,
+            )
         time.sleep(0.1)
 
 
@@ -91,7 +109,8 @@ def _ended_outcome(run: Path) -> Outcome | None:
 
 
 def _go_on(config: FitConfig, run: Path) -> int:
-    """Where the run folder holds a run that was cut, let `config` resume it; one that saved nothing is cleared.
+    """Where the run folder holds a run that was cut, let `config` resume it; one that saved nothing
+    is cleared.
 
     Gives how many evaluations it goes on after.
     """
@@ -110,8 +129,11 @@ def _go_on(config: FitConfig, run: Path) -> int:
         return 0
     config.resume, config.run.dir = str(step), None
     progress = read_description(step / MODEL_FILE).progress
-    evaluated = [row for row in read_rows(run) if row["split"] == "val" and row["step"] <= progress["step"]]
-    # Without a validation set no rows say it; then it is once an epoch, unless a person chose otherwise.
+    evaluated = [
+        row for row in read_rows(run) if row["split"] == "val" and row["step"] <= progress["step"]
+    ]
+    # Without a validation set no rows say it; then it is once an epoch, unless a person chose
+    # otherwise.
     return len(evaluated) or int(progress["epoch"])
 
 
@@ -136,7 +158,9 @@ def _output_to(log: str | None) -> Iterator[None]:
         yield
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    handle = os.open(
+        log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+    )
     before = [os.dup(descriptor) for descriptor in (1, 2)]
     try:
         with (

@@ -1,1 +1,3 @@
-"""Where the files of the known image sets come from: found, downloaded, verified, unpacked, cached."""
+"""Where the files of the known image sets come from: found, downloaded, verified, unpacked,
+cached.
+"""

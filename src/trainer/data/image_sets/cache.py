@@ -1,7 +1,8 @@
-"""Keeps verified, unpacked files, so that a second start neither unpacks nor hashes. Fetching is not here.
+"""Keeps verified, unpacked files, so that a second start neither unpacks nor hashes. Fetching is
+not here.
 
-In the cache folder, for each content: `<sha256>.idx`, the bytes, and `<sha256>.json`, the stamp, which says of which
-files on disk, in which state, that content is known to be.
+In the cache folder, for each content: `<sha256>.idx`, the bytes, and `<sha256>.json`, the stamp,
+which says of which files on disk, in which state, that content is known to be.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ State = list[int]
 
 
 def read_verified(path: Path, file: DataFile) -> Bytes:
-    """All unpacked bytes of the IDX file at `path`, read in full. Raises DataError unless they are those of `file`."""
+    """All unpacked bytes of the IDX file at `path`, read in full. Raises DataError unless they
+    are those of `file`.
+    """
     raw = read_idx_bytes(path, shape=file.shape)
     found = hashlib.sha256(raw.data).hexdigest()
     if found != file.sha256:
         name = path.name.removesuffix(".part")
         raise DataError(
-            f"{name}: the content is not the published one (SHA-256 {found[:12]}… instead of {file.sha256[:12]}…).",
+            f"{name}: the content is not the published one (SHA-256 {found[:12]}… instead of "
+            f"{file.sha256[:12]}…).",
             where=f"File: {path}",
             hint="Delete the file to have it fetched again, or put an undamaged one in its place.",
         )
@@ -43,7 +47,9 @@ def read_verified(path: Path, file: DataFile) -> Bytes:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path | None:
-    """`$XDG_CACHE_HOME/trainer`, else `$HOME/.cache/trainer`, else None. Relative paths count as unset, as XDG says."""
+    """`$XDG_CACHE_HOME/trainer`, else `$HOME/.cache/trainer`, else None. Relative paths count as
+    unset, as XDG says.
+    """
     for key, inside in (("XDG_CACHE_HOME", ()), ("HOME", (".cache",))):
         base = Path(environ.get(key, ""))
         if base.is_absolute():
@@ -52,7 +58,9 @@ def cache_folder(environ: Mapping[str, str]) -> Path | None:
 
 
 class Cache:
-    """The cache in `folder`; with None, or where it cannot be written, it keeps nothing and `problem` says why."""
+    """The cache in `folder`; with None, or where it cannot be written, it keeps nothing and
+    `problem` says why.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -61,7 +69,8 @@ class Cache:
             self._give_up("neither XDG_CACHE_HOME nor HOME is set")
 
     def load(self, path: Path, file: DataFile) -> Bytes:
-        """The values, of shape `file.shape`, of the file at `path`: known to be `file`'s, or found to be now.
+        """The values, of shape `file.shape`, of the file at `path`: known to be `file`'s, or found
+        to be now.
 
         Raises DataError when they are not, EnvironmentFault when `path` cannot be read.
         """
@@ -70,7 +79,8 @@ class Cache:
             before = _state(path)
             raw = read_verified(path, file)
             if before is not None:
-                # Its state before it was read: had it changed meanwhile, the stamp would not fit what lies there now.
+                # Its state before it was read: had it changed meanwhile, the stamp would not fit
+                # what lies there now.
                 self._remember(path, file, raw, state=before)
         return items_of(raw, shape=file.shape)
 
@@ -111,7 +121,9 @@ class Cache:
 
     def _give_up(self, why: str) -> None:
         self._folder = None
-        self.problem = f"Working without a cache ({why}); every start unpacks and checks the data again."
+        self.problem = (
+            f"Working without a cache ({why}); every start unpacks and checks the data again."
+        )
 
     def _content_path(self, file: DataFile) -> Path:
         return (self._folder or Path()) / f"{file.sha256}.idx"
@@ -136,7 +148,9 @@ def _read_stamp(path: Path) -> dict[str, dict[str, State]]:
     with suppress(OSError, ValueError, RecursionError):
         with path.open("rb") as stream:
             found = json.loads(stream.read(_MAX_STAMP_BYTES))
-        if isinstance(found, dict) and all(isinstance(found.get(key), dict) for key in ("cached", "sources")):
+        if isinstance(found, dict) and all(
+            isinstance(found.get(key), dict) for key in ("cached", "sources")
+        ):
             return {"cached": found["cached"], "sources": found["sources"]}
     return {"cached": {}, "sources": {}}
 
@@ -149,8 +163,12 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _replace(path: Path, content: memoryview | bytes) -> State:
-    """Puts `content` at `path` in one step, so that others see the old file or the new one. Gives its state."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
+    """Puts `content` at `path` in one step, so that others see the old file or the new one.
+    Gives its state.
+    """
+    handle, temporary = tempfile.mkstemp(
+        prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
+    )
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)

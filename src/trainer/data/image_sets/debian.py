@@ -1,4 +1,6 @@
-"""Takes named files out of a Debian package without installing it. Which package and files is not decided here."""
+"""Takes named files out of a Debian package without installing it. Which package and files is
+not decided here.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,12 @@ _APT_OPTIONS = (
 def fetch_from_package(
     package: str, members: Mapping[str, tuple[Path, Verify]], *, report: Report, locked: bool
 ) -> None:
-    """Fetches `package` with apt-get and stores each file in it that `members` names, by absolute path, at its target.
+    """Fetches `package` with apt-get and stores each file in it that `members` names, by absolute
+    path, at its target.
 
-    A target is written only when its `verify` accepts the file; `locked` is as in `store`. A path that the package does
-    not have is passed over. Raises DownloadFailed when the package cannot be had or a file in it is wrong,
-    EnvironmentFault when a target cannot be written.
+    A target is written only when its `verify` accepts the file; `locked` is as in `store`. A path
+    that the package does not have is passed over. Raises DownloadFailed when the package cannot be
+    had or a file in it is wrong, EnvironmentFault when a target cannot be written.
     """
     if not all(shutil.which(program) for program in ("apt-get", "apt-cache", "dpkg-deb")):
         raise DownloadFailed("apt-get: not on this machine")
@@ -90,20 +93,29 @@ def _run(*command: str, cwd: str | None = None) -> str:
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         # The last line of apt's is advice; its first E: is the reason.
-        reasons = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")] or lines[-1:]
-        raise DownloadFailed(f"{command[0]}: {reasons[0][:150] if reasons else f'exit status {done.returncode}'}")
+        reasons = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")] or lines[
+            -1:
+        ]
+        raise DownloadFailed(
+            f"{command[0]}: {reasons[0][:150] if reasons else f'exit status {done.returncode}'}"
+        )
     return done.stdout.decode(errors="replace")
 
 
 def _unpack(package: Path, members: Mapping[str, tuple[Path, Verify]], *, locked: bool) -> None:
-    # Read as a stream, member by member, into names of ours: nothing in the archive decides where anything is written.
+    # Read as a stream, member by member, into names of ours: nothing in the archive decides where
+    # anything is written.
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 for member in archive:
                     wanted = members.get("/" + member.name.removeprefix("./").lstrip("/"))
-                    content = archive.extractfile(member) if wanted is not None and member.isreg() else None
+                    content = (
+                        archive.extractfile(member)
+                        if wanted is not None and member.isreg()
+                        else None
+                    )
                     if wanted is not None and content is not None:
                         store(wanted[0], _chunks(content), verify=wanted[1], locked=locked)
         except (tarfile.TarError, DataError) as error:

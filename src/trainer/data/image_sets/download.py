@@ -1,4 +1,6 @@
-"""Puts one verified file on disk from a list of mirrors, or nothing at all. What a right file is, the caller says."""
+"""Puts one verified file on disk from a list of mirrors, or nothing at all. What a right file
+is, the caller says.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class QuietReport:
 
 
 class DownloadFailed(EnvironmentFault):
-    """No source could be reached, or none had the right file. A disk that refuses is a plain EnvironmentFault."""
+    """No source could be reached, or none had the right file. A disk that refuses is a plain
+    EnvironmentFault.
+    """
 
 
 def download(
@@ -69,11 +73,13 @@ def download(
     hint: str | None = None,
     allow_loopback_http: bool = False,
 ) -> None:
-    """Fetches `target` from the first of `urls` that gives a file of at most `max_bytes` that `verify` accepts.
+    """Fetches `target` from the first of `urls` that gives a file of at most `max_bytes` that
+    `verify` accepts.
 
-    Under the name of `target` there is only ever a verified file, or what was there before. Of several processes that
-    want the same file one fetches it and the others wait. An address that fails for the moment is tried again, after
-    the others. Raises DownloadFailed when no address serves, EnvironmentFault when the folder cannot be written.
+    Under the name of `target` there is only ever a verified file, or what was there before. Of
+    several processes that want the same file one fetches it and the others wait. An address that
+    fails for the moment is tried again, after the others. Raises DownloadFailed when no address
+    serves, EnvironmentFault when the folder cannot be written.
     """
     with exclusive(target, report=report) as locked:
         with suppress(DataError, EnvironmentFault):
@@ -82,18 +88,23 @@ def download(
 
         def attempt(url: str) -> None:
             with open_url(url, timeouts=timeouts, allow_loopback_http=allow_loopback_http) as body:
-                _store_body(body, target, verify=verify, max_bytes=max_bytes, report=report, locked=locked)
+                _store_body(
+                    body, target, verify=verify, max_bytes=max_bytes, report=report, locked=locked
+                )
 
         failures = _try_in_turn(urls, attempt, timeouts=timeouts)
     if failures is not None:
         raise DownloadFailed(f"Download of {target.name} failed ({failures}).", hint=hint)
 
 
-def _try_in_turn(urls: Sequence[str], attempt: Callable[[str], None], *, timeouts: Timeouts) -> str | None:
+def _try_in_turn(
+    urls: Sequence[str], attempt: Callable[[str], None], *, timeouts: Timeouts
+) -> str | None:
     """None as soon as an `attempt` succeeds, else what each of `urls` had against it.
 
-    Taking turns, rather than asking one address until it is out of tries, keeps a mirror that hangs from holding up
-    the download while another works; and the tries are counted over all, so that the wait has one bound.
+    Taking turns, rather than asking one address until it is out of tries, keeps a mirror that hangs
+    from holding up the download while another works; and the tries are counted over all, so that
+    the wait has one bound.
     """
     queue, num_tries, reasons = deque(urls), Counter[str](), dict[str, str]()
     while queue and num_tries.total() < timeouts.tries:
@@ -106,15 +117,24 @@ def _try_in_turn(urls: Sequence[str], attempt: Callable[[str], None], *, timeout
         except Interrupted as error:
             num_tries[url] += 1
             queue.append(url)
-            reasons[url] = f"{error} (tried {num_tries[url]} times)" if num_tries[url] > 1 else str(error)
+            reasons[url] = (
+                f"{error} (tried {num_tries[url]} times)" if num_tries[url] > 1 else str(error)
+            )
         except Refused as error:
             reasons[url] = str(error)
-    return "; ".join(f"{urlsplit(url).netloc}: {reason}" for url, reason in reasons.items()) or "No address is known"
+    return (
+        "; ".join(f"{urlsplit(url).netloc}: {reason}" for url, reason in reasons.items())
+        or "No address is known"
+    )
 
 
-def _store_body(body: Body, target: Path, *, verify: Verify, max_bytes: int, report: Report, locked: bool) -> None:
+def _store_body(
+    body: Body, target: Path, *, verify: Verify, max_bytes: int, report: Report, locked: bool
+) -> None:
     if body.length is not None and body.length > max_bytes:
-        raise Refused(f"offers {body.length} bytes, more than the {max_bytes} a right file can have")
+        raise Refused(
+            f"offers {body.length} bytes, more than the {max_bytes} a right file can have"
+        )
     with report.progress(f"Downloading {target.name}", body.length) as advance:
 
         def bounded() -> Iterator[bytes]:
@@ -135,12 +155,15 @@ def _store_body(body: Body, target: Path, *, verify: Verify, max_bytes: int, rep
 
 
 def store(target: Path, chunks: Iterable[bytes], *, verify: Verify, locked: bool) -> None:
-    """Writes `chunks` to a `.part` file beside `target`, has it verified, and only then gives it its name.
+    """Writes `chunks` to a `.part` file beside `target`, has it verified, and only then gives it
+    its name.
 
-    `locked` says that `exclusive` holds for `target`, and nobody else writes this `.part`. Raises what `verify` and
-    `chunks` raise, and EnvironmentFault when the disk refuses.
+    `locked` says that `exclusive` holds for `target`, and nobody else writes this `.part`. Raises
+    what `verify` and `chunks` raise, and EnvironmentFault when the disk refuses.
     """
-    part = target.with_name(f"{target.name}.part" if locked else f"{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(
+        f"{target.name}.part" if locked else f"{target.name}.{secrets.token_hex(4)}.part"
+    )
     with writing(target):
         if target.exists() and not target.is_file():
             raise OSError("something that is not a file is in its place")
@@ -175,10 +198,11 @@ def writing(target: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(target: Path, *, report: Report) -> Iterator[bool]:
-    """Holds the lock `.<name>.lock` beside `target`, once any other process has let it go. Makes the folder.
+    """Holds the lock `.<name>.lock` beside `target`, once any other process has let it go. Makes
+    the folder.
 
-    Yields False on a file system without locks, where nothing is held. Raises EnvironmentFault when the folder cannot
-    be written.
+    Yields False on a file system without locks, where nothing is held. Raises EnvironmentFault when
+    the folder cannot be written.
     """
     lock = target.with_name(f".{target.name}.lock")
     while True:
@@ -189,7 +213,8 @@ def exclusive(target: Path, *, report: Report) -> Iterator[bool]:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             is_locked = _lock(handle, target=target, report=report)
-            # The one before us removed the file as it left: what we now hold is a lock nobody else can find.
+            # The one before us removed the file as it left: what we now hold is a lock nobody else
+            # can find.
             if is_locked and not _is_same(handle, lock):
                 continue
             try:

@@ -1,4 +1,6 @@
-"""Opens an https address within limits: time, rate, redirects. Retries, mirrors and files are not here."""
+"""Opens an https address within limits: time, rate, redirects. Retries, mirrors and files are
+not here.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ class Interrupted(Exception):
 class Body:
     """What an address answers: its length in bytes if it says so, and its content as it comes.
 
-    `chunks()` raises Refused and Interrupted, never an OSError, so that a disk's errors cannot be taken for them.
+    `chunks()` raises Refused and Interrupted, never an OSError, so that a disk's errors cannot be
+    taken for them.
     """
 
     length: int | None
@@ -65,7 +68,10 @@ def open_url(url: str, *, timeouts: Timeouts, allow_loopback_http: bool = False)
     asked = url
     for _ in range(MAX_REDIRECTS + 1):
         if not _is_allowed(url, allow_loopback_http=allow_loopback_http):
-            raise Refused(f"Refused {'' if url is asked else 'redirect to '}{printable(url)[:200]}: only https is used")
+            raise Refused(
+                f"Refused {'' if url is asked else 'redirect to '}{printable(url)[:200]}: only "
+                "https is used"
+            )
         with _get(urlsplit(url), timeouts=timeouts) as (response, watchdog):
             location = response.headers.get("Location") if response.status in _REDIRECTS else None
             if location is None:
@@ -76,7 +82,9 @@ def open_url(url: str, *, timeouts: Timeouts, allow_loopback_http: bool = False)
         try:
             url = urljoin(url, location)
         except ValueError:
-            raise Refused(f"Refused redirect to {printable(location)[:200]}: it is no address") from None
+            raise Refused(
+                f"Refused redirect to {printable(location)[:200]}: it is no address"
+            ) from None
     raise Refused(f"redirected more than {MAX_REDIRECTS} times")
 
 
@@ -88,7 +96,9 @@ def _is_allowed(url: str, *, allow_loopback_http: bool) -> bool:
         return False
     if not parts.hostname:
         return False
-    return parts.scheme == "https" or (allow_loopback_http and parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    return parts.scheme == "https" or (
+        allow_loopback_http and parts.scheme == "http" and parts.hostname in _LOOPBACK
+    )
 
 
 def _check_status(response: http.client.HTTPResponse) -> None:
@@ -100,7 +110,9 @@ def _check_status(response: http.client.HTTPResponse) -> None:
 
 
 @contextmanager
-def _get(url: SplitResult, *, timeouts: Timeouts) -> Iterator[tuple[http.client.HTTPResponse, _Watchdog]]:
+def _get(
+    url: SplitResult, *, timeouts: Timeouts
+) -> Iterator[tuple[http.client.HTTPResponse, _Watchdog]]:
     connection = _connection(url, timeout=timeouts.connect)
     watchdog = _Watchdog(timeouts)
     target = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
@@ -109,7 +121,11 @@ def _get(url: SplitResult, *, timeouts: Timeouts) -> Iterator[tuple[http.client.
             connection.connect()
             connection.sock.settimeout(timeouts.idle)
             watchdog.watch(connection.sock)
-            headers = {"User-Agent": "trainer", "Accept-Encoding": "identity", "Connection": "close"}
+            headers = {
+                "User-Agent": "trainer",
+                "Accept-Encoding": "identity",
+                "Connection": "close",
+            }
             connection.request("GET", target, headers=headers)
             response = connection.getresponse()
         with response:
@@ -132,7 +148,9 @@ def _connection(url: SplitResult, *, timeout: float) -> http.client.HTTPConnecti
             )
             connection.set_tunnel(host, url.port or 443, headers=_credentials(proxy))
         else:
-            connection = http.client.HTTPSConnection(host, url.port, timeout=timeout, context=context)
+            connection = http.client.HTTPSConnection(
+                host, url.port, timeout=timeout, context=context
+            )
     connection._create_connection = _dial  # type: ignore[attr-defined]
     return connection
 
@@ -145,7 +163,8 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
 
 
 def _dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
-    """As socket.create_connection, but within `timeout` seconds over all addresses of the host, not for each.
+    """As socket.create_connection, but within `timeout` seconds over all addresses of the host, not
+    for each.
 
     Behind a firewall that drops packets, eight addresses would otherwise take eight times as long.
     """
@@ -168,7 +187,8 @@ def _dial(address: tuple[str, int], timeout: float, _source: object = None) -> s
 class _Watchdog:
     """Shuts a connection that brings fewer than `min_rate` bytes a second over `idle` seconds.
 
-    The socket's own timeout is not enough: a byte now and then, in the headers or the body, keeps it content for days.
+    The socket's own timeout is not enough: a byte now and then, in the headers or the body, keeps
+    it content for days.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
@@ -186,14 +206,19 @@ class _Watchdog:
 
     def feed(self, num_bytes: int) -> None:
         self._received += num_bytes
-        # A timer is a thread: on a fast line, a new one for every chunk would be thousands a second.
+        # A timer is a thread: on a fast line, a new one for every chunk would be thousands a
+        # second.
         if self._received >= self._enough and time.monotonic() - self._armed_at > self._idle / 10:
             self._arm()
 
     def describe(self) -> str:
         if self._sock is None:
             return f"did not answer within {self._connect:g} s"
-        how = f"at less than {self._enough / self._idle:g} bytes/s" if self._received else "without data"
+        how = (
+            f"at less than {self._enough / self._idle:g} bytes/s"
+            if self._received
+            else "without data"
+        )
         return f"stopped after {self._idle:g} s {how}"
 
     def stop(self) -> None:
@@ -211,11 +236,14 @@ class _Watchdog:
         self.has_fired = True
         if self._sock is not None:
             with suppress(OSError):
-                # Not SSLSocket.shutdown, which takes the TLS state away from under the thread that reads.
+                # Not SSLSocket.shutdown, which takes the TLS state away from under the thread that
+                # reads.
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
-def _read(response: http.client.HTTPResponse, *, watchdog: _Watchdog, timeouts: Timeouts) -> Iterator[bytes]:
+def _read(
+    response: http.client.HTTPResponse, *, watchdog: _Watchdog, timeouts: Timeouts
+) -> Iterator[bytes]:
     expected, received, started_at = response.length, 0, time.monotonic()
     while True:
         with _network(watchdog):

@@ -1,4 +1,6 @@
-"""Reads IDX files (the format of MNIST), gzip or plain, bounded and checked. Where files lie is not here."""
+"""Reads IDX files (the format of MNIST), gzip or plain, bounded and checked. Where files lie is
+not here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ Bytes = NDArray[np.uint8]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 18  # 256 KiB: larger is not faster, and this is all that is held beside the result
-_DTYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+_DTYPES = {
+    0x08: "uint8",
+    0x09: "int8",
+    0x0B: "int16",
+    0x0C: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
 _HINT = "Delete the file to have it fetched again, or put an undamaged one in its place."
 
 
@@ -31,11 +40,12 @@ def read_idx(path: Path, *, shape: tuple[int, ...]) -> Bytes:
 
 
 def read_idx_bytes(path: Path, *, shape: tuple[int, ...]) -> Bytes:
-    """All unpacked bytes, header included, of the IDX file at `path`: what its published SHA-256 is taken of.
+    """All unpacked bytes, header included, of the IDX file at `path`: what its published SHA-256 is
+    taken of.
 
-    Whether the file is gzip is decided by its first bytes, not by its name. At most one byte more than a file of
-    `shape` has is ever unpacked. Raises DataError when it is not an IDX file of uint8 values of exactly `shape`,
-    EnvironmentFault when it cannot be read.
+    Whether the file is gzip is decided by its first bytes, not by its name. At most one byte more
+    than a file of `shape` has is ever unpacked. Raises DataError when it is not an IDX file of
+    uint8 values of exactly `shape`, EnvironmentFault when it cannot be read.
     """
     limit = size_of(shape) + 1
     try:
@@ -74,7 +84,9 @@ def items_of(raw: Bytes, *, shape: tuple[int, ...]) -> Bytes:
 
 
 def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
-    """`raw`, once its header and its length are those of uint8 values of `shape`. Raises DataError naming `path`."""
+    """`raw`, once its header and its length are those of uint8 values of `shape`. Raises
+    DataError naming `path`.
+    """
     start = 4 + 4 * len(shape)
     head = raw[:start].tobytes()
     _check_magic(head, path=path)
@@ -87,7 +99,9 @@ def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
     if dims[0] != shape[0]:
         raise _fault(path, f"expected {shape[0]} {noun}, found {dims[0]}", colon=True)
     if dims != shape:
-        raise _fault(path, f"expected {noun} of {_times(shape[1:])}, found {_times(dims[1:])}", colon=True)
+        raise _fault(
+            path, f"expected {noun} of {_times(shape[1:])}, found {_times(dims[1:])}", colon=True
+        )
     num_complete = (len(raw) - start) // max(1, math.prod(shape[1:]))
     if len(raw) < size_of(shape):
         raise _fault(path, f"is cut short: expected {shape[0]} {noun}, found {num_complete}")
@@ -100,7 +114,11 @@ def _check_magic(head: bytes, *, path: Path) -> None:
     if not head:
         raise _fault(path, "is empty")
     if head.lstrip().startswith(b"<"):
-        raise _fault(path, f"is not an IDX file: it looks like a web page ({head[:12].decode('ascii', 'replace')}…)")
+        raise _fault(
+            path,
+            "is not an IDX file: it looks like a web page "
+            f"({head[:12].decode('ascii', 'replace')}…)",
+        )
     if any(head[:2]) or (len(head) > 2 and head[2] not in _DTYPES):
         raise _fault(path, f"is not an IDX file: it begins with {head[:4].hex(' ')}")
     if len(head) < 4:
@@ -118,7 +136,9 @@ def _unpack(stream: BinaryIO, *, limit: int) -> bytearray:
 
     The gzip module is not used: it goes on to a second member, and knows no bound.
     """
-    unpacker = zlib.decompressobj(wbits=31)  # 31: a gzip header is required; length and CRC are checked
+    unpacker = zlib.decompressobj(
+        wbits=31
+    )  # 31: a gzip header is required; length and CRC are checked
     raw = bytearray()
     while not unpacker.eof:
         packed = unpacker.unconsumed_tail or stream.read(_CHUNK)

@@ -1,4 +1,6 @@
-"""Finds the files of an image set, nearest source first, and gives them as tensors. Batches are not made here."""
+"""Finds the files of an image set, nearest source first, and gives them as tensors. Batches are
+not made here.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,31 @@ from torch import Tensor
 from trainer.data.image_sets.cache import Cache, cache_folder, read_verified
 from trainer.data.image_sets.catalog import IMAGE_SETS, DataFile, ImageSet
 from trainer.data.image_sets.debian import fetch_from_package
-from trainer.data.image_sets.download import DEFAULT_TIMEOUTS, DownloadFailed, Report, Verify, download, exclusive
+from trainer.data.image_sets.download import (
+    DEFAULT_TIMEOUTS,
+    DownloadFailed,
+    Report,
+    Verify,
+    download,
+    exclusive,
+)
 from trainer.data.image_sets.https import Timeouts
 from trainer.data.image_sets.idx import Bytes, size_of
-from trainer.errors import ConfigError, DataError, EnvironmentFault, TrainerError, printable, suggestion
+from trainer.errors import (
+    ConfigError,
+    DataError,
+    EnvironmentFault,
+    TrainerError,
+    printable,
+    suggestion,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedImages:
-    """An image set in memory: images uint8 (N, H, W), labels uint8 (N,), and the SHA-256 of each file by its name."""
+    """An image set in memory: images uint8 (N, H, W), labels uint8 (N,), and the SHA-256 of each
+    file by its name.
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -33,11 +51,14 @@ class LoadedImages:
 def load_image_set(name: str, *, root: Path, report: Report) -> LoadedImages:
     """The image set `name` of `IMAGE_SETS`, from `root` (torchvision's layout), or fetched into it.
 
-    Every file is verified by the SHA-256 of its unpacked bytes. Raises ConfigError for an unknown name, DataError when
-    a file is damaged and no source has a right one, EnvironmentFault when there is no source or `root` refuses.
+    Every file is verified by the SHA-256 of its unpacked bytes. Raises ConfigError for an unknown
+    name, DataError when a file is damaged and no source has a right one, EnvironmentFault when
+    there is no source or `root` refuses.
     """
     if name not in IMAGE_SETS:
-        raise ConfigError(f"There is no image set {name}.", hint=suggestion(name, IMAGE_SETS, label="Image sets"))
+        raise ConfigError(
+            f"There is no image set {name}.", hint=suggestion(name, IMAGE_SETS, label="Image sets")
+        )
     return load_images(IMAGE_SETS[name], root=root, report=report)
 
 
@@ -51,7 +72,9 @@ def load_images(
 ) -> LoadedImages:
     """As `load_image_set`, for any set; `allow_loopback_http` is for tests."""
     cache = Cache(cache_folder(os.environ))
-    search = _Search(image_set, folder=root.expanduser() / image_set.folder / "raw", cache=cache, report=report)
+    search = _Search(
+        image_set, folder=root.expanduser() / image_set.folder / "raw", cache=cache, report=report
+    )
     search.look_in(search.folder)
     if search.missing and image_set.os_folder is not None:
         search.look_in(Path(image_set.os_folder))
@@ -77,7 +100,9 @@ class _Search:
         return [file for file in self._set.files if file.name not in self.found]
 
     def look_in(self, folder: Path) -> None:
-        """Takes what is missing from `folder`, gzip or plain; warns, once, of each file there that is wrong."""
+        """Takes what is missing from `folder`, gzip or plain; warns, once, of each file there
+        that is wrong.
+        """
         num_before = len(self.found)
         for file in self.missing:
             # gzip first: what we fetch is gzip, so a damaged plain file is passed by from then on.
@@ -130,7 +155,9 @@ class _Search:
                     [mirror + target.name for mirror in self._set.mirrors],
                     target,
                     verify=partial(read_verified, file=file),
-                    max_bytes=unpacked + unpacked // 100 + (1 << 16),  # gzip adds less to what it cannot shrink
+                    max_bytes=unpacked
+                    + unpacked // 100
+                    + (1 << 16),  # gzip adds less to what it cannot shrink
                     report=self._report,
                     timeouts=timeouts,
                     allow_loopback_http=allow_loopback_http,
@@ -147,9 +174,14 @@ class _Search:
         members: dict[str, tuple[Path, Verify]] = {}
         for file in self.missing:
             for name in (f"{file.name}.gz", file.name):
-                members[f"{self._set.os_folder}/{name}"] = (self.folder / name, partial(read_verified, file=file))
+                members[f"{self._set.os_folder}/{name}"] = (
+                    self.folder / name,
+                    partial(read_verified, file=file),
+                )
         try:
-            fetch_from_package(self._set.debian_package, members, report=self._report, locked=locked)
+            fetch_from_package(
+                self._set.debian_package, members, report=self._report, locked=locked
+            )
         except DownloadFailed as fault:
             self._tried.append(fault.what.rstrip("."))
         self.look_in(self.folder)
@@ -161,13 +193,17 @@ class _Search:
         address = self._set.mirrors[0] if self._set.mirrors else "its publisher"
         hint = f"Get {missing[0].name}.gz{more} from {address} into {self.folder.absolute()} (SHA-256 is checked)."
         damaged = [
-            fault for path, fault in self._faults.items() if path.name.removesuffix(".gz") in {f.name for f in missing}
+            fault
+            for path, fault in self._faults.items()
+            if path.name.removesuffix(".gz") in {f.name for f in missing}
         ]
         for fault in damaged:
             if isinstance(fault, DataError):
                 return DataError(fault.what, where=tried, hint=hint)
         return EnvironmentFault(
-            f"{self._set.title} is not in {self.folder} and could not be fetched.", where=tried, hint=hint
+            f"{self._set.title} is not in {self.folder} and could not be fetched.",
+            where=tried,
+            hint=hint,
         )
 
 
@@ -176,8 +212,10 @@ def _as_tensors(image_set: ImageSet, found: dict[str, Bytes]) -> LoadedImages:
         highest, num_classes = int(found[file.name].max(initial=0)), len(image_set.classes)
         if highest >= num_classes:
             raise DataError(
-                f"{file.name}: found label {highest}, but {image_set.title} has {num_classes} classes.",
-                hint="The file is the published one, so the fault is in trainer's catalog: please report it.",
+                f"{file.name}: found label {highest}, but {image_set.title} has {num_classes} "
+                "classes.",
+                hint="The file is the published one, so the fault is in trainer's catalog: please "
+                "report it.",
             )
 
     def tensor(file: DataFile) -> Tensor:

@@ -1,1 +1,3 @@
-"""TensorBoard: all that a run shows there. The way in is `tracker`; what each record is made of stands beside it."""
+"""TensorBoard: all that a run shows there. The way in is `tracker`; what each record is made of
+stands beside it.
+"""

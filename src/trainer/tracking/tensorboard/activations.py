@@ -1,4 +1,6 @@
-"""What the layers of a model give for some samples, taken by forward hooks that are gone afterwards."""
+"""What the layers of a model give for some samples, taken by forward hooks that are gone
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from trainer.tracking.preserve import untouched
 from trainer.tracking.tensorboard.layer_stats import ROOT
 
-# Layers that only move, drop or pick values: what they give says nothing that the layer before does not.
+# Layers that only move, drop or pick values: what they give says nothing that the layer before does
+# not.
 _PASSING = (
     nn.Flatten,
     nn.Unflatten,
@@ -34,25 +37,32 @@ def is_convolution(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d)
 
 
-def outputs_of(model: nn.Module, inputs: Tensor, *, where: Callable[[nn.Module], bool]) -> dict[str, Tensor]:
-    """What each layer gives that `where` chooses, by its name, for `inputs` (N, …), in evaluation mode.
+def outputs_of(
+    model: nn.Module, inputs: Tensor, *, where: Callable[[nn.Module], bool]
+) -> dict[str, Tensor]:
+    """What each layer gives that `where` chooses, by its name, for `inputs` (N, …), in evaluation
+    mode.
 
-    Of a layer that is run several times, what it gives first; a layer that gives no tensor of numbers is left out. The
-    model, its mode and the random generators stay as they are.
+    Of a layer that is run several times, what it gives first; a layer that gives no tensor of
+    numbers is left out. The model, its mode and the random generators stay as they are.
     """
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
             if isinstance(output, tuple | list) and output:
-                output = output[0]  # of a recurrent layer, and of attention, what it gives for every step
+                output = output[
+                    0
+                ]  # of a recurrent layer, and of attention, what it gives for every step
             if isinstance(output, Tensor) and output.is_floating_point() and name not in found:
                 found[name] = output.detach().clone()  # a ReLU that works in place may come next
 
         return hook
 
     handles = [
-        module.register_forward_hook(keep(name or ROOT)) for name, module in model.named_modules() if where(module)
+        module.register_forward_hook(keep(name or ROOT))
+        for name, module in model.named_modules()
+        if where(module)
     ]
     try:
         with untouched(model), torch.no_grad():

@@ -14,11 +14,12 @@ NUM_FIXED = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The model in training, the one whose weights count (the moving average, where there is one), and the data.
+    """The model in training, the one whose weights count (the moving average, where there is one),
+    and the data.
 
-    `samples` gives the batches of the validation set in order, or of the training set where nothing is held out, as
-    the model sees them in evaluation; `first` its first samples, without going through it.
-    `classes` are the class names, None where the targets are values.
+    `samples` gives the batches of the validation set in order, or of the training set where nothing
+    is held out, as the model sees them in evaluation; `first` its first samples, without going
+    through it. `classes` are the class names, None where the targets are values.
     """
 
     model: nn.Module

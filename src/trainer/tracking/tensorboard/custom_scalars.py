@@ -1,9 +1,16 @@
-"""The charts of the Custom Scalars tab: train and val of a quantity in one, and all layers of a quantity in one."""
+"""The charts of the Custom Scalars tab: train and val of a quantity in one, and all layers of a
+quantity in one.
+"""
 
 from __future__ import annotations
 
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
-from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+from tensorboard.plugins.custom_scalar.layout_pb2 import (
+    Category,
+    Chart,
+    Layout,
+    MultilineChartContent,
+)
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG, PLUGIN_NAME
 
 from trainer.tracking.records import GRADIENT_NORM, MEMORY, UPDATE_RATIO, WEIGHT_MEAN, WEIGHT_STD
@@ -34,7 +41,10 @@ def layout() -> bytes:
     categories = [
         Category(
             title=name,
-            chart=[Chart(title=title, multiline=MultilineChartContent(tag=[tag])) for title, tag in charts.items()],
+            chart=[
+                Chart(title=title, multiline=MultilineChartContent(tag=[tag]))
+                for title, tag in charts.items()
+            ],
         )
         for name, charts in _CHARTS.items()
     ]

@@ -1,7 +1,8 @@
 """Charts drawn by matplotlib as arrays (H, W, 3) of bytes. Grids of pictures are in `pictures`.
 
-They are 600 pixels square, with letters that can still be read in TensorBoard's cards, which are some 350 wide.
-Nothing of matplotlib's global state is used or changed, and matplotlib is loaded only when the first chart is drawn.
+They are 600 pixels square, with letters that can still be read in TensorBoard's cards, which are
+some 350 wide. Nothing of matplotlib's global state is used or changed, and matplotlib is loaded
+only when the first chart is drawn.
 """
 
 from __future__ import annotations
@@ -24,25 +25,34 @@ Pixels = NDArray[np.uint8]
 _SIDE, _DPI = 600, 100
 # In points: 12.5 are 17 pixels here, and 10 in a card.
 _TITLE, _TEXT, _SMALL = 16.0, 12.5, 10.0
-# With more classes the cells are too small for counts, and with more than the second number not every class is named.
+# With more classes the cells are too small for counts, and with more than the second number not
+# every class is named.
 _MAX_COUNTED, _MAX_NAMED = 12, 25
 _MAX_NAME_WIDTH = 130.0
 _BLUE, _RED, _INK, _FAINT = "#2f79b5", "#d6604d", "#222222", "#c8c8c8"
 
 
 def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pixels:
-    """The confusion matrix (C, C), row = true class, as a heat map of each row's shares, and the accuracy.
+    """The confusion matrix (C, C), row = true class, as a heat map of each row's shares, and the
+    accuracy.
 
-    The colour goes with the square root of a share, so that a mistake in one of a hundred is seen. Up to 12 classes
-    have their counts written into the cells.
+    The colour goes with the square root of a share, so that a mistake in one of a hundred is seen.
+    Up to 12 classes have their counts written into the cells.
     """
     num_classes, total = len(confusion), int(confusion.sum())
     chart = _Chart()
     step = -(-num_classes // _MAX_NAMED)
     size = _TEXT if num_classes <= _MAX_COUNTED else _SMALL
-    names = {index: chart.fitting(str(classes[index]), size) for index in range(0, num_classes, step)}
+    names = {
+        index: chart.fitting(str(classes[index]), size) for index in range(0, num_classes, step)
+    }
     room = max(chart.width(name, size) for name in names.values())
-    leaning: dict[str, Any] = {"ha": "right", "va": "top", "rotation": 45, "rotation_mode": "anchor"}
+    leaning: dict[str, Any] = {
+        "ha": "right",
+        "va": "top",
+        "rotation": 45,
+        "rotation_mode": "anchor",
+    }
     left, bottom = 44 + room, 44 + 0.71 * (room + size)
     width, height = _SIDE - 14 - left, _SIDE - 50 - bottom
     shades = np.sqrt(confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True)))
@@ -50,14 +60,35 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pi
     axes.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, 1, 0, 1))
     cell_width, cell_height = width / num_classes, height / num_classes
     for index, name in names.items():
-        row, column = bottom + height - (index + 0.5) * cell_height, left + (index + 0.5) * cell_width
+        row, column = (
+            bottom + height - (index + 0.5) * cell_height,
+            left + (index + 0.5) * cell_width,
+        )
         chart.write(name, size, at=(left - 6, row), ha="right", va="center_baseline")
         chart.write(name, size, at=(column + 0.3 * size, bottom - 6), **leaning)
     if num_classes <= _MAX_COUNTED:
-        _write_counts(chart, confusion, shades=shades, corner=(left, bottom + height), cell=(cell_width, cell_height))
-    chart.write("predicted", _TEXT, at=(left + width / 2, 10), ha="center", va="bottom", color=_BLUE)
-    chart.write("true", _TEXT, at=(10, bottom + height / 2), ha="left", va="center", rotation=90, color=_BLUE)
-    chart.entitle(f"accuracy {np.trace(confusion) / total:.2%} of {total:,}" if total else "no samples")
+        _write_counts(
+            chart,
+            confusion,
+            shades=shades,
+            corner=(left, bottom + height),
+            cell=(cell_width, cell_height),
+        )
+    chart.write(
+        "predicted", _TEXT, at=(left + width / 2, 10), ha="center", va="bottom", color=_BLUE
+    )
+    chart.write(
+        "true",
+        _TEXT,
+        at=(10, bottom + height / 2),
+        ha="left",
+        va="center",
+        rotation=90,
+        color=_BLUE,
+    )
+    chart.entitle(
+        f"accuracy {np.trace(confusion) / total:.2%} of {total:,}" if total else "no samples"
+    )
     return chart.pixels()
 
 
@@ -75,13 +106,17 @@ def _write_counts(
     for (row, column), shade in np.ndenumerate(shades):
         color = _FAINT if not shade else "white" if shade > 0.6 else _INK
         x, y = corner[0] + (column + 0.5) * cell[0], corner[1] - (row + 0.5) * cell[1]
-        chart.write(texts[row][column], size, at=(x, y), ha="center", va="center_baseline", color=color)
+        chart.write(
+            texts[row][column], size, at=(x, y), ha="center", va="center_baseline", color=color
+        )
 
 
 def reliability_figure(reliability: Reliability) -> Pixels:
-    """Accuracy in each bin of confidence, against the mean confidence there and the diagonal of a perfect calibration.
+    """Accuracy in each bin of confidence, against the mean confidence there and the diagonal of a
+    perfect calibration.
 
-    Below stand how many samples each bin has; bins without samples are empty. Up to 12 bins have their counts written.
+    Below stand how many samples each bin has; bins without samples are empty. Up to 12 bins have
+    their counts written.
     """
     count, bins = reliability.count, len(reliability.count)
     total, used = int(count.sum()), np.flatnonzero(count)
@@ -95,10 +130,18 @@ def reliability_figure(reliability: Reliability) -> Pixels:
     axes.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1.5)
     axes.hlines(confidence, starts, starts + 1 / bins, color=_RED, linewidth=4)
     for share in (0, 0.25, 0.5, 0.75, 1):
-        chart.write(f"{share:.0%}", _TEXT, at=(left - 8, bottom + share * height), ha="right", va="center_baseline")
+        chart.write(
+            f"{share:.0%}",
+            _TEXT,
+            at=(left - 8, bottom + share * height),
+            ha="right",
+            va="center_baseline",
+        )
         chart.write(f"{share:.0%}", _TEXT, at=(left + share * width, 44), ha="center", va="bottom")
     chart.write("accuracy", _TEXT, at=(left, bottom - 30), ha="left", va="bottom", color=_BLUE)
-    chart.write("mean confidence", _TEXT, at=(left + 120, bottom - 30), ha="left", va="bottom", color=_RED)
+    chart.write(
+        "mean confidence", _TEXT, at=(left + 120, bottom - 30), ha="left", va="bottom", color=_RED
+    )
     _write_samples(chart, count, left=left, width=width)
     chart.write("confidence", _TEXT, at=(left + width / 2, 10), ha="center", va="bottom")
     title = "no samples"
@@ -113,11 +156,21 @@ def _write_samples(chart: _Chart, count: NDArray[np.int64], *, left: float, widt
     """The lower part of the reliability diagram: a bar of samples for each bin."""
     bins, bottom, height = len(count), 74, 108
     axes = chart.axes(left, bottom, width=width, height=height)
-    axes.bar(np.arange(bins) / bins, count / max(1, count.max()), 1 / bins, align="edge", color="#8c8c8c", ec="white")
+    axes.bar(
+        np.arange(bins) / bins,
+        count / max(1, count.max()),
+        1 / bins,
+        align="edge",
+        color="#8c8c8c",
+        ec="white",
+    )
     axes.hlines(0, 0, 1, color=_FAINT, linewidth=0.8)
     chart.write("samples", _TEXT, at=(20, bottom + height / 2), ha="left", va="center", rotation=90)
     for index, number in enumerate(count if bins <= _MAX_COUNTED else ()):
-        x, y = left + (index + 0.5) * width / bins, bottom + 4 + height * number / max(1, count.max())
+        x, y = (
+            left + (index + 0.5) * width / bins,
+            bottom + 4 + height * number / max(1, count.max()),
+        )
         chart.write(_short(int(number)), _SMALL, at=(x, y), ha="center", va="bottom")
 
 
@@ -138,7 +191,8 @@ class _Chart:
 
         self._figure = Figure(figsize=(_SIDE / _DPI, _SIDE / _DPI), dpi=_DPI, facecolor="white")
         self._canvas = FigureCanvasAgg(self._figure)
-        # The file that comes with matplotlib: a name would be looked up in what is installed and set on this machine.
+        # The file that comes with matplotlib: a name would be looked up in what is installed and
+        # set on this machine.
         self._font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
     def axes(self, left: float, bottom: float, *, width: float, height: float) -> Axes:
@@ -152,7 +206,9 @@ class _Chart:
         """The title, above all."""
         self.write(text, _TITLE, at=(_SIDE / 2, _SIDE - 14), ha="center", va="top")
 
-    def write(self, text: str, size: float, *, at: tuple[float, float], color: str = _INK, **places: Any) -> None:
+    def write(
+        self, text: str, size: float, *, at: tuple[float, float], color: str = _INK, **places: Any
+    ) -> None:
         """Text taken as it is; `places` are matplotlib's words for how it lies around its place."""
         from matplotlib.font_manager import FontProperties
 
@@ -178,10 +234,14 @@ class _Chart:
         """A name of one line, with a box for each sign that the font lacks, cut where it is too long."""
         font = self._font()
         # matplotlib would warn of a missing sign.
-        text = "".join(sign if font.get_char_index(ord(sign)) else "□" for sign in " ".join(name.split()))
+        text = "".join(
+            sign if font.get_char_index(ord(sign)) else "□" for sign in " ".join(name.split())
+        )
         if self.width(text, size) <= _MAX_NAME_WIDTH:
             return text
-        fitting = bisect.bisect(range(len(text)), _MAX_NAME_WIDTH, key=lambda end: self.width(text[:end] + "…", size))
+        fitting = bisect.bisect(
+            range(len(text)), _MAX_NAME_WIDTH, key=lambda end: self.width(text[:end] + "…", size)
+        )
         return text[: fitting - 1].rstrip() + "…"
 
     def _font(self) -> Any:

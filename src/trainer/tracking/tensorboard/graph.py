@@ -1,4 +1,6 @@
-"""A model as TensorBoard's graph and as a table of its layers, out of one recorded pass. Neither is written here."""
+"""A model as TensorBoard's graph and as a table of its layers, out of one recorded pass. Neither
+is written here.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class NotTraceable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A use of a layer or a function. `inputs` are names of nodes, with `:1` where it is the second output of one.
+    """A use of a layer or a function. `inputs` are names of nodes, with `:1` where it is the second
+    output of one.
 
     In `shapes`, one for each output, -1 is the size of the batch.
     """
@@ -45,7 +48,8 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A line of the table: a layer, or a parameter that is used outside of one. No shapes: it was not used.
+    """A line of the table: a layer, or a parameter that is used outside of one. No shapes: it was
+    not used.
 
     A parameter that several share is counted in the first.
     """
@@ -68,7 +72,12 @@ class Graph:
     def as_graph_def(self) -> GraphDef:
         """For the field `graph_def` of an event, serialized; TensorBoard needs nothing beside it."""
         nodes = [
-            NodeDef(name=node.name, op=node.op, input=node.inputs, attr=_attributes(node.shapes, node.details))
+            NodeDef(
+                name=node.name,
+                op=node.op,
+                input=node.inputs,
+                attr=_attributes(node.shapes, node.details),
+            )
             for node in self.nodes
         ]
         return GraphDef(node=nodes, versions=VersionDef(producer=_PRODUCER))
@@ -82,15 +91,18 @@ class Graph:
             lines.append(f"| `{name}` | {layer.kind} | {_text_of(layer.shapes)} | {number} |")
         is_all = self.num_trained == self.num_parameters
         trained = "all trained" if is_all else f"{self.num_trained:,} of them trained"
-        return "\n".join([*lines, f"| **total** | | | **{self.num_parameters:,}**, {trained} |", ""])
+        return "\n".join(
+            [*lines, f"| **total** | | | **{self.num_parameters:,}**, {trained} |", ""]
+        )
 
 
 def trace(model: nn.Module, inputs: Tensor) -> Graph:
     """Run `model` once as for evaluation on `inputs` (N, …), on its device, and tell what happened.
 
-    Nothing of the pass is left in the model, its hooks, `inputs` or the random generators. N is best 2 or a number
-    that is no other size: the first size of a tensor that equals it is taken for the batch's.
-    Raises NotTraceable when the model raises, or has lazy layers that have not seen a batch yet.
+    Nothing of the pass is left in the model, its hooks, `inputs` or the random generators. N is
+    best 2 or a number that is no other size: the first size of a tensor that equals it is taken for
+    the batch's. Raises NotTraceable when the model raises, or has lazy layers that have not seen a
+    batch yet.
     """
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise NotTraceable("it has lazy layers that have not seen a batch")
@@ -115,7 +127,10 @@ def _graph_of(model: nn.Module, calls: Sequence[Call]) -> Graph:
         Node(
             name=names[number],
             op=calls[number].op,
-            inputs=tuple(names[source] + (f":{port}" if port else "") for source, port in calls[number].sources),
+            inputs=tuple(
+                names[source] + (f":{port}" if port else "")
+                for source, port in calls[number].sources
+            ),
             shapes=tuple(calls[number].shapes),
             details=calls[number].details,
         )
@@ -131,7 +146,9 @@ def _graph_of(model: nn.Module, calls: Sequence[Call]) -> Graph:
 
 
 def _used(calls: Sequence[Call]) -> list[int]:
-    """The numbers of the calls to show: layers, and the functions of which something comes, unlike those of a check."""
+    """The numbers of the calls to show: layers, and the functions of which something comes,
+    unlike those of a check.
+    """
     used = {number for number, call in enumerate(calls) if call.is_needed}
     for number in reversed(range(len(calls))):
         if number in used:
@@ -140,7 +157,9 @@ def _used(calls: Sequence[Call]) -> list[int]:
 
 
 def _names(calls: Sequence[Call], used: Sequence[int], *, places: set[str]) -> dict[int, str]:
-    """A name for each call: its label, with a number where that is taken. What is in the model comes first."""
+    """A name for each call: its label, with a number where that is taken. What is in the model
+    comes first.
+    """
     names: dict[int, str] = {}
     taken: set[str] = set()
     for number in sorted(used, key=lambda number: (calls[number].path is None, number)):
@@ -154,7 +173,8 @@ def _names(calls: Sequence[Call], used: Sequence[int], *, places: set[str]) -> d
 
 
 def _kept_apart(named: Mapping[int, tuple[str, str]]) -> dict[int, str]:
-    """Other names, `fc1.` for `fc1`, where TensorBoard would fold many of a kind into one node, loops and all.
+    """Other names, `fc1.` for `fc1`, where TensorBoard would fold many of a kind into one node,
+    loops and all.
 
     It does so with five and more of one type in one place whose names end in a number.
     """
@@ -167,7 +187,9 @@ def _kept_apart(named: Mapping[int, tuple[str, str]]) -> dict[int, str]:
 
 
 def _layers(model: nn.Module, calls: Sequence[Call]) -> Iterator[Layer]:
-    """The lines of the table: what was used in the order of its first use, then what was not and has parameters."""
+    """The lines of the table: what was used in the order of its first use, then what was not and
+    has parameters.
+    """
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
     counted: set[Tensor] = set()
@@ -182,8 +204,15 @@ def _layers(model: nn.Module, calls: Sequence[Call]) -> Iterator[Layer]:
         if call.path is None or call.path in told or call.op == "Buffer":
             continue
         told.add(call.path)
-        own = [parameters[call.path]] if call.path in parameters else modules[call.path].parameters()
-        yield Layer(name=call.path or call.op, kind=call.op, shapes=tuple(call.shapes), num_parameters=count(own))
+        own = (
+            [parameters[call.path]] if call.path in parameters else modules[call.path].parameters()
+        )
+        yield Layer(
+            name=call.path or call.op,
+            kind=call.op,
+            shapes=tuple(call.shapes),
+            num_parameters=count(own),
+        )
     for path, module in modules.items():
         if number := count(module.parameters(recurse=False)):
             kind = type(module).__name__
@@ -196,7 +225,10 @@ def _attributes(shapes: Sequence[Shape], details: Mapping[str, str | int]) -> di
         for name, value in details.items()
     }
     if shapes:
-        protos = [TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape]) for shape in shapes]
+        protos = [
+            TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
+            for shape in shapes
+        ]
         attributes["_output_shapes"] = AttrValue(list=AttrValue.ListValue(shape=protos))
     return attributes
 

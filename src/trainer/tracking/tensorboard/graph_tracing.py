@@ -1,4 +1,6 @@
-"""One pass through a model, written down call by call: what made each tensor, and out of what. No picture, no table."""
+"""One pass through a model, written down call by call: what made each tensor, and out of what.
+No picture, no table.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,20 @@ _BUILT = (
     nn.TransformerDecoder,
     nn.TransformerDecoderLayer,
 )
-_OPERATORS = {"add", "sub", "mul", "div", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"}
+_OPERATORS = {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+}
 _LONGEST_DETAIL = 200
 
 
@@ -33,8 +48,9 @@ _LONGEST_DETAIL = 200
 class Call:
     """One use of a layer or a function; or a tensor that is there from the start.
 
-    `label` is its place, with slashes; other calls may have the same. `path` is its name in the model, where it has
-    one. `is_needed` says that it is shown even if nothing comes of it. A size of -1 is that of the batch.
+    `label` is its place, with slashes; other calls may have the same. `path` is its name in the
+    model, where it has one. `is_needed` says that it is shown even if nothing comes of it. A size
+    of -1 is that of the batch.
     """
 
     label: str
@@ -71,10 +87,14 @@ class Recorder(TorchFunctionMode):
         self._shown = shown_paths(model)
         self._states = {
             id(tensor): (path, kind)
-            for kind, named in (("Parameter", model.named_parameters()), ("Buffer", model.named_buffers()))
+            for kind, named in (
+                ("Parameter", model.named_parameters()),
+                ("Buffer", model.named_buffers()),
+            )
             for path, tensor in named
         }
-        # Tensors are known by identity. They are held, so that none gets the place in memory of another.
+        # Tensors are known by identity. They are held, so that none gets the place in memory of
+        # another.
         self._known: dict[int, Tensor] = {}
         self._made_by: dict[int, Source] = {}
         self._running: list[_Frame] = []
@@ -84,14 +104,20 @@ class Recorder(TorchFunctionMode):
 
     def run(self) -> None:
         """Make the pass. No hook is left, and what the model raises passes through."""
-        self._finish(Call(label="input", op="Input", is_needed=True, is_of_batch=True), [], self._inputs)
+        self._finish(
+            Call(label="input", op="Input", is_needed=True, is_of_batch=True), [], self._inputs
+        )
         with contextlib.ExitStack() as hooks:
             for module in self._model.modules():
                 # Hooks of others change what goes in and out: theirs run outside of these.
-                entry = module.register_forward_pre_hook(self._enter, prepend=True, with_kwargs=True)
+                entry = module.register_forward_pre_hook(
+                    self._enter, prepend=True, with_kwargs=True
+                )
                 hooks.callback(entry.remove)
                 # A model may go on after a layer raised.
-                leave = module.register_forward_hook(self._leave, prepend=True, with_kwargs=True, always_call=True)
+                leave = module.register_forward_hook(
+                    self._leave, prepend=True, with_kwargs=True, always_call=True
+                )
                 hooks.callback(leave.remove)
             with self:
                 outputs = self._model(self._inputs)
@@ -119,8 +145,12 @@ class Recorder(TorchFunctionMode):
         path = self._paths[id(module)]
         is_layer = _is_layer(module, is_whole=not path)
         label = self._label(path) or (type(module).__name__ if is_layer else "")
-        call = Call(label=label, op=type(module).__name__, path=path, is_needed=True, details=_about(module))
-        self._running.append(_Frame(path=path, label=label, call=call, taken=self._start(call, (args, kwargs))))
+        call = Call(
+            label=label, op=type(module).__name__, path=path, is_needed=True, details=_about(module)
+        )
+        self._running.append(
+            _Frame(path=path, label=label, call=call, taken=self._start(call, (args, kwargs)))
+        )
         if not is_layer:
             self._running[-1].label = self._unused(label)
             self._hidden -= 1
@@ -141,7 +171,9 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _label(self, path: str) -> str:
-        """The place of a module: in that use of a module above it that is running, and else by its own path."""
+        """The place of a module: in that use of a module above it that is running, and else by
+        its own path.
+        """
         for frame in reversed(self._running):
             if frame.path and path.startswith(frame.path + "."):
                 return frame.label + self._shown[path].removeprefix(self._shown[frame.path])
@@ -163,19 +195,29 @@ class Recorder(TorchFunctionMode):
                 self._add_state(tensor)
         found = (self._made_by.get(id(tensor)) for tensor, _ in taken)
         call.sources = list(dict.fromkeys(source for source in found if source is not None))
-        call.is_of_batch = call.is_of_batch or any(self.calls[number].is_of_batch for number, _ in call.sources)
+        call.is_of_batch = call.is_of_batch or any(
+            self.calls[number].is_of_batch for number, _ in call.sources
+        )
         return taken
 
     def _add_state(self, tensor: Tensor) -> None:
         """A parameter or buffer that is used outside of a layer."""
         path, kind = self._states[id(tensor)]
         module, _, name = path.rpartition(".")
-        details: dict[str, str | int] = {"parameters": tensor.numel()} if kind == "Parameter" else {}
-        self._finish(Call(label=_join(self._shown[module], name), op=kind, path=path, details=details), [], tensor)
+        details: dict[str, str | int] = (
+            {"parameters": tensor.numel()} if kind == "Parameter" else {}
+        )
+        self._finish(
+            Call(label=_join(self._shown[module], name), op=kind, path=path, details=details),
+            [],
+            tensor,
+        )
 
     def _finish(self, call: Call, taken: Taken, result: Any) -> Any:
-        """Note down a call that made or wrote tensors; returns what the model is to get, which is `result` itself or,
-        where that is what went in, another tensor on the same memory: else the two could not be told apart."""
+        """Note down a call that made or wrote tensors; returns what the model is to get, which
+        is `result` itself or, where that is what went in, another tensor on the same memory:
+        else the two could not be told apart.
+        """
         written = [tensor for tensor, times in taken if _times_written(tensor) != times]
         if _is_among(result, [tensor for tensor, _ in taken]) and not _is_among(result, written):
             result = _alias(result)
@@ -226,7 +268,9 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def _is_layer(module: nn.Module, *, is_whole: bool) -> bool:
-    """Whether a module is shown as one node. A whole model is not, unless it is a layer of torch by itself."""
+    """Whether a module is shown as one node. A whole model is not, unless it is a layer of torch
+    by itself.
+    """
     if isinstance(module, torch.jit.ScriptModule):
         return True
     if next(module.children(), None) is not None:
@@ -236,11 +280,15 @@ def _is_layer(module: nn.Module, *, is_whole: bool) -> bool:
 
 
 def shown_paths(model: nn.Module) -> dict[str, str]:
-    """Every module's path with slashes. A bare number, as in an nn.Sequential, is followed by the class: 0_Conv2d."""
+    """Every module's path with slashes. A bare number, as in an nn.Sequential, is followed by
+    the class: 0_Conv2d.
+    """
     shown = {"": ""}
     for path, module in model.named_modules():
         above, _, name = path.rpartition(".")
-        name = re.sub(r"[^\w/.-]", "_", f"{name}_{type(module).__name__}" if name.isdigit() else name)
+        name = re.sub(
+            r"[^\w/.-]", "_", f"{name}_{type(module).__name__}" if name.isdigit() else name
+        )
         shown[path] = _join(shown[above], name)
     return shown
 
@@ -250,7 +298,9 @@ def _join(place: str, name: str) -> str:
 
 
 def _name_of(func: Any) -> str:
-    """`add` for the methods add_, __add__, __iadd__ and __radd__ as well, `mT` for reading that attribute."""
+    """`add` for the methods add_, __add__, __iadd__ and __radd__ as well, `mT` for reading that
+    attribute.
+    """
     name: str = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":
         name = getattr(func.__self__, "__name__", name)
@@ -276,7 +326,9 @@ def _about(module: nn.Module) -> dict[str, str | int]:
     """The settings of a module as it prints them, and the number of its parameters."""
     parameters = sum(parameter.numel() for parameter in module.parameters())
     settings = module.extra_repr()[:_LONGEST_DETAIL]
-    return ({"layer": settings} if settings else {}) | ({"parameters": parameters} if parameters else {})
+    return ({"layer": settings} if settings else {}) | (
+        {"parameters": parameters} if parameters else {}
+    )
 
 
 def _is_among(value: Any, tensors: Iterable[Tensor]) -> bool:

@@ -13,11 +13,13 @@ NUM_BINS = 64
 
 
 @torch.no_grad()
-def histograms(tensors: Mapping[str, Tensor], *, bins: int = NUM_BINS) -> dict[str, HistogramProto | None]:
+def histograms(
+    tensors: Mapping[str, Tensor], *, bins: int = NUM_BINS
+) -> dict[str, HistogramProto | None]:
     """A histogram of each tensor, in `bins` equal bins from its least to its greatest value.
 
-    None for a tensor with a value that is not finite, and for an empty one. The host waits for the device twice,
-    however many tensors there are: for the ranges, and for the counts.
+    None for a tensor with a value that is not finite, and for an empty one. The host waits for the
+    device twice, however many tensors there are: for the ranges, and for the counts.
     """
     flat = {name: _as_floats(tensor) for name, tensor in tensors.items() if tensor.numel()}
     if not flat:
@@ -30,7 +32,11 @@ def histograms(tensors: Mapping[str, Tensor], *, bins: int = NUM_BINS) -> dict[s
         if math.isfinite(low) and math.isfinite(high) and low < high
     }
     counted = {name: _counts(flat[name], bins, low, high) for name, (low, high) in ranges.items()}
-    counts = dict(zip(counted, torch.stack(list(counted.values())).tolist(), strict=True)) if counted else {}
+    counts = (
+        dict(zip(counted, torch.stack(list(counted.values())).tolist(), strict=True))
+        if counted
+        else {}
+    )
     made = {
         name: _as_proto(values.numel(), fact, counts.get(name, [float(values.numel())]))
         for (name, values), fact in zip(flat.items(), facts, strict=True)
@@ -46,7 +52,8 @@ def _as_floats(tensor: Tensor) -> Tensor:
 def _counts(values: Tensor, bins: int, low: float, high: float) -> Tensor:
     if not torch.are_deterministic_algorithms_enabled():
         return torch.histc(values, bins, low, high)
-    # `histc` is refused then on a GPU, where it counts in any order, though whole numbers add up to the same.
+    # `histc` is refused then on a GPU, where it counts in any order, though whole numbers add up to
+    # the same.
     places = ((values - low) * (bins / (high - low))).long().clamp_(0, bins - 1)
     return torch.bincount(places, minlength=bins).to(values.dtype)
 
@@ -54,7 +61,9 @@ def _counts(values: Tensor, bins: int, low: float, high: float) -> Tensor:
 def _facts(values: Tensor) -> Tensor:
     """Least and greatest value, sum and sum of squares; a NaN anywhere is a NaN here."""
     low, high = torch.aminmax(values)
-    return torch.stack([low.double(), high.double(), values.sum().double(), torch.dot(values, values).double()])
+    return torch.stack(
+        [low.double(), high.double(), values.sum().double(), torch.dot(values, values).double()]
+    )
 
 
 def _as_proto(num: int, facts: list[float], counts: list[float]) -> HistogramProto | None:
@@ -64,5 +73,11 @@ def _as_proto(num: int, facts: list[float], counts: list[float]) -> HistogramPro
     width = (high - low) / len(counts)
     limits = [low + width * number for number in range(1, len(counts))] + [high]
     return HistogramProto(
-        min=low, max=high, num=num, sum=total, sum_squares=squares, bucket_limit=limits, bucket=counts
+        min=low,
+        max=high,
+        num=num,
+        sum=total,
+        sum_squares=squares,
+        bucket_limit=limits,
+        bucket=counts,
     )

@@ -1,9 +1,11 @@
-"""The entry of a run in TensorBoard's HPARAMS tab, as summaries; torch is not needed and nothing is written here.
+"""The entry of a run in TensorBoard's HPARAMS tab, as summaries; torch is not needed and nothing is
+written here.
 
-TensorBoard takes the columns from the first run that it finds, and shows no value that they do not name: every run
-declares the same keys, those of every choice of every group. What a run's own choices do not have is absent in it,
-which TensorBoard shows as an empty cell and sorts to the end. Its parallel coordinates leave out a run that lacks a
-value of a ticked column: the five that are ticked at first are in every run.
+TensorBoard takes the columns from the first run that it finds, and shows no value that they do not
+name: every run declares the same keys, those of every choice of every group. What a run's own
+choices do not have is absent in it, which TensorBoard shows as an empty cell and sorts to the end.
+Its parallel coordinates leave out a run that lacks a value of a ticked column: the five that are
+ticked at first are in every run.
 """
 
 from __future__ import annotations
@@ -31,25 +33,33 @@ from tensorboard.plugins.hparams.api_pb2 import (
     MetricInfo,
     MetricName,
 )
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
 
 from trainer.config import SCHEMAS, SECTIONS
 
-# The scalars that are columns. TensorBoard shows the first five at first, and of each the last value.
+# The scalars that are columns. TensorBoard shows the first five at first, and of each the last
+# value.
 METRICS = (
     "Accuracy/test", "Best/val_accuracy", "Accuracy/val", "Loss/test", "Best/val_loss", "Loss/val",
     "Loss/train", "Accuracy/train",
 )  # fmt: skip
-# Those of a run whose targets are values: it has no accuracy, and would be in no parallel coordinates.
+# Those of a run whose targets are values: it has no accuracy, and would be in no parallel
+# coordinates.
 METRICS_OF_VALUES = tuple(tag for tag in METRICS if "ccuracy" not in tag)
-# TensorBoard shows five hyperparameters at first: those that are said to differ come first, then it goes by name.
+# TensorBoard shows five hyperparameters at first: those that are said to differ come first, then it
+# goes by name.
 NUM_SHOWN = 5
 _MOST_USED = (
     "model.name", "optimizer.lr", "optimizer.name", "data.name", "data.batch_size", "scheduler.name", "trainer.epochs",
     "seed", "optimizer.weight_decay", "optimizer.momentum", "loss.name", "loss.label_smoothing", "data.transforms",
     "model.hidden", "model.channels", "model.dropout", "scheduler.warmup_steps", "trainer.max_steps",
 )  # fmt: skip
-# What changes where, on what or how often something is done, but not what is learned; and what synthetic data are.
+# What changes where, on what or how often something is done, but not what is learned; and what
+# synthetic data are.
 _GROUPS_LEFT_OUT = ("logger", "run")
 _LEFT_OUT = frozenset({
     "data.root", "data.eval_batch_size", "data.eval_limit", "data.num_workers", "data.test_kwargs", "data.task",
@@ -68,17 +78,27 @@ _STATUSES = {
 
 
 def start_summaries(
-    config: Mapping[str, Any], *, metrics: Sequence[str] = METRICS, started: float, varied: Collection[str] = ()
+    config: Mapping[str, Any],
+    *,
+    metrics: Sequence[str] = METRICS,
+    started: float,
+    varied: Collection[str] = (),
 ) -> list[Summary]:
     """What is written once, when a run begins: the columns, and the run's own values.
 
-    `config` is the whole config as nested plain values, `metrics` are tags of scalars, `started` is in seconds since
-    1970. `varied` are the keys that a sweep varies: shown at first, and after them the most used ones up to five.
-    Until an end is written, TensorBoard calls the run's status unknown: see `end_summary`.
+    `config` is the whole config as nested plain values, `metrics` are tags of scalars, `started` is
+    in seconds since 1970. `varied` are the keys that a sweep varies: shown at first, and after them
+    the most used ones up to five. Until an end is written, TensorBoard calls the run's status
+    unknown: see `end_summary`.
     """
     shown = _shown_at_first(varied)
     infos = [
-        HParamInfo(name=key, type=kind, domain_discrete=_domain(key, kind, key in shown), differs=key in shown)
+        HParamInfo(
+            name=key,
+            type=kind,
+            domain_discrete=_domain(key, kind, key in shown),
+            differs=key in shown,
+        )
         for key, kind in declared_keys().items()
     ]
     columns = [MetricInfo(name=MetricName(tag=tag)) for tag in metrics]
@@ -93,8 +113,9 @@ def start_summaries(
 def end_summary(status: str, ended: float) -> Summary:
     """How the run ended: `success`, `failure` or `unknown`, and when, in seconds since 1970.
 
-    TensorBoard keeps the first status that it reads of a run for as long as it is up, so that `running`, written when
-    a run begins, could never become another: it belongs where no TensorBoard has looked before the end is written.
+    TensorBoard keeps the first status that it reads of a run for as long as it is up, so that
+    `running`, written when a run begins, could never become another: it belongs where no
+    TensorBoard has looked before the end is written.
     """
     session = SessionEndInfo(status=_STATUSES[status], end_time_secs=ended)
     return _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=session))
@@ -102,12 +123,17 @@ def end_summary(status: str, ended: float) -> Summary:
 
 @functools.cache
 def declared_keys() -> Mapping[str, int]:
-    """Every hyperparameter of every choice of every group, with TensorBoard's type of it; the most used ones first.
+    """Every hyperparameter of every choice of every group, with TensorBoard's type of it; the most
+    used ones first.
 
-    A key that is a number in one choice and a text in another is a text: a column of both cannot be sorted.
+    A key that is a number in one choice and a text in another is a text: a column of both cannot be
+    sorted.
     """
     kinds = {"seed": DATA_TYPE_FLOAT64}
-    for group, schemas in {**SCHEMAS, **{name: {"": schema} for name, schema in SECTIONS.items()}}.items():
+    for group, schemas in {
+        **SCHEMAS,
+        **{name: {"": schema} for name, schema in SECTIONS.items()},
+    }.items():
         for schema in schemas.values():
             for field in dataclasses.fields(schema):
                 key, kind = f"{group}.{field.name}", _kind(str(field.type))
@@ -119,7 +145,8 @@ def declared_keys() -> Mapping[str, int]:
 def values(config: Mapping[str, Any]) -> dict[str, Value]:
     """The values of a run under their dotted names, for the declared keys that it has.
 
-    In a column of numbers or switches null is left out, in one of texts it is `none`; lists and tables are JSON.
+    In a column of numbers or switches null is left out, in one of texts it is `none`; lists and
+    tables are JSON.
     """
     kinds, found = declared_keys(), {}
     for key, value in _flat(config):
@@ -146,9 +173,13 @@ def _kind(annotation: str) -> int:
 
 
 def _value(kind: int, value: Any) -> Value | None:
-    """`value` as its column has it; None where it has no such value, which may be a number that JSON cannot hold."""
+    """`value` as its column has it; None where it has no such value, which may be a number that
+    JSON cannot hold.
+    """
     if kind == DATA_TYPE_FLOAT64:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = (
+            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        )
         return Value(number_value=value) if is_number else None
     if kind == DATA_TYPE_BOOL:
         return Value(bool_value=value) if isinstance(value, bool) else None
@@ -158,10 +189,11 @@ def _value(kind: int, value: Any) -> Value | None:
 
 
 def _domain(key: str, kind: int, is_shown: bool) -> ListValue | None:
-    """What can be ticked to filter a column: both values of a switch, every choice of a group; None for an interval.
+    """What can be ticked to filter a column: both values of a switch, every choice of a group; None
+    for an interval.
 
-    Of a column that is not shown at first, nothing. A filter is 140 pixels high in the list on the left, and 80 of
-    them put the choice of what to sort by ten screens further down.
+    Of a column that is not shown at first, nothing. A filter is 140 pixels high in the list on the
+    left, and 80 of them put the choice of what to sort by ten screens further down.
     """
     group, _, name = key.partition(".")
     if is_shown and kind == DATA_TYPE_FLOAT64:
@@ -173,7 +205,9 @@ def _domain(key: str, kind: int, is_shown: bool) -> ListValue | None:
 
 
 def _shown_at_first(varied: Collection[str]) -> set[str]:
-    """The keys that are said to differ: those that do, as far as they are declared, and most used ones up to five."""
+    """The keys that are said to differ: those that do, as far as they are declared, and most
+    used ones up to five.
+    """
     shown = [key for key in declared_keys() if key in varied]
     others = [key for key in _MOST_USED if key not in shown]
     return {*shown, *others[: max(0, NUM_SHOWN - len(shown))]}

@@ -1,4 +1,6 @@
-"""Grids of small pictures as arrays (H, W, 3) of bytes: inputs, filters, feature maps. Charts are in `figures`."""
+"""Grids of small pictures as arrays (H, W, 3) of bytes: inputs, filters, feature maps. Charts
+are in `figures`.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,17 @@ _GAP = 4
 _PAPER, _GREY, _DARK = 255, 110, 48
 # What is not a number must be seen: no picture of ours has this colour.
 _NOT_FINITE = (255, 0, 255)
-# A small picture is enlarged to at least the first side, in pixels; a large one is made no larger than the second.
+# A small picture is enlarged to at least the first side, in pixels; a large one is made no larger
+# than the second.
 _INPUT_SIDES, _PART_SIDES = (96, 192), (48, 96)
 _FONT_SIZE, _LINE_HEIGHT, _MAX_LINES = 13, 16, 2
 # The ends of the scale of filters; 0, between them, is white.
 _NEGATIVE, _POSITIVE = np.array([[33, 102, 172], [178, 24, 43]])
-# The scale of feature maps from 0 to the largest value: dark to bright, so that hues need not be told apart.
-_HEAT = np.array([(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)])
+# The scale of feature maps from 0 to the largest value: dark to bright, so that hues need not be
+# told apart.
+_HEAT = np.array(
+    [(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)]
+)
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -37,14 +43,20 @@ def is_image(shape: Sequence[int]) -> bool:
 
 
 def grid(
-    images: Tensor, labels: Sequence[str] | None = None, *, columns: int | None = None, scale: int | None = None
+    images: Tensor,
+    labels: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    scale: int | None = None,
 ) -> Pixels:
-    """Images (N, C, H, W), in any normalisation and on any device, row by row, each with its label below it.
+    """Images (N, C, H, W), in any normalisation and on any device, row by row, each with its label
+    below it.
 
-    Black is the smallest value of all images and white the largest; what is not finite is magenta. Three channels are
-    red, green and blue; of any other number the first is shown, in grey. Without `columns` the grid is about square.
-    `scale` makes a value a square of so many pixels; without it, small images are enlarged by a whole number and large
-    ones made smaller. A label is broken into two lines where it says so (\\n) or where it is too long, then cut to fit.
+    Black is the smallest value of all images and white the largest; what is not finite is magenta.
+    Three channels are red, green and blue; of any other number the first is shown, in grey. Without
+    `columns` the grid is about square. `scale` makes a value a square of so many pixels; without
+    it, small images are enlarged by a whole number and large ones made smaller. A label is broken
+    into two lines where it says so (\\n) or where it is too long, then cut to fit.
     """
     values = _on_host(images, max_side=_INPUT_SIDES[1] if scale is None else None)
     values = values if values.shape[-1] == 3 else values[..., :1]
@@ -61,10 +73,12 @@ def grid(
 
 
 def filters(weight: Tensor) -> Pixels:
-    """The filters (O, I, kH, kW) of a convolution, enlarged: 0 is white, negative is blue, positive red.
+    """The filters (O, I, kH, kW) of a convolution, enlarged: 0 is white, negative is blue, positive
+    red.
 
-    Over three channels a filter is shown in their colours, 0 as grey. Of any other number the first channel is shown.
-    All filters share one scale, up to the largest absolute value; what is not finite is magenta.
+    Over three channels a filter is shown in their colours, 0 as grey. Of any other number the first
+    channel is shown. All filters share one scale, up to the largest absolute value; what is not
+    finite is magenta.
     """
     values = _on_host(weight, max_side=_PART_SIDES[1])
     values = values if values.shape[-1] == 3 else values[..., :1]
@@ -80,9 +94,11 @@ def filters(weight: Tensor) -> Pixels:
 
 
 def feature_maps(maps: Tensor, max_channels: int = 16) -> Pixels:
-    """Maps (S, C, H, W): a row for each sample, a column for each of the first channels; bright is a large value.
+    """Maps (S, C, H, W): a row for each sample, a column for each of the first channels; bright is
+    a large value.
 
-    Each map has its own scale from 0, which is black like all below it, to its largest; not finite is magenta.
+    Each map has its own scale from 0, which is black like all below it, to its largest; not finite
+    is magenta.
     """
     maps = maps[:, :max_channels]
     values = _on_host(maps.flatten(0, 1).unsqueeze(1), max_side=_PART_SIDES[1])
@@ -90,7 +106,10 @@ def feature_maps(maps: Tensor, max_channels: int = 16) -> Pixels:
     values = np.where(finite, values, 0).clip(min=0)
     largest = values.max(axis=(1, 2, 3), keepdims=True)
     shades = _bytes(255 * values / np.where(largest > 0, largest, 1))
-    scale = np.stack([np.interp(np.arange(256), np.linspace(0, 255, len(_HEAT)), part) for part in _HEAT.T], axis=-1)
+    scale = np.stack(
+        [np.interp(np.arange(256), np.linspace(0, 255, len(_HEAT)), part) for part in _HEAT.T],
+        axis=-1,
+    )
     cells = _enlarged(_marked(_bytes(scale)[shades[..., 0]], finite), None, min_side=_PART_SIDES[0])
     return _arranged(cells, columns=maps.shape[1], background=_GREY)
 
@@ -110,7 +129,9 @@ def _bytes(colours: NDArray[np.floating]) -> Pixels:
 
 
 def _marked(cells: Pixels, finite: Flags) -> Pixels:
-    """Cells (N, H, W, 1 or 3) as three channels, with a colour of its own where a value (N, H, W, …) is not finite."""
+    """Cells (N, H, W, 1 or 3) as three channels, with a colour of its own where a value (N, H,
+    W, …) is not finite.
+    """
     cells = np.broadcast_to(cells, (*cells.shape[:3], 3))
     if finite.all():
         return cells
@@ -135,7 +156,11 @@ def _arranged(cells: Pixels, *, columns: int, background: int) -> Pixels:
     framed = np.full((rows * columns, height + _GAP, width + _GAP, 3), background, np.uint8)
     framed[:num_cells, _GAP:, _GAP:] = cells
     height, width = framed.shape[1:3]
-    whole = framed.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    whole = (
+        framed.reshape(rows, columns, height, width, 3)
+        .swapaxes(1, 2)
+        .reshape(rows * height, columns * width, 3)
+    )
     return np.pad(whole, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=background)
 
 
@@ -147,7 +172,9 @@ def _captioned(cells: Pixels, labels: Sequence[str], *, columns: int) -> Pixels:
     font = ImageFont.load_default(size=_FONT_SIZE)
     lines = [_broken(label, font, width) for label in labels]
     room = np.full((num_cells, _LINE_HEIGHT * max(map(len, lines)), width, 3), _PAPER, np.uint8)
-    picture = Image.fromarray(_arranged(np.concatenate([cells, room], axis=1), columns=columns, background=_PAPER))
+    picture = Image.fromarray(
+        _arranged(np.concatenate([cells, room], axis=1), columns=columns, background=_PAPER)
+    )
     draw = ImageDraw.Draw(picture)
     for index, texts in enumerate(lines):
         row, column = divmod(index, columns)
@@ -158,12 +185,18 @@ def _captioned(cells: Pixels, labels: Sequence[str], *, columns: int) -> Pixels:
     return np.asarray(picture)
 
 
-def _broken(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def _broken(
+    label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> list[str]:
     """A label as lines that fit into `width`; what is left then is cut off."""
     # The font has English letters only: é becomes e.
-    plain = "".join(sign for sign in unicodedata.normalize("NFKD", label) if not unicodedata.combining(sign))
+    plain = "".join(
+        sign for sign in unicodedata.normalize("NFKD", label) if not unicodedata.combining(sign)
+    )
     if "\n" in plain:
-        return [_cut(" ".join(line.split()), font, width) for line in plain.split("\n")[:_MAX_LINES]]
+        return [
+            _cut(" ".join(line.split()), font, width) for line in plain.split("\n")[:_MAX_LINES]
+        ]
     lines = [""]
     for word in plain.split():
         longer = f"{lines[-1]} {word}".lstrip()
@@ -177,5 +210,7 @@ def _broken(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
 def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     if font.getlength(line) <= width:
         return line
-    fitting = bisect.bisect(range(len(line)), float(width), key=lambda end: font.getlength(line[:end] + "…"))
+    fitting = bisect.bisect(
+        range(len(line)), float(width), key=lambda end: font.getlength(line[:end] + "…")
+    )
     return line[: fitting - 1].rstrip() + "…" if fitting else ""

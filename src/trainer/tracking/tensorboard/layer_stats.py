@@ -1,4 +1,6 @@
-"""Numbers by layer: mean and deviation of its weights, norm of its gradient, and how large an update is beside them."""
+"""Numbers by layer: mean and deviation of its weights, norm of its gradient, and how large an
+update is beside them.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ ROOT = "(root)"
 
 
 class Layers:
-    """The layers of a model that have parameters of their own, by name, each with the names of its parameters.
+    """The layers of a model that have parameters of their own, by name, each with the names of its
+    parameters.
 
-    Of a layer's weights is spoken where it has `weight`, as all of torch have; else of all its parameters.
+    Of a layer's weights is spoken where it has `weight`, as all of torch have; else of all its
+    parameters.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -50,7 +54,9 @@ class Layers:
         numbers = dict(zip(tags, torch.stack(values).tolist(), strict=True)) if values else {}
         # Beside weights of zero, which some layers start with, no update has a ratio.
         return {
-            tag: value for tag, value in numbers.items() if math.isfinite(value) or not tag.startswith(UPDATE_RATIO)
+            tag: value
+            for tag, value in numbers.items()
+            if math.isfinite(value) or not tag.startswith(UPDATE_RATIO)
         }
 
 
@@ -66,7 +72,9 @@ def _weights(names: Sequence[str]) -> Sequence[str]:
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([tensor.sum() for tensor in tensors]).sum() / sum(tensor.numel() for tensor in tensors)
+    return torch.stack([tensor.sum() for tensor in tensors]).sum() / sum(
+        tensor.numel() for tensor in tensors
+    )
 
 
 def _deviation(tensors: Sequence[Tensor]) -> Tensor:
@@ -74,6 +82,8 @@ def _deviation(tensors: Sequence[Tensor]) -> Tensor:
     return flat.std(correction=0)
 
 
-def _ratio(names: Sequence[str], after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Tensor:
+def _ratio(
+    names: Sequence[str], after: Mapping[str, Tensor], before: Mapping[str, Tensor]
+) -> Tensor:
     change = nn.utils.get_total_norm([after[name] - before[name] for name in names])
     return change / nn.utils.get_total_norm([before[name].detach() for name in names])

@@ -1,4 +1,6 @@
-"""Records of the model itself: numbers by layer, histograms, pictures. How each is made stands in modules beside it."""
+"""Records of the model itself: numbers by layer, histograms, pictures. How each is made stands
+in modules beside it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ NUM_INPUTS, NUM_MAPPED = 36, 4
 
 
 class LayerRecords:
-    """Numbers by layer; with them the scaler's scale and how far the moving average is, where there are such."""
+    """Numbers by layer; with them the scaler's scale and how far the moving average is, where
+    there are such.
+    """
 
     def __init__(self, writer: EventWriter, subject: Subject) -> None:
         self._writer, self._subject, self._layers = writer, subject, Layers(subject.model)
@@ -39,14 +43,18 @@ class LayerRecords:
 class HistogramRecords:
     """Histograms of parameters and gradients, and of what the layers give for fixed samples."""
 
-    def __init__(self, writer: EventWriter, subject: Subject, *, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, writer: EventWriter, subject: Subject, *, warn: Callable[[str], None]
+    ) -> None:
         self._writer, self._subject, self._warn = writer, subject, warn
         self._has_warned = False
 
     def __call__(self, step: int, update: Update) -> None:
         """Write those of an update that was just made; tells once of values that are not finite."""
         model = self._subject.model
-        tensors: dict[str, Tensor] = {f"Parameters/{name}": p for name, p in model.named_parameters()}
+        tensors: dict[str, Tensor] = {
+            f"Parameters/{name}": p for name, p in model.named_parameters()
+        }
         tensors |= {f"Gradients/{name}": gradient for name, gradient in update.gradients.items()}
         given = outputs_of(model, self._subject.fixed, where=matters)
         tensors |= {f"Activations/{layer}": output for layer, output in given.items()}
@@ -55,7 +63,10 @@ class HistogramRecords:
                 self._writer.histogram(tag, histogram, step)
             elif tensors[tag].numel() and not self._has_warned and not _is_overflow(tag, update):
                 self._has_warned = True
-                self._warn(f"{tag} has values that are not finite at step {step}: TensorBoard has no histogram of it.")
+                self._warn(
+                    f"{tag} has values that are not finite at step {step}: TensorBoard has no "
+                    "histogram of it."
+                )
 
 
 def _is_overflow(tag: str, update: Update) -> bool:
@@ -64,7 +75,9 @@ def _is_overflow(tag: str, update: Update) -> bool:
 
 
 class PictureRecords:
-    """Training inputs as the model sees them, filters of the first convolution, feature maps of every one."""
+    """Training inputs as the model sees them, filters of the first convolution, feature maps of
+    every one.
+    """
 
     def __init__(self, writer: EventWriter, subject: Subject) -> None:
         self._writer, self._subject = writer, subject
@@ -79,8 +92,12 @@ class PictureRecords:
             labels = [classes[target] for target in update.targets[:NUM_INPUTS].tolist()]
         self._writer.image("Inputs/train", grid(update.inputs[:NUM_INPUTS], labels), step)
         if isinstance(self._first, nn.Conv2d):
-            self._writer.image("Filters/first_convolution", filters(self._first.weight.detach()), step)
+            self._writer.image(
+                "Filters/first_convolution", filters(self._first.weight.detach()), step
+            )
         with torch.no_grad():
-            maps = outputs_of(self._subject.model, self._subject.fixed[:NUM_MAPPED], where=is_convolution)
+            maps = outputs_of(
+                self._subject.model, self._subject.fixed[:NUM_MAPPED], where=is_convolution
+            )
         for layer, output in maps.items():
             self._writer.image(f"Feature_maps/{layer}", feature_maps(output), step)

@@ -1,4 +1,6 @@
-"""Records of what was predicted: confusion matrix, reliability, confident mistakes, PR curves, and the projector."""
+"""Records of what was predicted: confusion matrix, reliability, confident mistakes, PR curves,
+and the projector.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +30,31 @@ _NUM_THRESHOLDS = 127
 class PredictionRecords:
     """Collects what is predicted in an evaluation, and shows it where that is due.
 
-    Figures of the last evaluation of a split are drawn when the run ends, if they were not before. `num_evaluations`
-    of the validation set were made before a resume.
+    Figures of the last evaluation of a split are drawn when the run ends, if they were not before.
+    `num_evaluations` of the validation set were made before a resume.
     """
 
     def __init__(
-        self, writer: EventWriter, classes: Sequence[str], kinds: TensorBoardConfig, *, num_evaluations: int
+        self,
+        writer: EventWriter,
+        classes: Sequence[str],
+        kinds: TensorBoardConfig,
+        *,
+        num_evaluations: int,
     ) -> None:
         self._writer, self._classes, self._kinds = writer, classes, kinds
         # A tag is one class's alone.
-        self._names = [f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)]
+        self._names = [
+            f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)
+        ]
         self._num_evaluations = num_evaluations
         self._collected: dict[str, Predictions] = {}
         self._undrawn: dict[str, int] = {}
 
     def watch(self, split: str) -> Watch:
-        """Begin to collect; before the test, what was not drawn is drawn, for a test that is cut short is the end."""
+        """Begin to collect; before the test, what was not drawn is drawn, for a test that is cut
+        short is the end.
+        """
         if split == "test":
             self.finish()
         collected = Predictions(num_classes=len(self._classes), num_mistakes=NUM_MISTAKES)
@@ -58,7 +69,9 @@ class PredictionRecords:
         kinds, number = self._kinds, self._num_evaluations
         if kinds.figures:
             self._undrawn[split] = step
-            if split == "test" or (kinds.figures_every is not None and number % kinds.figures_every == 0):
+            if split == "test" or (
+                kinds.figures_every is not None and number % kinds.figures_every == 0
+            ):
                 self._draw(split)
         if kinds.pr_curves and (split == "test" or number % kinds.pr_curves_every == 0):
             self._write_curves(split, step)
@@ -73,12 +86,17 @@ class PredictionRecords:
         if step is None:
             return
         collected = self._collected[split]
-        self._writer.image(f"Confusion/{split}", figures.confusion_figure(collected.confusion, self._classes), step)
-        self._writer.image(f"Reliability/{split}", figures.reliability_figure(collected.reliability()), step)
+        self._writer.image(
+            f"Confusion/{split}", figures.confusion_figure(collected.confusion, self._classes), step
+        )
+        self._writer.image(
+            f"Reliability/{split}", figures.reliability_figure(collected.reliability()), step
+        )
         mistakes = collected.mistakes
         if mistakes and is_image(mistakes[0].input.shape):
             labels = [
-                f"{self._classes[mistake.true]} >\n{self._classes[mistake.predicted]} {mistake.confidence:.0%}"
+                f"{self._classes[mistake.true]} >\n{self._classes[mistake.predicted]} "
+                f"{mistake.confidence:.0%}"
                 for mistake in mistakes
             ]
             pictures = grid(torch.stack([mistake.input for mistake in mistakes]), labels)
@@ -90,14 +108,18 @@ class PredictionRecords:
             metadata = create_summary_metadata(
                 display_name=f"{name} ({split})", description="", num_thresholds=_NUM_THRESHOLDS
             )
-            curve = np.stack(collected.pr_curve(index, num_thresholds=_NUM_THRESHOLDS)).astype(np.float32)
+            curve = np.stack(collected.pr_curve(index, num_thresholds=_NUM_THRESHOLDS)).astype(
+                np.float32
+            )
             self._writer.tensor(f"Precision_recall/{split}/{name}", curve, metadata, step)
 
 
 class ProjectorRecords:
     """Writes what a layer has for a class-balanced sample, at chosen epochs and when the run ends."""
 
-    def __init__(self, run: Path, subject: Subject, classes: Sequence[str], kinds: TensorBoardConfig) -> None:
+    def __init__(
+        self, run: Path, subject: Subject, classes: Sequence[str], kinds: TensorBoardConfig
+    ) -> None:
         self._run, self._subject, self._classes, self._kinds = run, subject, classes, kinds
         self._sample: tuple[Tensor, Tensor] | None = None
 
@@ -110,7 +132,9 @@ class ProjectorRecords:
         """Write those of the weights as they are, which are those of `step`."""
         if self._sample is None:
             num = self._kinds.projector_samples
-            inputs, targets, _ = projector.balanced(self._subject.samples(), num=num, num_classes=len(self._classes))
+            inputs, targets, _ = projector.balanced(
+                self._subject.samples(), num=num, num_classes=len(self._classes)
+            )
             self._sample = inputs, targets
         inputs, targets = self._sample
         model, layer = self._subject.evaluated, self._kinds.projector_layer

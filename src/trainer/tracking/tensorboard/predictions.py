@@ -1,4 +1,6 @@
-"""What a classifier said about each sample of a split, and the numbers drawn from it. No pictures, no events."""
+"""What a classifier said about each sample of a split, and the numbers drawn from it. No
+pictures, no events.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Counts = NDArray[np.int64]
 
 
 class Mistake(NamedTuple):
-    """A sample taken for another class: its input (…) on the host, both classes, the predicted one's probability."""
+    """A sample taken for another class: its input (…) on the host, both classes, the predicted
+    one's probability.
+    """
 
     input: Tensor
     true: int
@@ -24,7 +28,9 @@ class Mistake(NamedTuple):
 
 
 class PrCurve(NamedTuple):
-    """Values (T,) at T thresholds from 0 to 1, in the order of TensorBoard's pr_curves; a ratio 0 / 0 is 0."""
+    """Values (T,) at T thresholds from 0 to 1, in the order of TensorBoard's pr_curves; a ratio
+    0 / 0 is 0.
+    """
 
     true_positives: Counts
     false_positives: Counts
@@ -36,7 +42,8 @@ class PrCurve(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Confidence against accuracy in B bins of equal width from 0 to 1; both are NaN in a bin without samples.
+    """Confidence against accuracy in B bins of equal width from 0 to 1; both are NaN in a bin
+    without samples.
 
     `error` is the expected calibration error: the mean of |accuracy - confidence|, weighted by the bins' `count`.
     """
@@ -56,14 +63,16 @@ class _Joined(NamedTuple):
 class Predictions:
     """Collects a pass over a split on its device and gives the numbers on the host.
 
-    The outputs are turned into probabilities by a softmax; log-probabilities stay as they are by it, and of a loss that
-    only compares scores it is the usual reading. Where that is not a number, the probability is 0.
+    The outputs are turned into probabilities by a softmax; log-probabilities stay as they are by
+    it, and of a loss that only compares scores it is the usual reading. Where that is not a number,
+    the probability is 0.
     """
 
     def __init__(self, *, num_classes: int, num_mistakes: int) -> None:
         self._num_classes, self._num_mistakes = num_classes, num_mistakes
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
-        # Inputs, targets, predicted classes and confidences of the worst so far, worst first; -1 says: no mistake.
+        # Inputs, targets, predicted classes and confidences of the worst so far, worst first; -1
+        # says: no mistake.
         self._worst: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self._host: _Joined | None = None
 
@@ -72,11 +81,14 @@ class Predictions:
 
         The outputs are logits, log-probabilities or other scores.
         """
-        assert outputs.shape == (len(targets), self._num_classes), f"{tuple(outputs.shape)} for {len(targets)} targets"
+        assert outputs.shape == (len(targets), self._num_classes), (
+            f"{tuple(outputs.shape)} for {len(targets)} targets"
+        )
         outputs = outputs.detach()
         # A tensor of our own: a compiled model may write its next outputs into the same memory.
         probabilities = outputs.float().softmax(1).nan_to_num(nan=0.0)
-        # Of the outputs, as the evaluation counts them: two that differ may round to one probability.
+        # Of the outputs, as the evaluation counts them: two that differ may round to one
+        # probability.
         predicted = outputs.argmax(1)
         self._batches.append((probabilities, predicted, targets))
         self._host = None
@@ -85,7 +97,9 @@ class Predictions:
             confidences = torch.where(predicted == targets, -1.0, confidences)
             self._keep_worst(inputs.detach(), targets, predicted, confidences)
 
-    def _keep_worst(self, inputs: Tensor, targets: Tensor, predicted: Tensor, confidences: Tensor) -> None:
+    def _keep_worst(
+        self, inputs: Tensor, targets: Tensor, predicted: Tensor, confidences: Tensor
+    ) -> None:
         """Twice the largest k: of the batch, so that few inputs are copied, then of these and those kept."""
         batch = (inputs, targets, predicted, confidences)
         chosen = confidences.topk(min(self._num_mistakes, len(confidences))).indices
@@ -115,7 +129,9 @@ class Predictions:
 
     @property
     def mistakes(self) -> list[Mistake]:
-        """The `num_mistakes` mistakes of the highest confidence, the highest first; fewer where there are fewer."""
+        """The `num_mistakes` mistakes of the highest confidence, the highest first; fewer where
+        there are fewer.
+        """
         if self._worst is None:
             return []
         inputs, *rest = (part.cpu() for part in self._worst)
@@ -123,7 +139,8 @@ class Predictions:
         return [Mistake(*row) for row in rows if row[3] >= 0]
 
     def reliability(self, bins: int = 10) -> Reliability:
-        """How far the confidence, the probability of the predicted class, can be trusted (Guo et al., 2017).
+        """How far the confidence, the probability of the predicted class, can be trusted (Guo et
+        al., 2017).
 
         Bin m, counted from 0, holds the confidences in (m / B, (m + 1) / B].
         """
@@ -133,30 +150,39 @@ class Predictions:
         # 0 itself goes into the first bin; a softmax may round to slightly more than 1.
         which = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
         count = np.bincount(which, minlength=bins)
-        confidence = _ratio(np.bincount(which, weights=confidences, minlength=bins), count, empty=np.nan)
+        confidence = _ratio(
+            np.bincount(which, weights=confidences, minlength=bins), count, empty=np.nan
+        )
         right = np.bincount(which, weights=predicted == targets, minlength=bins)
         accuracy = _ratio(right, count, empty=np.nan)
         gap = np.nansum(np.abs(accuracy - confidence) * count)
         return Reliability(confidence, accuracy, count, float(gap / max(1, len(targets))))
 
     def pr_curve(self, class_index: int, num_thresholds: int = 127) -> PrCurve:
-        """One class against the rest: a sample is taken for the class where its probability >= the threshold.
+        """One class against the rest: a sample is taken for the class where its probability >= the
+        threshold.
 
-        The thresholds are i / (T - 1) as 32-bit numbers, as the probabilities are. torch writes 127 at most.
+        The thresholds are i / (T - 1) as 32-bit numbers, as the probabilities are. torch writes 127
+        at most.
         """
         probabilities, _, targets = self._joined()
         thresholds = np.linspace(0, 1, num_thresholds, dtype=np.float32)
-        # Number of thresholds that a sample reaches; those that reach threshold i are the ones with more than i.
+        # Number of thresholds that a sample reaches; those that reach threshold i are the ones with
+        # more than i.
         reached = np.searchsorted(thresholds, probabilities[:, class_index], side="right")
         is_class = targets == class_index
         positives = np.bincount(reached[is_class], minlength=num_thresholds + 1)
         negatives = np.bincount(reached[~is_class], minlength=num_thresholds + 1)
-        true_positives, false_positives = (part[:0:-1].cumsum()[::-1] for part in (positives, negatives))
+        true_positives, false_positives = (
+            part[:0:-1].cumsum()[::-1] for part in (positives, negatives)
+        )
         true_negatives = negatives.sum() - false_positives
         false_negatives = positives.sum() - true_positives
         precision = _ratio(true_positives, true_positives + false_positives, empty=0.0)
         recall = _ratio(true_positives, true_positives + false_negatives, empty=0.0)
-        return PrCurve(true_positives, false_positives, true_negatives, false_negatives, precision, recall)
+        return PrCurve(
+            true_positives, false_positives, true_negatives, false_negatives, precision, recall
+        )
 
     def _joined(self) -> _Joined:
         if self._host is None:

@@ -1,6 +1,8 @@
-"""TensorBoard's projector: what a layer gives for a balanced sample, with labels, predictions and thumbnails, as files.
+"""TensorBoard's projector: what a layer gives for a balanced sample, with labels, predictions and
+thumbnails, as files.
 
-Which samples, when, and under which random state is the caller's business; event files are not touched.
+Which samples, when, and under which random state is the caller's business; event files are not
+touched.
 """
 
 from __future__ import annotations
@@ -43,9 +45,11 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def last_layer(model: nn.Module, inputs: Tensor) -> str:
-    """The layer with parameters of its own that is called last in evaluation mode with a row for each of `inputs`.
+    """The layer with parameters of its own that is called last in evaluation mode with a row for
+    each of `inputs`.
 
-    What goes into it are the penultimate features. Empty for the model as a whole, where there is no such layer.
+    What goes into it are the penultimate features. Empty for the model as a whole, where there is
+    no such layer.
     """
     called: list[str] = []
 
@@ -63,7 +67,9 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
         model.eval()
         for name, module in model.named_modules():
             if any(True for _ in module.parameters(recurse=False)):
-                hooks.callback(module.register_forward_pre_hook(entering(name), with_kwargs=True).remove)
+                hooks.callback(
+                    module.register_forward_pre_hook(entering(name), with_kwargs=True).remove
+                )
         model(inputs)
     return called[-1] if called else ""
 
@@ -71,13 +77,15 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
 def features(
     model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size: int = 100
 ) -> tuple[str, Tensor, Tensor]:
-    """What a layer has for `inputs` (N, …): what to call it, the features (N, F), and the model's outputs (N, C).
+    """What a layer has for `inputs` (N, …): what to call it, the features (N, F), and the model's
+    outputs (N, C).
 
-    With the name of a layer, it is what comes OUT of it; with None, what goes INTO the last one (see `last_layer`).
-    Values of places, such as feature maps (N, C, H, W), are averaged over the places where they are more than 1024.
-    Both results are float32 on the host. The model runs in evaluation mode and is left as it was, like the random
-    generators; of a layer that is called several times the last call counts.
-    Raises ConfigError where the layer is unknown, not used, or has no value for each sample.
+    With the name of a layer, it is what comes OUT of it; with None, what goes INTO the last one
+    (see `last_layer`). Values of places, such as feature maps (N, C, H, W), are averaged over the
+    places where they are more than 1024. Both results are float32 on the host. The model runs in
+    evaluation mode and is left as it was, like the random generators; of a layer that is called
+    several times the last call counts. Raises ConfigError where the layer is unknown, not used, or
+    has no value for each sample.
     """
     device = next((parameter.device for parameter in model.parameters()), inputs.device)
     if layer is None:
@@ -94,7 +102,9 @@ def features(
             outputs.append(model(batch.to(device)).float().cpu())
             value = caught[-1] if caught else None
             if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(batch):
-                raise ConfigError(f"{_KEY}: {called} has no features of each sample.", hint="Name another layer.")
+                raise ConfigError(
+                    f"{_KEY}: {called} has no features of each sample.", hint="Name another layer."
+                )
             found.append(_flat(value).float().cpu())
     return called, torch.cat(found), torch.cat(outputs)
 
@@ -117,7 +127,9 @@ def _caught(module: nn.Module, *, is_input: bool) -> Iterator[list[Any]]:
     handle = (
         module.register_forward_pre_hook(enter, with_kwargs=True)
         if is_input
-        else module.register_forward_hook(lambda module, args, output: caught.append(_first(output)))
+        else module.register_forward_hook(
+            lambda module, args, output: caught.append(_first(output))
+        )
     )
     try:
         yield caught
@@ -129,12 +141,16 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple | list) and value else value
 
 
-def balanced(batches: Iterable[tuple[Tensor, Tensor]], *, num: int, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first `num` // `num_classes` samples of each class, at least one, but never more than `num` in all.
+def balanced(
+    batches: Iterable[tuple[Tensor, Tensor]], *, num: int, num_classes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first `num` // `num_classes` samples of each class, at least one, but never more than
+    `num` in all.
 
-    `batches` are inputs (N, …) and targets, classes (N,) or one-hot (N, C); they are gone through once, in order, and
-    only until all is found. Returns inputs (M, …), classes (M,) and places in the stream (M,), in the stream's order;
-    a class that does not come is missing. Raises ValueError where there is no sample at all.
+    `batches` are inputs (N, …) and targets, classes (N,) or one-hot (N, C); they are gone through
+    once, in order, and only until all is found. Returns inputs (M, …), classes (M,) and places in
+    the stream (M,), in the stream's order; a class that does not come is missing. Raises ValueError
+    where there is no sample at all.
     """
     quota = max(1, num // num_classes)
     missing, wanted = [quota] * num_classes, min(num, quota * num_classes)
@@ -171,18 +187,21 @@ def write(
     predicted: Sequence[str],
     thumbnails: Tensor | None,
 ) -> None:
-    """Write `features` (N, F) into `run`/projector/`tag`, such as step-000938, beside those of other tags.
+    """Write `features` (N, F) into `run`/projector/`tag`, such as step-000938, beside those of
+    other tags.
 
-    TensorBoard calls them `step 000938, into fc2`, by `tag` and `layer`. `labels` and `predicted` are N names of
-    classes, `thumbnails` are (N, C, H, W): bytes, or numbers whose range becomes that of the colours; None, or more
-    than 2048, for points. Features that are not finite become 0. Killed at any moment, the folder is there as a whole
-    or not at all.
+    TensorBoard calls them `step 000938, into fc2`, by `tag` and `layer`. `labels` and `predicted`
+    are N names of classes, `thumbnails` are (N, C, H, W): bytes, or numbers whose range becomes
+    that of the colours; None, or more than 2048, for points. Features that are not finite become 0.
+    Killed at any moment, the folder is there as a whole or not at all.
     """
     final = run / FOLDER / tag
     aside, retired = aside_of(final), retired_of(final)
     remove(aside)
     aside.mkdir(parents=True)
-    entry = EmbeddingInfo(tensor_name=re.sub(r"[^\w., -]", "_", f"{tag.replace('-', ' ')}, {layer}"))
+    entry = EmbeddingInfo(
+        tensor_name=re.sub(r"[^\w., -]", "_", f"{tag.replace('-', ' ')}, {layer}")
+    )
     try:
         (aside / _TENSORS).write_text(_tensors(features), encoding="utf-8")
         (aside / _METADATA).write_text(_metadata(labels, predicted), encoding="utf-8")
@@ -203,7 +222,9 @@ def write(
 
 
 def rewind(run: Path, *, step: int) -> None:
-    """Drop what lies past `step`, and what a killed process left; what was written exactly at `step` stays."""
+    """Drop what lies past `step`, and what a killed process left; what was written exactly at
+    `step` stays.
+    """
     if not (run / FOLDER).is_dir():
         remove(run / CONFIG_FILE)
         return
@@ -267,7 +288,9 @@ def _cell(name: str) -> str:
 
 
 def _sprite(thumbnails: Tensor) -> tuple[Image.Image, tuple[int, int]]:
-    """Pictures (N, C, H, W) in rows of one image as square as can be, and the width and height of each."""
+    """Pictures (N, C, H, W) in rows of one image as square as can be, and the width and height
+    of each.
+    """
     images = thumbnails.detach().cpu()
     if images.dtype != torch.uint8:
         images = torch.nan_to_num(images.float(), nan=0.0, posinf=0.0, neginf=0.0)

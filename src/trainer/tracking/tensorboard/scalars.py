@@ -1,4 +1,6 @@
-"""The scalars of a run: the values of its rows, the best so far, memory; and, where asked for, against other axes."""
+"""The scalars of a run: the values of its rows, the best so far, memory; and, where asked for,
+against other axes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from typing import Any
 
 import torch
 
-from trainer.tracking.records import BEST, BY_SAMPLES, BY_SECONDS, MEMORY, EvalRecord, TrainRecord, scalar_tags
+from trainer.tracking.records import (
+    BEST,
+    BY_SAMPLES,
+    BY_SECONDS,
+    MEMORY,
+    EvalRecord,
+    TrainRecord,
+    scalar_tags,
+)
 from trainer.tracking.tensorboard.writer import EventWriter
 
 _BETTER = {"loss": min, "accuracy": max}
@@ -19,12 +29,17 @@ _BETTER = {"loss": min, "accuracy": max}
 class Scalars:
     """Writes each record's values; `rows` are those of before a resume, from which the best is known.
 
-    Axes other than the step are written anew from them, for a resume drops what has no step to be cut at; with
-    `replays` all is, for a run that wrote no events until now.
+    Axes other than the step are written anew from them, for a resume drops what has no step to be
+    cut at; with `replays` all is, for a run that wrote no events until now.
     """
 
     def __init__(
-        self, writer: EventWriter, *, axes: Sequence[str], rows: Sequence[Mapping[str, Any]], replays: bool
+        self,
+        writer: EventWriter,
+        *,
+        axes: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+        replays: bool,
     ) -> None:
         self._writer, self._axes = writer, axes
         self._best: dict[str, float] = {}
@@ -58,7 +73,10 @@ class Scalars:
         self._write_axes(row)
 
     def _write_axes(self, row: Mapping[str, Any]) -> None:
-        at = {"samples": (BY_SAMPLES, row["samples"]), "seconds": (BY_SECONDS, round(1000 * row["seconds"]))}
+        at = {
+            "samples": (BY_SAMPLES, row["samples"]),
+            "seconds": (BY_SECONDS, round(1000 * row["seconds"])),
+        }
         for axis in self._axes:
             group, value = at[axis]
             for name, tag in scalar_tags(row["split"]).items():

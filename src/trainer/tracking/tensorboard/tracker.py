@@ -20,24 +20,31 @@ from trainer.tracking.records import EpochRecord, EvalRecord, ResumePoint, Train
 from trainer.tracking.tensorboard import custom_scalars, hparams, projector
 from trainer.tracking.tensorboard.context import Subject
 from trainer.tracking.tensorboard.graph import NotTraceable, trace
-from trainer.tracking.tensorboard.model_records import HistogramRecords, LayerRecords, PictureRecords
+from trainer.tracking.tensorboard.model_records import (
+    HistogramRecords,
+    LayerRecords,
+    PictureRecords,
+)
 from trainer.tracking.tensorboard.prediction_records import PredictionRecords, ProjectorRecords
 from trainer.tracking.tensorboard.scalars import Scalars
 from trainer.tracking.tensorboard.writer import EventFileError, EventWriter
 
 Look = Callable[[int, Update], None]
-# The updates that are looked at besides those of a cadence that is larger: a short run is seen as well.
+# The updates that are looked at besides those of a cadence that is larger: a short run is seen as
+# well.
 _EARLY = (1, 10, 100)
 _PREDICTED = "figures and PR curves"
 
 
 class TensorBoard:
-    """Writes the kinds of records that `kinds` switches on, each at its cadence; `warn` tells a person.
+    """Writes the kinds of records that `kinds` switches on, each at its cadence; `warn` tells a
+    person.
 
-    A kind that fails is told once and left out from then on; what cannot go on without the event file is raised.
+    A kind that fails is told once and left out from then on; what cannot go on without the event
+    file is raised.
 
-    `config` is the whole config of the run, for its hparams, and `varied` are its keys that a sweep varies; `texts` are
-    Markdown, by the last part of their tag.
+    `config` is the whole config of the run, for its hparams, and `varied` are its keys that a sweep
+    varies; `texts` are Markdown, by the last part of their tag.
     """
 
     def __init__(
@@ -58,10 +65,15 @@ class TensorBoard:
             projector.rewind(run, step=resumed.step)
         self._warn, self._lost = warn, set[str]()
         replays = resumed is not None and not event_files(run)
-        # A TensorBoard that is running has already read what is dropped: this tells it. The first start it passes over.
+        # A TensorBoard that is running has already read what is dropped: this tells it. The first
+        # start it passes over.
         self._writer = EventWriter(run, purge_step=0 if resumed is None else resumed.step + 1)
         rows = [] if resumed is None else read_rows(run)
-        self._scalars = Scalars(self._writer, axes=kinds.axes, rows=rows, replays=replays) if kinds.scalars else None
+        self._scalars = (
+            Scalars(self._writer, axes=kinds.axes, rows=rows, replays=replays)
+            if kinds.scalars
+            else None
+        )
         self._has_hparams = kinds.hparams
         self._looks = self._make_looks(kinds, subject)
         self._predictions, self._projector = self._make_predicted(run, kinds, subject, rows)
@@ -69,7 +81,9 @@ class TensorBoard:
         self._begin(kinds, subject, texts)
         if kinds.hparams:
             metrics = hparams.METRICS if subject.classes is not None else hparams.METRICS_OF_VALUES
-            for summary in hparams.start_summaries(config, metrics=metrics, started=time.time(), varied=varied):
+            for summary in hparams.start_summaries(
+                config, metrics=metrics, started=time.time(), varied=varied
+            ):
                 self._writer.summary(summary, 0)
         self.flush()
 
@@ -108,7 +122,9 @@ class TensorBoard:
         if (predictions := self._predictions) is None:
             return None
         seen: Watch | None = self._attempt(_PREDICTED, lambda: predictions.watch(split))
-        return None if seen is None else lambda *batch: self._attempt(_PREDICTED, lambda: seen(*batch))
+        return (
+            None if seen is None else lambda *batch: self._attempt(_PREDICTED, lambda: seen(*batch))
+        )
 
     def flush(self) -> None:
         """See `Tracker.flush`."""
@@ -131,7 +147,9 @@ class TensorBoard:
             self._writer.close()
 
     def _attempt(self, kind: str, action: Callable[[], Any]) -> Any:
-        """What `action` gives; None when it fails or has failed before, which loses its kind and nothing else."""
+        """What `action` gives; None when it fails or has failed before, which loses its kind and
+        nothing else.
+        """
         if kind in self._lost:
             return None
         try:
@@ -140,16 +158,24 @@ class TensorBoard:
             raise
         except Exception as error:
             self._lost.add(kind)
-            self._warn(f"TensorBoard gets no more of this kind: {kind} ({describe_error(error)}). All else goes on.")
+            self._warn(
+                f"TensorBoard gets no more of this kind: {kind} ({describe_error(error)}). All "
+                "else goes on."
+            )
             return None
 
-    def _make_looks(self, kinds: TensorBoardConfig, subject: Subject) -> dict[str, tuple[int, Look]]:
+    def _make_looks(
+        self, kinds: TensorBoardConfig, subject: Subject
+    ) -> dict[str, tuple[int, Look]]:
         """What looks at updates, by kind, and every how many."""
         looks: dict[str, tuple[int, Look]] = {}
         if kinds.layers:
             looks["layers"] = kinds.layers_every, LayerRecords(self._writer, subject)
         if kinds.histograms:
-            looks["histograms"] = kinds.histograms_every, HistogramRecords(self._writer, subject, warn=self._warn)
+            looks["histograms"] = (
+                kinds.histograms_every,
+                HistogramRecords(self._writer, subject, warn=self._warn),
+            )
         if kinds.images:
             looks["images"] = kinds.images_every, PictureRecords(self._writer, subject)
         return looks
@@ -161,7 +187,9 @@ class TensorBoard:
         if subject.classes is None:
             return None, None
         num_evaluations = sum(row["split"] == "val" for row in rows)
-        predictions = PredictionRecords(self._writer, subject.classes, kinds, num_evaluations=num_evaluations)
+        predictions = PredictionRecords(
+            self._writer, subject.classes, kinds, num_evaluations=num_evaluations
+        )
         return (
             predictions if kinds.figures or kinds.pr_curves else None,
             ProjectorRecords(run, subject, subject.classes, kinds) if kinds.projector else None,
@@ -175,7 +203,9 @@ class TensorBoard:
     ) -> None:
         """What stands at the beginning: a resume drops it, and it is written again."""
         if kinds.scalars or kinds.layers:
-            self._writer.layout(custom_scalars.TAG, custom_scalars.layout(), custom_scalars.METADATA, 0)
+            self._writer.layout(
+                custom_scalars.TAG, custom_scalars.layout(), custom_scalars.METADATA, 0
+            )
         if kinds.text:
             for name, markdown in texts.items():
                 self._writer.text(f"Run/{name}", markdown, 0)

@@ -1,4 +1,6 @@
-"""Writes TensorBoard's event files: each kind of value as an event, buffered, never half of one. Decides nothing."""
+"""Writes TensorBoard's event files: each kind of value as an event, buffered, never half of one.
+Decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 
 from trainer.tracking.event_files import framed
 
-# What waits is written once it is as much, or as old, so that a TensorBoard that watches sees a run go on.
+# What waits is written once it is as much, or as old, so that a TensorBoard that watches sees a run
+# go on.
 _BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0
 _numbers = itertools.count()
 
@@ -36,8 +39,8 @@ class EventFileError(OSError):
 class EventWriter:
     """Appends events to a new file in the folder of a run.
 
-    A TensorBoard that is running drops what it has read from `purge_step` on. Methods raise EventFileError when the
-    disk refuses; the file then ends with the last whole event.
+    A TensorBoard that is running drops what it has read from `purge_step` on. Methods raise
+    EventFileError when the disk refuses; the file then ends with the last whole event.
     """
 
     def __init__(self, run: Path, *, purge_step: int) -> None:
@@ -62,22 +65,31 @@ class EventWriter:
         """A picture of shape (H, W, 3)."""
         height, width, _ = pixels.shape
         file = io.BytesIO()
-        # The fastest of PNG's compressions: twice the speed of the usual one, for a tenth more bytes.
+        # The fastest of PNG's compressions: twice the speed of the usual one, for a tenth more
+        # bytes.
         Image.fromarray(pixels).save(file, format="png", compress_level=1)
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.getvalue())
+        image = Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=file.getvalue()
+        )
         self._value(Summary.Value(tag=tag, image=image), step)
 
     def text(self, tag: str, markdown: str, step: int) -> None:
         """A text, shown as Markdown."""
-        self._text_tensor(tag, [markdown.encode()], SummaryMetadata(plugin_data={"plugin_name": "text"}), step)
+        self._text_tensor(
+            tag, [markdown.encode()], SummaryMetadata(plugin_data={"plugin_name": "text"}), step
+        )
 
     def layout(self, tag: str, content: bytes, metadata: SummaryMetadata, step: int) -> None:
         """A serialised message that a plugin reads."""
         self._text_tensor(tag, [content], metadata, step)
 
-    def tensor(self, tag: str, values: NDArray[np.float32], metadata: SummaryMetadata, step: int) -> None:
+    def tensor(
+        self, tag: str, values: NDArray[np.float32], metadata: SummaryMetadata, step: int
+    ) -> None:
         """Numbers of any shape, for the plugin that `metadata` names."""
-        tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=_shape(values.shape), tensor_content=values.tobytes())
+        tensor = TensorProto(
+            dtype=DT_FLOAT, tensor_shape=_shape(values.shape), tensor_content=values.tobytes()
+        )
         self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
     def summary(self, summary: Summary, step: int) -> None:
@@ -93,7 +105,9 @@ class EventWriter:
         size = self._file.seek(0, os.SEEK_END)
         content, self._waiting = bytes(self._waiting), bytearray()
         self._flushed_at = time.monotonic()
-        if not os.fstat(self._file.fileno()).st_nlink:  # what is written to a file that was removed is lost
+        if not os.fstat(
+            self._file.fileno()
+        ).st_nlink:  # what is written to a file that was removed is lost
             raise EventFileError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
             if self._file.write(content) != len(content):
@@ -111,8 +125,12 @@ class EventWriter:
     def _value(self, value: Summary.Value, step: int) -> None:
         self.summary(Summary(value=[value]), step)
 
-    def _text_tensor(self, tag: str, content: Sequence[bytes], metadata: SummaryMetadata, step: int) -> None:
-        tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape((len(content),)), string_val=content)
+    def _text_tensor(
+        self, tag: str, content: Sequence[bytes], metadata: SummaryMetadata, step: int
+    ) -> None:
+        tensor = TensorProto(
+            dtype=DT_STRING, tensor_shape=_shape((len(content),)), string_val=content
+        )
         self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
     def _write(self, event: Event) -> None:

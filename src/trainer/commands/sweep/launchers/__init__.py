@@ -1,4 +1,6 @@
-"""Where the jobs of a sweep run. A launcher starts them and says how they ended; which there are is not known here."""
+"""Where the jobs of a sweep run. A launcher starts them and says how they ended; which there are
+is not known here.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ class Handle(Protocol):
     """A job that was started."""
 
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it runs or waits. A process that died is `failed`, with the reason. Never raises."""
+        """How it ended; None while it runs or waits. A process that died is `failed`, with the
+        reason. Never raises.
+        """
 
     def stop(self) -> None:
         """Ask it to save and stop; asked again, to leave at once."""
@@ -21,8 +25,8 @@ class Handle(Protocol):
 class Launcher(Protocol):
     """Starts jobs; `slots` is how many may be started and not ended.
 
-    `threads` are the CPU threads that each gets; None leaves them to the job. `is_shown` says that a job writes to the
-    terminal, since there is only one at a time.
+    `threads` are the CPU threads that each gets; None leaves them to the job. `is_shown` says that
+    a job writes to the terminal, since there is only one at a time.
     """
 
     slots: int

@@ -1,4 +1,6 @@
-"""Jobs as tasks of Ray: of a cluster, or of a Ray that is started on this machine and ended with the sweep."""
+"""Jobs as tasks of Ray: of a cluster, or of a Ray that is started on this machine and ended with
+the sweep.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ from trainer.signals import STOPPING
 
 # Of jobs that were handed in and have not ended. A cluster may grow when jobs wait.
 _MAX_JOBS = 1000
-# Bytes of shared memory for what tasks give to one another: nothing but outcomes here. Ray would take 30% of all.
+# Bytes of shared memory for what tasks give to one another: nothing but outcomes here. Ray would
+# take 30% of all.
 _STORE = 100 * 2**20
-# Seconds for an answer of a cluster's machine. Ray itself would try for two minutes, and then end this process.
+# Seconds for an answer of a cluster's machine. Ray itself would try for two minutes, and then end
+# this process.
 _TIME_TO_ANSWER = 10.0
 
 
@@ -49,29 +53,46 @@ class RayHandle:
         return self._outcome
 
     def stop(self) -> None:
-        """See `Handle.stop`; Ray calls what is set for SIGINT in the process of a job, and takes a waiting one out."""
+        """See `Handle.stop`; Ray calls what is set for SIGINT in the process of a job, and takes
+        a waiting one out.
+        """
         import ray
 
         self._num_stops += 1
-        with contextlib.suppress(Exception):  # it has ended, or the cluster is gone: `outcome` says so
+        with contextlib.suppress(
+            Exception
+        ):  # it has ended, or the cluster is gone: `outcome` says so
             ray.cancel(self.ref, force=self._num_stops > 1)
 
     def _failure(self, error: Exception) -> Outcome:
         from ray import exceptions
 
         if isinstance(error, exceptions.TaskCancelledError) or self._num_stops:
-            return Outcome(status="interrupted", error="Stopped before it could save; what it had not saved is lost.")
+            return Outcome(
+                status="interrupted",
+                error="Stopped before it could save; what it had not saved is lost.",
+            )
         if isinstance(error, exceptions.OutOfMemoryError):
-            return Outcome(status="failed", error="Ray ended it, because its machine had no memory left.")
+            return Outcome(
+                status="failed", error="Ray ended it, because its machine had no memory left."
+            )
         if isinstance(error, exceptions.WorkerCrashedError):
-            return Outcome(status="failed", error="Its process died: killed by the system, or out of memory, perhaps.")
-        if isinstance(error, exceptions.RayTaskError):  # before `run_task`: its modules are not there, say
-            return Outcome(status="failed", error=f"Ray could not run it: {_first_line(error.cause)}")
+            return Outcome(
+                status="failed",
+                error="Its process died: killed by the system, or out of memory, perhaps.",
+            )
+        if isinstance(
+            error, exceptions.RayTaskError
+        ):  # before `run_task`: its modules are not there, say
+            return Outcome(
+                status="failed", error=f"Ray could not run it: {_first_line(error.cause)}"
+            )
         return Outcome(status="failed", error=f"Ray lost it: {_first_line(error)}")
 
 
 class RayLauncher:
-    """See `Launcher`. `folder` is that of the sweep, which all machines must see; `jobs` limits how many are handed in.
+    """See `Launcher`. `folder` is that of the sweep, which all machines must see; `jobs` limits how
+    many are handed in.
 
     Raises EnvironmentFault where the package or the cluster is missing.
     """
@@ -81,7 +102,8 @@ class RayLauncher:
             import ray
         except ImportError as error:
             raise EnvironmentFault(
-                "launcher=ray needs the package ray, which is not installed.", hint="pip install 'trainer[ray]'"
+                "launcher=ray needs the package ray, which is not installed.",
+                hint="pip install 'trainer[ray]'",
             ) from error
         self.is_shown = False
         self.threads: int | None = max(1, int(config.cpus_per_job))
@@ -90,9 +112,9 @@ class RayLauncher:
             _connect(config.address)
         self.slots = jobs or (_fitting(config) if config.address is None else _MAX_JOBS)
         # A process serves one job: then nothing of it is left for the next, as on one machine.
-        self._task = ray.remote(num_cpus=config.cpus_per_job, num_gpus=config.gpus_per_job, max_retries=0, max_calls=1)(
-            run_task
-        ).options(name=f"trainer-{folder.name}")
+        self._task = ray.remote(
+            num_cpus=config.cpus_per_job, num_gpus=config.gpus_per_job, max_retries=0, max_calls=1
+        )(run_task).options(name=f"trainer-{folder.name}")
         self._handles: list[RayHandle] = []
 
     def start(self, tasks: Sequence[Task]) -> list[RayHandle]:
@@ -109,7 +131,9 @@ class RayLauncher:
         import ray
 
         try:
-            ray.wait([handle.ref for handle in handles if isinstance(handle, RayHandle)], timeout=seconds)
+            ray.wait(
+                [handle.ref for handle in handles if isinstance(handle, RayHandle)], timeout=seconds
+            )
         except Exception:  # the cluster is gone: `outcome` says so
             time.sleep(seconds)
 
@@ -134,10 +158,14 @@ def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     if address is not None:
         _reach(address)
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if address is None else {}
+    own: dict[str, Any] = (
+        {"include_dashboard": False, "object_store_memory": _STORE} if address is None else {}
+    )
     try:
         with _own_signals():
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+            ray.init(
+                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own
+            )
     except Exception as error:
         if address is not None:
             raise _silence(address, error) from error
@@ -158,7 +186,8 @@ def _silence(address: str, error: Exception) -> EnvironmentFault:
     return EnvironmentFault(
         f"No Ray cluster answers at {address}: {_first_line(error)}",
         where="launcher.address",
-        hint="Start it there with `ray start --head`, or leave launcher.address out to have one started here.",
+        hint="Start it there with `ray start --head`, or leave launcher.address out to have one "
+        "started here.",
     )
 
 
@@ -172,7 +201,8 @@ def _fitting(config: RayConfig) -> int:
         fitting = min(fitting, there.get("GPU", 0.0) / config.gpus_per_job)
     if fitting < 1:
         raise EnvironmentFault(
-            f"A job of {config.cpus_per_job:g} CPUs and {config.gpus_per_job:g} GPUs does not fit here: there are "
+            f"A job of {config.cpus_per_job:g} CPUs and {config.gpus_per_job:g} GPUs does not fit "
+            "here: there are "
             f"{there.get('CPU', 0.0):g} CPUs and {there.get('GPU', 0.0):g} GPUs.",
             hint="Give launcher.cpus_per_job and launcher.gpus_per_job less.",
         )

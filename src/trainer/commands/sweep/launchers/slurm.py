@@ -1,4 +1,6 @@
-"""Jobs of a Slurm cluster, handed in by submitit; and following jobs whose processes are elsewhere."""
+"""Jobs of a Slurm cluster, handed in by submitit; and following jobs whose processes are
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import SlurmConfig
 from trainer.errors import EnvironmentFault, printable
 
-# Seconds between two questions to Slurm, which serves others too, and in which processes that are to leave have left.
+# Seconds between two questions to Slurm, which serves others too, and in which processes that are
+# to leave have left.
 _ASK_EVERY, _LEAVE_TIME = 15.0, 10.0
 FORGOTTEN = "FORGOTTEN"  # not a state of Slurm
-# States of squeue: of jobs that have processes, and of those that ended, with what to say and how they count.
+# States of squeue: of jobs that have processes, and of those that ended, with what to say and how
+# they count.
 _RUNNING = ("RUNNING", "SUSPENDED", "COMPLETING")
 ENDED = {
     "CANCELLED": ("interrupted", "was cancelled"),
@@ -38,7 +42,8 @@ ENDED = {
     "OUT_OF_MEMORY": ("failed", "needed more memory than it had (launcher.mem_gb)"),
     "FAILED": ("failed", "died"),
     "COMPLETED": ("failed", "ended without a result"),
-    # What is cancelled while it waits leaves the array; and after a few minutes Slurm forgets what has ended.
+    # What is cancelled while it waits leaves the array; and after a few minutes Slurm forgets what
+    # has ended.
     FORGOTTEN: ("interrupted", "is no longer known to Slurm: cancelled while it waited, perhaps"),
 }
 
@@ -57,7 +62,9 @@ class Cluster(Protocol):
 
 
 class Slurm:
-    """Slurm by its commands; squeue and not sacct, for that needs a database which not every cluster has."""
+    """Slurm by its commands; squeue and not sacct, for that needs a database which not every
+    cluster has.
+    """
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
@@ -83,8 +90,8 @@ class Slurm:
         if at_once or self._states.get(job.job_id) not in _RUNNING:
             self.end([job])
         else:
-            # With --full to the batch script, which is the job. Without a signal, scancel would kill it after KillWait
-            # (30 s as a rule); --batch fails for an element of an array.
+            # With --full to the batch script, which is the job. Without a signal, scancel would
+            # kill it after KillWait (30 s as a rule); --batch fails for an element of an array.
             _call("scancel", "--signal=TERM", "--full", job.job_id)
 
     def end(self, jobs: Sequence[Any]) -> None:
@@ -102,12 +109,16 @@ class Slurm:
         self._tried = time.monotonic()
         said = _call("squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i %T")
         if said is not None:
-            self._states = {words[0]: words[1] for line in said.splitlines() if len(words := line.split()) == 2}
+            self._states = {
+                words[0]: words[1] for line in said.splitlines() if len(words := line.split()) == 2
+            }
             self._asked = self._tried
 
 
 class Processes:
-    """submitit's processes on this machine: a job's number is that of the process that watches over it."""
+    """submitit's processes on this machine: a job's number is that of the process that watches
+    over it.
+    """
 
     def end_of(self, job: Any) -> str | None:
         """See `Cluster.end_of`."""
@@ -128,7 +139,9 @@ class Processes:
 
 
 def _call(*words: str) -> str | None:
-    """What a command of Slurm prints; None where it cannot be run or fails, as it does while Slurm restarts."""
+    """What a command of Slurm prints; None where it cannot be run or fails, as it does while
+    Slurm restarts.
+    """
     try:
         return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -137,11 +150,13 @@ def _call(*words: str) -> str | None:
 
 # Of jobs that were handed in and have not ended. Slurm's own limit for an array is 1001 as a rule.
 _MAX_JOBS = 1000
-# Seconds between two looks at the folder of results, and in which it shows what another machine wrote.
+# Seconds between two looks at the folder of results, and in which it shows what another machine
+# wrote.
 _LOOK_EVERY, _SETTLE_TIME = {"slurm": 2.0, "local": 0.1}, 15.0
 # A time limit is announced so many seconds before, which is for saving.
 _WARNING_TIME = 90
-# Started in a session of its own, a job does not get the Ctrl-C that is for the sweep, which passes it on.
+# Started in a session of its own, a job does not get the Ctrl-C that is for the sweep, which passes
+# it on.
 _OWN_SESSION = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
@@ -173,24 +188,37 @@ class SlurmHandle:
     def _read(self) -> Outcome:
         try:
             outcome = self.job.result()
-        except Exception as error:  # what the job met before or after `run_task`, or a file that cannot be read
-            return Outcome(status="failed", error=f"{self._name} failed: {_last_line(str(error))}{self._log}")
+        except (
+            Exception
+        ) as error:  # what the job met before or after `run_task`, or a file that cannot be read
+            return Outcome(
+                status="failed", error=f"{self._name} failed: {_last_line(str(error))}{self._log}"
+            )
         if not isinstance(outcome, Outcome):
-            return Outcome(status="failed", error=f"{self._name} gave a {type(outcome).__name__} and no outcome.")
+            return Outcome(
+                status="failed",
+                error=f"{self._name} gave a {type(outcome).__name__} and no outcome.",
+            )
         if outcome.status == "interrupted" and not self._num_stops:
             # Its own words say that a signal came, and where to go on; not who sent it.
-            why = f"{self._name} was stopped by the cluster: its time limit, other jobs, or a person."
+            why = (
+                f"{self._name} was stopped by the cluster: its time limit, other jobs, or a person."
+            )
             return dataclasses.replace(outcome, error=f"{why} {outcome.error or ''}".strip())
         return outcome
 
     def _lost(self, state: str) -> Outcome | None:
-        """The outcome of a job that ended in `state` and wrote no result; None where one may still be on its way."""
+        """The outcome of a job that ended in `state` and wrote no result; None where one may
+        still be on its way.
+        """
         self._lost_since = self._lost_since or time.monotonic()
         status, what = ENDED[state]
         if status == "failed" and time.monotonic() - self._lost_since < self._results.settle_time:
             return None
         if self._num_stops:
-            return Outcome(status="interrupted", error=f"{self._name} was stopped before it could save.")
+            return Outcome(
+                status="interrupted", error=f"{self._name} was stopped before it could save."
+            )
         return Outcome(status=status, error=f"{self._name} {what}.{self._log}")
 
     @property
@@ -204,7 +232,8 @@ class SlurmHandle:
 
 
 class SlurmLauncher:
-    """See `Launcher`. `folder` is that of the sweep, which all machines must see; `jobs` limits how many are handed in.
+    """See `Launcher`. `folder` is that of the sweep, which all machines must see; `jobs` limits how
+    many are handed in.
 
     Raises EnvironmentFault where submitit or Slurm is missing.
     """
@@ -220,7 +249,8 @@ class SlurmLauncher:
         self._cluster: Cluster = Processes()
         if config.cluster == "slurm":
             self._cluster = queue = Slurm()
-            # What a killed command left in the queue. Nobody else begins anything here: the sweep's folder is locked.
+            # What a killed command left in the queue. Nobody else begins anything here: the sweep's
+            # folder is locked.
             queue.end_all(_name_of(folder))
         self._results = _Results(self._executor.folder, is_shared=config.cluster == "slurm")
         self._handles: list[SlurmHandle] = []
@@ -231,15 +261,21 @@ class SlurmLauncher:
             return []
         said = io.StringIO()
         try:
-            with _undisturbed(self._executor.cluster), contextlib.redirect_stderr(said), self._executor.batch():
+            with (
+                _undisturbed(self._executor.cluster),
+                contextlib.redirect_stderr(said),
+                self._executor.batch(),
+            ):
                 jobs = [self._executor.submit(run_task, task) for task in tasks]
         except (OSError, RuntimeError) as error:  # submitit's errors are of these
             why = next(
-                (line for line in (*said.getvalue().splitlines(), str(error)) if line.strip()), "no reason given"
+                (line for line in (*said.getvalue().splitlines(), str(error)) if line.strip()),
+                "no reason given",
             )
             raise EnvironmentFault(
                 f"The cluster refused the jobs: {printable(why.strip())}",
-                hint="Look at launcher.partition, launcher.account and the other keys of launcher=slurm.",
+                hint="Look at launcher.partition, launcher.account and the other keys of "
+                "launcher=slurm.",
             ) from error
         for job in jobs:
             self._results.forget(job)
@@ -250,7 +286,10 @@ class SlurmLauncher:
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
         """See `Launcher.wait`."""
         until = time.monotonic() + seconds
-        while all(handle.outcome() is None for handle in handles) and (left := until - time.monotonic()) > 0:
+        while (
+            all(handle.outcome() is None for handle in handles)
+            and (left := until - time.monotonic()) > 0
+        ):
             time.sleep(min(left, 0.25))
 
     def close(self) -> None:
@@ -261,7 +300,9 @@ class SlurmLauncher:
 
 
 class _Results:
-    """Which results are there: one look at the folder serves all jobs, and shows what a network drive has new."""
+    """Which results are there: one look at the folder serves all jobs, and shows what a network
+    drive has new.
+    """
 
     def __init__(self, folder: Path, *, is_shared: bool) -> None:
         self._folder, self._every = folder, _LOOK_EVERY["slurm" if is_shared else "local"]
@@ -273,7 +314,8 @@ class _Results:
         """Whether the result of `job` is there."""
         if time.monotonic() - self._looked >= self._every:
             with contextlib.suppress(OSError):
-                # A network drive shows what it has kept, up to a minute old, until something is changed.
+                # A network drive shows what it has kept, up to a minute old, until something is
+                # changed.
                 self._folder.chmod(self._folder.stat().st_mode)
             with contextlib.suppress(OSError):  # the drive may come back
                 self._names = {path.name for path in self._folder.iterdir()}
@@ -292,17 +334,23 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
         import submitit
     except ImportError as error:
         raise EnvironmentFault(
-            "launcher=slurm needs the package submitit, which is not installed.", hint="pip install 'trainer[slurm]'"
+            "launcher=slurm needs the package submitit, which is not installed.",
+            hint="pip install 'trainer[slurm]'",
         ) from error
     if config.cluster == "local":
-        executor = submitit.AutoExecutor(folder / "slurm", cluster="local", local_python=_local_python(config.setup))
-        executor.update_parameters(timeout_min=config.timeout_min, gpus_per_node=config.gpus_per_node)
+        executor = submitit.AutoExecutor(
+            folder / "slurm", cluster="local", local_python=_local_python(config.setup)
+        )
+        executor.update_parameters(
+            timeout_min=config.timeout_min, gpus_per_node=config.gpus_per_node
+        )
         return executor
     for command in ("sbatch", "srun", "squeue", "scancel"):  # srun is how submitit knows a cluster
         if shutil.which(command) is None:
             raise EnvironmentFault(
                 f"launcher=slurm needs Slurm, but there is no command {command} here.",
-                hint="Give the command on a machine of the cluster, or try it out with launcher.cluster=local",
+                hint="Give the command on a machine of the cluster, or try it out with "
+                "launcher.cluster=local",
             )
     executor = submitit.AutoExecutor(
         folder / "slurm", cluster="slurm", slurm_python=f"exec {shlex.quote(sys.executable)}"
@@ -318,7 +366,8 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
         slurm_qos=config.qos,
         slurm_array_parallelism=config.array_parallelism,
         slurm_use_srun=False,
-        # Where a cluster does not bind jobs to their CPUs, torch would take all that the machine has.
+        # Where a cluster does not bind jobs to their CPUs, torch would take all that the machine
+        # has.
         slurm_setup=["export OMP_NUM_THREADS=$SLURM_CPUS_ON_NODE", *config.setup],
         slurm_additional_parameters=_options(config),
     )
@@ -332,15 +381,21 @@ def _name_of(folder: Path) -> str:
 
 
 def _options(config: SlurmConfig) -> dict[str, Any]:
-    """More options of sbatch. Not put back into the queue: the same command goes on with what is left of a sweep."""
+    """More options of sbatch. Not put back into the queue: the same command goes on with what is
+    left of a sweep.
+    """
     # B: to the batch script. submitit would send USR2, upon which it breaks off what is not saved.
     warning = min(_WARNING_TIME, 30 * config.timeout_min)
     options = {"signal": f"B:TERM@{warning}", "no-requeue": True, **config.extra}
-    return {key: value for key, value in options.items() if value is not None and value is not False}
+    return {
+        key: value for key, value in options.items() if value is not None and value is not False
+    }
 
 
 def _local_python(setup: Sequence[str]) -> str:
-    """How submitit's process starts Python: without its own setting of the signal, in a session, after `setup`."""
+    """How submitit's process starts Python: without its own setting of the signal, in a session,
+    after `setup`.
+    """
     shell = ["bash", "-c", " && ".join([*setup, 'exec "$0" "$@"'])] if setup else []
     start = ["env", "-u", "SUBMITIT_PREEMPT_SIGNAL", sys.executable, "-c", _OWN_SESSION]
     return shlex.join([*start, *shell, sys.executable])
@@ -350,7 +405,8 @@ def _local_python(setup: Sequence[str]) -> str:
 def _undisturbed(cluster: str) -> Iterator[None]:
     """What is started here meanwhile does not get the signals of the terminal.
 
-    submitit's own process, which watches over a job, is to announce a time limit by SIGTERM as well.
+    submitit's own process, which watches over a job, is to announce a time limit by SIGTERM as
+    well.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     before = dict(os.environ)
