@@ -7,10 +7,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from trainer.config.checks import Cadence
 from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
+
+
+class StopReason(StrEnum):
+    """Why training ended."""
+
+    DONE = "done"  # its limits are reached
+    PATIENCE = "patience"  # the monitored metric no longer improves
+    PRUNED = "pruned"  # a search gave the run up
+    STOPPED = "stopped"  # a signal
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ _PACKAGES = (
     "tensorboard",
     "safetensors",
 )
+
+
+class RunStatus(StrEnum):
+    """How a run is: what run.json says, checked against the lock and the disk."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    PRUNED = "pruned"  # a search ended it early
+    INTERRUPTED = "interrupted"  # stopped or killed; `fit resume=` continues it
+    DAMAGED = "damaged"  # run.json cannot be read
 
 
 class RunRecord:
