@@ -234,7 +234,7 @@ def test_of_a_run_the_newest_intact_step_is_gone_on_from(run: Run, step: Path) -
     assert outcome.code == 0, outcome.err
     assert (
         outcome.err
-        == f"Warning: {LAST} of {run.folder} is damaged; going on from {OLDER}, an intact one.\n"
+        == f"Warning: {LAST} of {run.folder} is damaged; continuing from {OLDER}, an intact one.\n"
     )
     assert "Resumed at step 12 of 27" in outcome.out
     assert run.record["status"] == "done"

@@ -51,7 +51,7 @@ def assert_refuses(*words: str, said: str, cwd: Path) -> None:
         ),
         pytest.param(
             ("optimizer=sgd",),
-            "step-000018 holds the state of adam.\nGo on with optimizer=adam",
+            "step-000018 holds the state of adam.\nContinue with optimizer=adam",
             id="optimizer",
         ),
     ],
@@ -106,5 +106,5 @@ def test_a_newer_version(cwd: Path) -> None:
 @pytest.mark.fault("L")
 def test_weights_only(cwd: Path) -> None:
     shutil.copy(cwd / STEP / MODEL_FILE, cwd / "mine.safetensors")
-    said = "mine.safetensors holds weights only, and going on needs the optimizer's state beside them.\nGive a run"
+    said = "mine.safetensors holds weights only, and a resume needs the optimizer's state beside them.\nGive a run"
     assert_refuses("fit", "resume=mine.safetensors", said=said, cwd=cwd)

@@ -346,7 +346,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "escapes in an alias": (
         functools.partial(describe, place="aliases", value={"x": CLEAR}),
-        "x is said to share the weights of ?[2J?]0;pwned?, which are not there",
+        "x shares the weights of ?[2J?]0;pwned?, which are not there",
     ),
     "a path as a tensor's name": (
         functools.partial(add_tensor, name="../../../canary", shape=(0,)),

@@ -43,13 +43,20 @@ _BITS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What the header of a checkpoint file says: its description, its seal, and how many bytes
-    it takes itself.
-    """
+    """The header of a checkpoint file: its description, its seal, and its own bytes."""
 
     description: str
     seal: str
     raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFile:
+    """A checkpoint file in memory, whole and verified."""
+
+    path: Path
+    header: Header
+    content: bytes
 
 
 class _Damage(Exception):
@@ -72,8 +79,8 @@ def read_header(path: Path) -> Header:
         _refuse(path, error)
 
 
-def read_file(path: Path) -> tuple[Header, bytes]:
-    """The header and the whole content of the file at `path`, its seal verified.
+def read_file(path: Path) -> CheckpointFile:
+    """Read the file at `path` whole and verify its seal.
 
     Raises CheckpointError or EnvironmentFault.
     """
@@ -82,14 +89,13 @@ def read_file(path: Path) -> tuple[Header, bytes]:
         header = _verify(path, parts.append)
     except (OSError, _Damage) as error:
         _refuse(path, error)
-    return header, b"".join((header.raw, *parts))
+    return CheckpointFile(path=path, header=header, content=b"".join((header.raw, *parts)))
 
 
 def examine(path: Path) -> Header | str:
-    """The header of the file at `path`, its seal verified, or else in a phrase why it is not intact.
+    """The header of the file at `path`, or in a phrase why the file is not intact.
 
-    It takes little memory and looks at no other step. Raises OSError when the file is there and
-    cannot be read.
+    The whole file is read and verified, but not kept. Raises OSError when it cannot be read.
     """
     try:
         return _verify(path)
@@ -110,11 +116,10 @@ def is_intact(folder: Path) -> bool:
 
 
 def write_file(path: Path, content: bytes) -> str:
-    """Seal `content`, a safetensors file whose seal is still blank, write it to the new file
-    `path`; returns the seal.
+    """Seal `content`, a safetensors file with a blank seal, and write it to the new file `path`.
 
-    On return the bytes are on the disk. Raises OSError, and FileExistsError when anything is at
-    `path`.
+    Returns the seal; the bytes are on the disk then. Raises OSError, and FileExistsError when
+    anything is at `path`.
     """
     header_size = _header_size(content[:8], len(content))
     if header_size > _MAX_HEADER_BYTES:
@@ -131,7 +136,7 @@ def write_file(path: Path, content: bytes) -> str:
 
 
 def _verify(path: Path, take: Callable[[bytes], object] = lambda part: None) -> Header:
-    """The header of a file whose seal fits all that follows; each part of which is given to `take`."""
+    """Verify the file at `path` against its seal; `take` gets each part that follows the header."""
     with _open(path) as file:
         header = _read_header(file, path)
         digest = _digest_of(header)
@@ -144,11 +149,13 @@ def _verify(path: Path, take: Callable[[bytes], object] = lambda part: None) -> 
 
 
 def _digest_of(header: Header) -> hashlib._Hash:
-    """What the seal is made of, as far as the header goes: the tensors' bytes are still to come."""
+    """The digest of the header with its seal blank; the tensors' bytes are still to be added."""
+    digest = hashlib.sha256()
     place = _seal_place(header.raw, header.seal)
-    return hashlib.sha256(
-        header.raw[:place] + BLANK_SEAL.encode() + header.raw[place + len(BLANK_SEAL) :]
-    )
+    digest.update(header.raw[:place])
+    digest.update(BLANK_SEAL.encode())
+    digest.update(header.raw[place + len(BLANK_SEAL) :])
+    return digest
 
 
 def _open(path: Path) -> BinaryIO:
@@ -177,14 +184,9 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
             hint="Give a checkpoint that `trainer fit` saved.",
         )
     _check_tensors(header, num_bytes=num_bytes - len(raw))
-    seal = metadata.get(SEAL_KEY)
-    if (
-        set(metadata) != {DESCRIPTION_KEY, SEAL_KEY}
-        or not isinstance(seal, str)
-        or not _SEAL.fullmatch(seal)
-    ):
+    if set(metadata) != {DESCRIPTION_KEY, SEAL_KEY} or not _SEAL.fullmatch(str(metadata[SEAL_KEY])):
         raise _Damage("it has no checksum")
-    return Header(description=metadata[DESCRIPTION_KEY], seal=seal, raw=raw)
+    return Header(description=metadata[DESCRIPTION_KEY], seal=metadata[SEAL_KEY], raw=raw)
 
 
 def _header_size(first: bytes, num_bytes: int) -> int:
@@ -195,9 +197,7 @@ def _header_size(first: bytes, num_bytes: int) -> int:
 
 
 def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
-    """The tensors' names are harmless, their shapes fit their bytes, and their bytes fill the
-    file without overlap.
-    """
+    """Check that names are harmless and that shapes, spans and the file's length agree."""
     if len(tensors) > _MAX_TENSORS:
         raise _Damage(f"it has {len(tensors):,} tensors, more than any of trainer's")
     spans = sorted(_span(name, entry) for name, entry in tensors.items())
@@ -209,30 +209,25 @@ def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
 
 
 def _span(name: str, entry: Any) -> tuple[int, int]:
-    """Where the bytes of a tensor begin and end, once they are as many as its shape takes."""
+    """Where the bytes of a tensor begin and end; raises _Damage unless they fit its shape."""
     if len(name) > MAX_NAME or not name.isprintable():
         raise _Damage(f"a tensor has a name that trainer gives to none: {printable(name)[:40]!r}")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _Damage(f"its entry for {name} makes no sense")
-    shape, offsets, bits = entry["shape"], entry["data_offsets"], _BITS.get(str(entry["dtype"]), 0)
-    is_sound = (
-        _are_counts(shape)
-        and _are_counts(offsets)
-        and len(offsets) == 2
-        and len(shape) <= 16
-        and bits
-    )
-    if not is_sound or math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    bits = _BITS.get(str(entry["dtype"]), 0)
+    is_readable = _are_counts(shape, most=16) and _are_counts(offsets, most=2) and len(offsets) == 2
+    if not is_readable or not bits or math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
         raise _Damage(f"the shape of {name} does not fit its bytes")
     return offsets[0], offsets[1]
 
 
-def _are_counts(values: object) -> bool:
-    # An empty tensor may claim any other axis: one of 2^62 would overflow where sizes are
-    # multiplied.
-    return isinstance(values, list) and all(
-        type(value) is int and 0 <= value < 2**48 for value in values
-    )
+def _are_counts(values: object, *, most: int) -> bool:
+    """Whether `values` is a list of at most `most` counts."""
+    # An empty tensor may claim any size on another axis, and 2^62 would overflow in a product.
+    if not isinstance(values, list) or len(values) > most:
+        return False
+    return all(type(value) is int and 0 <= value < 2**48 for value in values)
 
 
 def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -245,41 +240,32 @@ def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _seal_place(raw: bytes, seal: str) -> int:
-    """Where the digits of the seal begin. The description cannot hold the same text: its quotes
-    are escaped.
-    """
+    """Where the digits of the seal begin in the header."""
+    # The description cannot contain the same text: JSON escapes its quotes.
     key = f'"{SEAL_KEY}":"'.encode()
-    if raw.count(key + seal.encode() + b'"') != 1:
+    field = key + seal.encode() + b'"'
+    if raw.count(field) != 1:
         raise _Damage("it has no checksum")
-    return raw.index(key + seal.encode() + b'"') + len(key)
+    return raw.index(field) + len(key)
 
 
 def _refuse(path: Path, error: OSError | _Damage) -> NoReturn:
-    """Tell of a file that cannot be used, and of the steps of the same run that can."""
-    if (
-        isinstance(error, FileNotFoundError)
-        and step_of(path.parent) is not None
-        and not path.parent.exists()
-    ):
+    """Raise the error for a file that cannot be used, naming the intact steps of the same run."""
+    folder = path.parent
+    is_in_step = step_of(folder) is not None
+    if isinstance(error, FileNotFoundError) and is_in_step and not folder.exists():
         raise CheckpointError(
-            f"{path.parent} was removed while it was looked at: its run goes on, and removes older "
-            "steps.",
+            f"{folder} was removed while it was read: its run is training and removes older steps.",
             hint="Take a newer one; with trainer.keep=… a run keeps more of them.",
         ) from error
     if isinstance(error, OSError):
         raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from error
-    if isinstance(error, _NoHeader) and step_of(path.parent) is None:
+    if isinstance(error, _NoHeader) and not is_in_step:
         raise CheckpointError(
             f"{path} is not a safetensors file, or is cut short.",
             hint="Give a checkpoint that `trainer fit` saved.",
         ) from error
-    others = []
-    if step_of(path.parent) is not None:
-        others = [
-            step.name for step in step_folders(path.parent.parent.parent) if step != path.parent
-        ]
-        others = [name for name in others if is_intact(path.parent.parent / name)]
-    intact = f" Intact: {', '.join(others)}." if others else ""
-    raise CheckpointError(
-        f"{path} is damaged ({error}).", hint=f"Nothing was loaded.{intact}"
-    ) from error
+    steps = step_folders(folder.parent.parent) if is_in_step else []
+    intact = [step.name for step in steps if step != folder and is_intact(step)]
+    hint = f"Nothing was loaded. Intact: {', '.join(intact)}." if intact else "Nothing was loaded."
+    raise CheckpointError(f"{path} is damaged ({error}).", hint=hint) from error

@@ -1,86 +1,98 @@
-"""Reading step folders into a model and the state table of a run, verified and compared before
-anything is changed.
-"""
+"""Loading step folders into a model and the state table: verified and compared first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
-from trainer.checkpoint.file import Header, read_file
+from trainer.checkpoint.file import CheckpointFile, read_file
 from trainer.checkpoint.header import check_version, parse
 from trainer.checkpoint.store import Stateful
 from trainer.checkpoint.tree import unflatten
 from trainer.errors import CheckpointError
 from trainer.run.folder import MODEL_FILE, STATE_FILE
 
+# What a state from outside raises in an entry's load_state_dict, torch's own among them.
+_UNFIT = (
+    CheckpointError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+)
+
 
 def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights in a step folder (or a bare model file), every byte verified.
+    """The weights in a step folder or a bare model file, every byte verified.
 
     `aliases` names the entries that share storage with another. Raises CheckpointError or
     EnvironmentFault.
     """
-    _, tensors = _read_tensors(folder / MODEL_FILE if folder.is_dir() else folder)
+    return weights_of(read_file(folder / MODEL_FILE if folder.is_dir() else folder), aliases)
+
+
+def weights_of(file: CheckpointFile, aliases: Mapping[str, str]) -> dict[str, Tensor]:
+    """The weights in a model file that was read; raises CheckpointError."""
+    tensors = _tensors_of(file)
     for name, original in aliases.items():
         if original not in tensors:
-            named = original[:60]
             raise CheckpointError(
-                f"{folder}: {name} is said to share the weights of {named}, which are not there."
+                f"{file.path}: {name} shares the weights of {original[:60]}, which are not there."
             )
         tensors[name] = tensors[original]
     return tensors
 
 
 def load_into(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
-    """Load `weights` into `model`; raises CheckpointError naming the first three tensors that differ."""
+    """Load `weights` into `model`; raises CheckpointError naming the first tensors that differ."""
     check_fits(model, weights, source=source)
     model.load_state_dict(dict(weights))
 
 
 def check_fits(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
-    """Raises CheckpointError naming the first three tensors that differ; `model` may be on
-    torch's meta device.
+    """Raise CheckpointError naming the first three tensors that differ.
+
+    `model` may be on torch's meta device.
     """
     own = model.state_dict()
-    names = [
-        name
+    differing = [
+        f"{name}: checkpoint {_form(weights.get(name))}, model {_form(own.get(name))}"
         for name in sorted({*own, *weights})
         if _form(own.get(name)) != _form(weights.get(name))
     ]
-    if names:
-        told = [
-            f"{name}: checkpoint {_form(weights.get(name))}, model {_form(own.get(name))}"
-            for name in names[:3]
-        ]
-        more = f" (+{len(names) - 3} more)" if len(names) > 3 else ""
+    if differing:
+        more = f" (+{len(differing) - 3} more)" if len(differing) > 3 else ""
         raise CheckpointError(
             f"{source} does not fit the model.",
-            where="; ".join(told) + more,
+            where="; ".join(differing[:3]) + more,
             hint="Use the model and the data that it was trained with.",
         )
 
 
 def restore(folder: Path, table: Mapping[str, Stateful]) -> None:
-    """Load every entry of `table` from a step folder; raises CheckpointError when it is damaged
-    or does not fit.
+    """Load every entry of `table` from a step folder.
+
+    Raises CheckpointError when a file is damaged or an entry does not fit, or EnvironmentFault.
     """
-    path = folder / STATE_FILE
-    header, tensors = _read_tensors(path)
-    content = parse(header.description, source=path)
-    check_version(content, source=path)
-    saved = content.get("table")
-    if set(content) != {"version", "model", "table"} or not isinstance(saved, dict):
-        raise CheckpointError(
-            f"{path}: unknown or missing field in its description.", hint="Nothing was loaded."
-        )
-    if content["model"] != read_file(folder / MODEL_FILE)[0].seal:
-        raise CheckpointError(f"{path} belongs to another {MODEL_FILE} than the one beside it.")
+    model, state = read_file(folder / MODEL_FILE), read_file(folder / STATE_FILE)
+    restore_from(state, table, model_seal=model.header.seal)
+
+
+def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_seal: str) -> None:
+    """Load every entry of `table` from a state file that was read; raises CheckpointError.
+
+    `model_seal` is the seal of the model file beside it: both must be of one save.
+    """
+    folder = state.path.parent
+    saved = _saved_table(state, model_seal)
     one_sided = sorted(set(table) ^ set(saved))
     if one_sided:
         raise CheckpointError(
@@ -89,26 +101,40 @@ def restore(folder: Path, table: Mapping[str, Stateful]) -> None:
             hint="Resume with the settings of that run (trainer.ema and trainer.precision among "
             "them).",
         )
+    tensors = _tensors_of(state)
     for name, entry in table.items():
         try:
             entry.load_state_dict(unflatten(saved[name], tensors=tensors))
-        except (
-            CheckpointError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError
-        ) as error:  # fmt: skip
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        except _UNFIT as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
-                f"{folder}: its {name} does not fit this run: {reason[:200]}",
+                f"{folder}: its {name} does not fit this run: {lines[-1].strip()[:200]}",
                 hint="Resume with the model and the optimizer of that run.",
             ) from error
 
 
-def _read_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
-    header, content = read_file(path)
+def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, Any]:
+    content = parse(state.header.description, source=state.path)
+    check_version(content, source=state.path)
+    saved = content.get("table")
+    if set(content) != {"version", "model", "table"} or not isinstance(saved, dict):
+        raise CheckpointError(
+            f"{state.path}: unknown or missing field in its description.",
+            hint="Nothing was loaded.",
+        )
+    if content["model"] != model_seal:
+        raise CheckpointError(
+            f"{state.path} belongs to another {MODEL_FILE} than the one beside it."
+        )
+    return saved
+
+
+def _tensors_of(file: CheckpointFile) -> dict[str, Tensor]:
     try:
-        return header, parse_tensors(content)
+        return parse_tensors(file.content)
     except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(
-            f"{path} cannot be read: {str(error).splitlines()[0][:100]}.",
+            f"{file.path} cannot be read: {str(error).splitlines()[0][:100]}.",
             hint="Nothing was loaded.",
         ) from error
 
@@ -117,9 +143,7 @@ def _form(tensor: Tensor | None) -> str:
     """`10x128`, with the type of the numbers where it is not the usual one."""
     if tensor is None:
         return "none"
-    kind = (
-        ""
-        if tensor.dtype in (torch.float32, torch.int64)
-        else f" {tensor.dtype}".replace("torch.", "")
-    )
-    return ("x".join(map(str, tensor.shape)) or "scalar") + kind
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    if tensor.dtype in (torch.float32, torch.int64):
+        return shape
+    return f"{shape} {str(tensor.dtype).removeprefix('torch.')}"

@@ -146,15 +146,14 @@ class CheckpointStore:
             self.wait()
 
     def adopt(self, newest: Path, *, best_step: int) -> None:
-        """Go on from `newest`, which becomes `last`; that of `best_step` in this run, if intact,
-        becomes `best`.
+        """Start with `newest`, which is intact, as `last`, and the step of `best_step` as `best`.
+
+        The best is looked for in this run, and may be missing or damaged: then there is none.
         """
         self._last = newest
-        named = (
-            path for path in step_folders(self._run) if path.name == step_folder_name(best_step)
-        )
-        self._best = next((path for path in named if is_intact(path)), None)
-        link = self._run / CHECKPOINTS / "best"
+        best = self._run / CHECKPOINTS / step_folder_name(best_step)
+        self._best = best if best == newest or is_intact(best) else None
+        link = best.with_name("best")
         if self._best is not None:
             # A run that was killed between a folder and its link has an older one as its best.
             _link(link, self._best.name)

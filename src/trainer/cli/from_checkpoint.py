@@ -1,42 +1,23 @@
-"""The checkpoint a command starts from, found before torch is loaded: its config, and what may
-be changed in it.
-"""
+"""The config in a checkpoint as the base of a command: what the words may change in it."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.checkpoint.file import is_intact, read_file, read_header
-from trainer.checkpoint.header import is_usable, read_description
 from trainer.cli.arguments import RUN_KEYS, Arguments
-from trainer.config import FitConfig, comparable, load_fit, overlay, to_plain
-from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, suggestion
-from trainer.files import read_json
-from trainer.run.folder import (
-    CHECKPOINTS,
-    MODEL_FILE,
-    STATE_FILE,
-    all_runs,
-    clear,
-    find_checkpoint,
-    has_saved_nothing,
-    step_folders,
-    tidy,
-)
-from trainer.run.lock import check_free, is_locked, locked
+from trainer.config import FitConfig, overlay, to_plain
+from trainer.errors import CheckpointError, UsageError, suggestion
 
 # What `trainer eval` lets a person change; the rest belongs to the trained model.
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
 
 
 def over_saved(
-    composed: DictConfig, found: Path, saved: FitConfig, arguments: Arguments
+    composed: DictConfig, checkpoint: Path, saved: FitConfig, arguments: Arguments
 ) -> DictConfig:
-    """The config `saved` in the checkpoint `found`, with what the command line changes."""
+    """The config `saved` in a checkpoint, with what the command line changes."""
     if arguments.verb == "reproduce":  # an experiment may name a class there, and say nothing else
         over = overlay(composed, saved, [key for key in arguments.values if key != "experiment"])
     else:
@@ -46,28 +27,10 @@ def over_saved(
     # Read where it was read before; but a stranger's checkpoint must not have folders made.
     if is_free and root is not None and not Path(root).is_dir():
         OmegaConf.update(over, "data.root", composed.data.root)
-    # Looked up once: a run that is still training moves its links while torch is loaded.
+    # The path that was found: a run that is still training moves its links meanwhile.
     if arguments.verb != "reproduce":
-        over["ckpt" if arguments.verb == "eval" else "resume"] = str(found)
+        over["ckpt" if arguments.verb == "eval" else "resume"] = str(checkpoint)
     return over
-
-
-def saved_config(reference: str, arguments: Arguments) -> tuple[Path, FitConfig]:
-    """The checkpoint that `reference` means and the config in it; raises InputError or UsageError.
-
-    Where a person's own class was trained, the command line must name it again: a checkpoint never
-    names code.
-    """
-    root = Path(arguments.values.get("run.root", "runs"))
-    if arguments.verb == "eval":
-        found = find_checkpoint(reference, root=root)
-    else:
-        found = _newest_intact(reference, root=root, in_place="run.dir" not in arguments.values)
-    saved = read_description(found / MODEL_FILE if found.is_dir() else found).config
-    check_named(found, saved, arguments)
-    if arguments.verb == "eval":
-        _check_eval_keys(arguments, saved)
-    return found, saved
 
 
 def check_named(found: Path, saved: FitConfig, arguments: Arguments) -> None:
@@ -115,110 +78,7 @@ def check_same(config: FitConfig, saved: FitConfig) -> None:
                 )
 
 
-def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:
-    """The step folder from which `resume=auto` goes on: of the newest run of this config that was
-    cut short.
-
-    None when there is none, and training begins. With `run.dir` only that folder is meant. Raises
-    UsageError when the run in it is complete, in use or of another config, ConfigError for a wrong
-    config.
-    """
-    config = load_fit(composed)
-    wanted = comparable(config)
-    if config.run.dir is not None:
-        return _in_folder(Path(config.run.dir), wanted)
-    for run in reversed(all_runs(root)):
-        record = read_json(run / "run.json")
-        if record.get("status") in ("running", "interrupted") and not is_locked(run):
-            found = next((step for step in reversed(step_folders(run)) if is_intact(step)), None)
-            if found is not None and _is_of(found, wanted):
-                return _newest_intact(str(run), root=root, in_place=True)
-    return None
-
-
-def _in_folder(run: Path, wanted: dict[str, object]) -> Path | None:
-    if not (run / "run.json").is_file():
-        return None
-    with locked(run):
-        tidy(run)
-        if has_saved_nothing(run):
-            clear(run)
-    if read_json(run / "run.json").get("status") == "done":
-        raise UsageError(f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}")
-    if not step_folders(run):
-        return None
-    found = _newest_intact(str(run), root=run, in_place=True)
-    if not _is_of(found, wanted):
-        raise UsageError(
-            f"{run} holds a run of another config.",
-            hint=f"To change it on purpose: trainer fit resume={run}; else name another run.dir.",
-        )
-    return found
-
-
-def _is_of(step: Path, wanted: dict[str, object]) -> bool:
-    try:
-        return comparable(read_description(step / MODEL_FILE).config) == wanted
-    except TrainerError:
-        return False
-
-
-def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
-    """The newest step that verifies, of a run; a step folder that was named itself must verify.
-    Says what is skipped.
-
-    Raises UsageError when the run is in use, CheckpointError when nothing in it verifies.
-    """
-    try:
-        found = find_checkpoint(reference, root=root, prefer="last")
-    except InputError:
-        if in_place:
-            check_free(Path(reference))  # it may not have saved yet
-        raise
-    if not found.is_dir():
-        read_header(found)
-        raise CheckpointError(
-            f"{found} holds weights only, and going on needs the optimizer's state beside them.",
-            hint="Give a run folder or a step folder: resume=runs/<run>",
-        )
-    run = found.parent.parent
-    if in_place and found.parent.name == CHECKPOINTS:
-        with locked(run):
-            tidy(run)
-    is_named = _is_step(Path(reference), found)
-    candidates = (
-        [found] if is_named or found.parent.name != CHECKPOINTS else step_folders(run)[::-1]
-    )
-    for step in candidates:
-        if is_usable(step):
-            if step != candidates[0]:
-                skipped = ", ".join(other.name for other in candidates[: candidates.index(step)])
-                sys.stderr.write(
-                    f"Warning: {skipped} of {run} is damaged; going on from {step.name}, an intact "
-                    "one.\n"
-                )
-            return step
-        for path in (step / MODEL_FILE, step / STATE_FILE):
-            if path.exists() and not os.access(path, os.R_OK):
-                read_file(
-                    path
-                )  # says so: it is not damaged, and to go on from an older one would lose it
-    for name in (MODEL_FILE, STATE_FILE):
-        read_file(candidates[0] / name)
-    raise CheckpointError(
-        f"{candidates[0]} holds another step than its name says: it was renamed.",
-        hint="Give it its own name back, or go on from it in a new folder under another name: "
-        "run.dir=…",
-    )
-
-
-def _is_step(reference: Path, found: Path) -> bool:
-    """Whether a person named that very step: by its folder, a file in it, or a link to it."""
-    here = Path(os.path.realpath(reference))
-    return Path(os.path.realpath(found)) in (here, here.parent)
-
-
-def _check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
+def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
     allowed = (*_EVAL_MAY_SET, "model") if saved.model.name == "custom" else _EVAL_MAY_SET
     for key in arguments.values:
         head = key.split(".")[0]

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -35,6 +36,9 @@ from trainer.signals import pass_signals_over, set_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from trainer.commands.fit.resume import SavedStep
+    from trainer.config import FitConfig
 
 FLAGS = ("--help", "--version", "--shell-completion")
 
@@ -133,32 +137,47 @@ def _no_command(word: str) -> UsageError:
 def _run_fit(arguments: Arguments) -> int:
     if arguments.is_multirun:
         return _run_sweep(arguments)
-    composed = _compose_over_saved(arguments, key="resume")
-    if composed is None:
-        return 0
-    # With every key of it typed, nothing is left to vary: that is how a job of it is repeated
-    # alone.
-    if "experiment" in arguments.values and set(composed.sweep.get("params") or ()) - set(
-        arguments.values
-    ):
-        return _run_sweep(arguments)
-    if word := arguments.about_a_sweep():
-        raise UsageError(
-            f"{word} is about sweeps, and this is a single run.", hint="Add -m: trainer fit -m …"
-        )
+    with ExitStack() as stack:
+        composed, saved = _open_fit(arguments, stack)
+        if composed is None:
+            return 0
+        if _is_sweep(composed, arguments):
+            return _run_sweep(arguments)
+        if word := arguments.about_a_sweep():
+            raise UsageError(
+                f"{word} is about sweeps, and this is a single run.",
+                hint="Add -m: trainer fit -m …",
+            )
+        config = _load_fit(composed, arguments)
+        if config.resume is not None and saved is None:  # a person's own YAML may set it
+            from trainer.commands.fit.resume import open_saved
+
+            root, in_place = Path(config.run.root), config.run.dir is None
+            saved = stack.enter_context(open_saved(config.resume, root=root, in_place=in_place))
+        from trainer.commands.fit import run as fit
+        from trainer.tracking.console import Terminal
+
+        command = ["trainer", "fit", *arguments.given]
+        fit.run(config, command=command, terminal=Terminal(), saved=saved)
+    return 0
+
+
+def _is_sweep(composed: DictConfig, arguments: Arguments) -> bool:
+    """Whether an experiment varies keys that the words leave open."""
+    # With every key of it typed, nothing is left to vary: so a job of it is repeated alone.
+    varied = set(composed.sweep.get("params") or ())
+    return "experiment" in arguments.values and not varied <= set(arguments.values)
+
+
+def _load_fit(composed: DictConfig, arguments: Arguments) -> FitConfig:
     from trainer.config import load_fit
 
     try:
-        config = load_fit(composed)
+        return load_fit(composed)
     except ConfigError as error:
-        if "experiment" in arguments.values:
-            error.where = f"The config comes from experiment={arguments.values['experiment']} and the command line."
+        if experiment := arguments.values.get("experiment"):
+            error.where = f"The config comes from experiment={experiment} and the command line."
         raise
-    from trainer.commands.fit import run as fit
-    from trainer.tracking.console import Terminal
-
-    fit.run(config, command=["trainer", "fit", *arguments.given], terminal=Terminal())
-    return 0
 
 
 def _run_eval(arguments: Arguments) -> int:
@@ -172,16 +191,26 @@ def _run_eval(arguments: Arguments) -> int:
             "ckpt is missing.",
             hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>",
         )
-    composed = _compose_over_saved(arguments, key="ckpt")
-    if composed is None:
+    reference = _reference(arguments, "ckpt")
+    if reference is None:
+        from trainer.cli.compose import compose
+        from trainer.config import load_eval
+
+        composed = compose("eval", arguments.given)
+        if composed is not None:
+            load_eval(composed)  # says that ckpt is missing
         return 0
+    from trainer.cli.from_checkpoint import check_eval_keys
+    from trainer.commands.fit.resume import find_saved
     from trainer.config import load_eval
 
-    config = load_eval(composed)
+    saved = find_saved(reference, root=Path(arguments.values.get("run.root", "runs")))
+    check_eval_keys(arguments, saved.description.config)
+    config = load_eval(_compose_over(saved, arguments))
     from trainer.commands import eval as evaluation
     from trainer.tracking.console import Terminal
 
-    evaluation.run(config, terminal=Terminal())
+    evaluation.run(config, saved, terminal=Terminal())
     return 0
 
 
@@ -259,35 +288,63 @@ def _run_sweep(arguments: Arguments) -> int:
         return verb.run(request, terminal=Terminal())
 
 
-def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
-    """What Hydra composes, over the config of the checkpoint that `key` names, if any; None when
-    it only shows.
+def _open_fit(arguments: Arguments, stack: ExitStack) -> tuple[DictConfig | None, SavedStep | None]:
+    """What Hydra composes for fit, over the config of the step that it resumes, if any.
+
+    None instead of a config when Hydra only shows something. The lock of a run that continues is
+    held as long as `stack` is open.
     """
     from trainer.cli.compose import compose
 
+    reference = _reference(arguments, "resume")
+    if reference is None:
+        return compose("fit", arguments.given), None
+    from trainer.commands.fit.resume import open_interrupted, open_saved
+
+    if reference == "auto":
+        from trainer.config import load_fit
+
+        composed = compose("fit", arguments.given)
+        assert composed is not None, "it shows nothing"
+        composed.resume = None
+        found = open_interrupted(load_fit(composed), root=Path(composed.run.root))
+        interrupted = stack.enter_context(found)
+        if interrupted is not None:
+            composed.resume, composed.run.dir = str(interrupted.folder), None
+        return composed, interrupted
+    root = Path(arguments.values.get("run.root", "runs"))
+    in_place = "run.dir" not in arguments.values
+    saved = stack.enter_context(open_saved(reference, root=root, in_place=in_place))
+    return _compose_over(saved, arguments), saved
+
+
+def _compose_over(saved: SavedStep, arguments: Arguments) -> DictConfig:
+    """The config of a checkpoint, with what the command line changes."""
+    from trainer.cli.compose import compose
+    from trainer.cli.from_checkpoint import check_named, over_saved
+
+    config = saved.description.config
+    check_named(saved.folder, config, arguments)
+    composed = compose(arguments.verb, [*arguments.given, *arguments.choices_of(config)])
+    assert composed is not None, "it shows nothing"
+    return over_saved(composed, saved.folder, config, arguments)
+
+
+def _reference(arguments: Arguments, key: str) -> str | None:
+    """The run or checkpoint that `key` names; None when there is none, or nothing is to be run."""
     reference = arguments.values.get(key)
-    if reference == "" and not arguments.only_shows:
+    if arguments.only_shows:
+        return None
+    if reference == "":
         raise UsageError(
             f"{key}= is empty.",
             hint=f"Name a run or a checkpoint: trainer {arguments.verb} {key}=last",
         )
-    if not reference or reference == "null" or arguments.only_shows:
-        return compose(arguments.verb, arguments.given)
-    from trainer.cli.from_checkpoint import interrupted_run, over_saved, saved_config
+    if reference is None or reference == "null":
+        return None
     from trainer.run.index import named
 
-    if key == "resume" and reference == "auto":
-        composed = compose(arguments.verb, arguments.given)
-        assert composed is not None, "it shows nothing"
-        step = interrupted_run(composed, root=Path(composed.run.root))
-        composed.resume = None if step is None else str(step)
-        composed.run.dir = None if step is not None else composed.run.dir
-        return composed
-    reference = named(reference, root=Path(arguments.values.get("run.root", "runs")))
-    found, saved = saved_config(reference, arguments)
-    composed = compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)])
-    assert composed is not None, "it shows nothing"
-    return over_saved(composed, found, saved, arguments)
+    return named(reference, root=Path(arguments.values.get("run.root", "runs")))
 
 
 def _tell(error: TrainerError) -> int:

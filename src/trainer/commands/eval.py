@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint.header import read_description
-from trainer.checkpoint.load import load_into, load_weights
+from trainer.checkpoint.load import load_into
 from trainer.commands.build import (
     build_data,
     build_model,
@@ -16,23 +15,23 @@ from trainer.commands.build import (
     user_code_errors,
 )
 from trainer.commands.fit import summary as report
+from trainer.commands.fit.resume import SavedStep
 from trainer.config import EvalConfig
 from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.errors import CheckpointError
 from trainer.metrics import class_reports
-from trainer.run.folder import MODEL_FILE, find_checkpoint
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import as_json
 
 
-def run(config: EvalConfig, *, terminal: Terminal) -> None:
-    """Evaluate `config.ckpt` and print the result; raises the errors of trainer.errors."""
-    fit = config.fit
-    found = find_checkpoint(config.ckpt, root=Path(fit.run.root))
-    model_file = found / MODEL_FILE if found.is_dir() else found
-    description = read_description(model_file)
+def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
+    """Evaluate `saved`, the checkpoint of `config.ckpt`, and print the result.
+
+    Raises the errors of trainer.errors.
+    """
+    fit, description, model_file = config.fit, saved.description, saved.model_file
     device = prepare_device(fit)
     data = build_data(fit, device=device, report=terminal)
     if (data.input_shape, data.num_outputs) != (description.input_shape, description.num_outputs):
@@ -41,7 +40,7 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
             f"the model was trained on {description.input_shape} and {description.num_outputs}.",
             hint="Name data of the same shape, or leave data out to use what it was trained on.",
         )
-    weights = load_weights(model_file, description.aliases)
+    weights = saved.weights()
     shape, num_outputs = data.input_shape, data.num_outputs
     check_checkpoint_fits(
         fit, weights, input_shape=shape, num_outputs=num_outputs, source=model_file
@@ -60,7 +59,7 @@ def run(config: EvalConfig, *, terminal: Terminal) -> None:
     terminal.facts(
         "",
         [
-            ("checkpoint", str(found)),
+            ("checkpoint", str(saved.folder)),
             ("model", f"{fit.model.name}, trained for {description.progress.get('step', 0)} steps"),
             ("data", f"{fit.data.name}: {result.count:,} samples of {config.eval.split}"),
             ("device", device_label(device)),

@@ -14,8 +14,15 @@ from typing import Any
 import pytest
 from running import SMALL, Fit, Run, Trainer
 
+from trainer.checkpoint import file as checkpoint_file
+from trainer.commands.fit import run as fit_command
+from trainer.commands.fit.resume import open_saved
+from trainer.config import FitConfig
+from trainer.data.load import Data
 from trainer.engine.fit import Limits
 from trainer.engine.progress import Progress
+from trainer.errors import UsageError
+from trainer.tracking.console import Terminal
 
 
 def timeless(run: Run) -> list[dict[str, Any]]:
@@ -311,3 +318,45 @@ def test_killed_before_its_test_a_run_keeps_what_it_had_measured(
     assert run.record["metrics"] == whole.record["metrics"] == record["metrics"]
     assert timeless(run) == timeless(whole)
     assert {path: path.read_bytes() for path in files} == files, "nothing was saved again"
+
+
+def test_the_files_of_the_step_are_read_once(
+    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model takes seconds to hash: found, verified, compared and loaded from one reading."""
+    run = fit("scheduler=constant")
+    read: list[str] = []
+    verify = checkpoint_file._verify
+
+    def counted(path: Path, *take: Any) -> Any:
+        read.append(path.name)
+        return verify(path, *take)
+
+    before_training: list[list[str]] = []
+
+    def begin(self: Limits, progress: Progress) -> bool:
+        before_training.append(list(read))
+        return reached(self, progress)
+
+    reached = Limits.are_reached
+    monkeypatch.setattr(checkpoint_file, "_verify", counted)
+    monkeypatch.setattr(Limits, "are_reached", begin)
+    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3").code == 0
+    assert sorted(before_training[-1]) == ["model.safetensors", "state.safetensors"]
+
+
+def test_the_data_is_checked_on_a_resume_too(fit: Fit) -> None:
+    """What a caller checks before anything is written, it checks of a run that continues."""
+    run = fit("scheduler=constant")
+    checked: list[tuple[int, ...]] = []
+
+    def check(config: FitConfig, data: Data) -> None:
+        checked.append(data.input_shape)
+        raise UsageError("it is another data set")
+
+    with open_saved(str(run.folder), root=run.folder, in_place=True) as saved:
+        config = saved.description.config
+        config.resume = str(saved.folder)
+        with pytest.raises(UsageError, match="another data set"):
+            fit_command.run(config, command=[], terminal=Terminal(), saved=saved, check=check)
+    assert checked == [(10,)]

@@ -10,7 +10,7 @@ import yaml
 
 from trainer.commands.fit.compile import Choice
 from trainer.commands.fit.components import Parts
-from trainer.commands.fit.resume import Origin
+from trainer.commands.fit.resume import SavedStep
 from trainer.config import FitConfig, to_plain
 from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
 from trainer.files import remove, write_text
@@ -30,7 +30,7 @@ def new_folder(config: FitConfig) -> Path:
 
 
 def begin(
-    parts: Parts, folder: Path, *, command: Sequence[str], origin: Origin | None, choice: Choice
+    parts: Parts, folder: Path, *, command: Sequence[str], origin: SavedStep | None, choice: Choice
 ) -> RunRecord:
     """Write down what will run: run.json and config.yaml; raises EnvironmentFault when they
     cannot be written.
@@ -38,7 +38,7 @@ def begin(
     config, resumed = parts.config, None
     if origin is not None:
         resumed = {
-            "from": str(origin.step_folder),
+            "from": str(origin.folder),
             "step": parts.progress.step,
             "changes": origin.changes,
         }

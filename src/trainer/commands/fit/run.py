@@ -19,7 +19,7 @@ from trainer.commands.fit.compile import choose_variant
 from trainer.commands.fit.components import Parts, build_parts
 from trainer.commands.fit.lifecycle import begin, ending, new_folder, record_end
 from trainer.commands.fit.profile import profiling
-from trainer.commands.fit.resume import Origin, read_origin
+from trainer.commands.fit.resume import SavedStep
 from trainer.commands.fit.trackers import Watchers, check_logger, watching
 from trainer.config import FitConfig, to_plain
 from trainer.config.checks import Cadence
@@ -30,7 +30,7 @@ from trainer.engine.fit import fit
 from trainer.engine.periodic import Periodic
 from trainer.engine.progress import Due, Progress
 from trainer.errors import EnvironmentFault, Stopped
-from trainer.run.folder import CHECKPOINTS, MODEL_FILE, find_checkpoint, step_of
+from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.lock import locked
 from trainer.run.record import RunRecord
 from trainer.signals import Signals
@@ -52,32 +52,33 @@ def run(
     *,
     command: Sequence[str],
     terminal: Terminal,
+    saved: SavedStep | None = None,
     varied: Sequence[str] = (),
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
     judge: Callable[[float], bool] = lambda value: False,
 ) -> FitResult:
     """Train as `config` says; raises the errors of trainer.errors.
 
-    `varied` are the keys that a sweep varies: TensorBoard shows them first among the hparams.
-    `check` is shown the data before anything is written, and raises what is wrong with it. `judge`
+    `saved` is the step to continue from, the one of `config.resume`. `varied` are the keys that a
+    sweep varies: TensorBoard shows them first among the hparams. `check` gets the data before
+    anything is written, also on a resume, and raises what is wrong with it. `judge`
     is shown the monitored metric after each evaluation, and says whether the run is worth no more
     time: a search prunes it.
     """
     _check_installed(config)
+    assert (config.resume is None) == (saved is None), "the step to resume is opened by the caller"
+    if saved is not None:
+        saved.compare(config)
+
+    def check_all(config: FitConfig, data: Data) -> None:
+        check(config, data)
+        if saved is not None:
+            saved.check_model(config, data)
+
     with contextlib.ExitStack() as held:
-        origin = None
-        if config.resume is not None:
-            step = Path(config.resume)
-            if config.run.dir is None and step.parent.name == CHECKPOINTS:
-                # Before looking: another process that goes on with this run may have pruned the
-                # step meanwhile.
-                held.enter_context(locked(step.parent.parent))
-            found = find_checkpoint(config.resume, root=Path(config.run.root), prefer="last")
-            origin = read_origin(config, found)
-        if origin is None:
-            parts = build_parts(config, terminal, check=check, judge=judge)
-        else:
-            parts = build_parts(config, terminal, check=origin.check_model, judge=judge)
+        origin = saved
+        parts = build_parts(config, terminal, check=check_all, judge=judge)
+        if origin is not None:
             origin.load(parts, terminal)
         check_logger(parts)
         keeps = origin is not None and "trainer.compile" not in origin.changes
@@ -127,7 +128,7 @@ def _train_and_test(
     record: RunRecord,
     signals: Signals,
     terminal: Terminal,
-    origin: Origin | None,
+    origin: SavedStep | None,
     next_commands: report.NextCommands,
     varied: Sequence[str],
 ) -> FitResult:
@@ -141,7 +142,7 @@ def _train_and_test(
         keep=config.trainer.keep,
     )
     if origin is not None:
-        store.adopt(origin.step_folder, best_step=monitor.best_step)
+        store.adopt(origin.folder, best_step=monitor.best_step)
         if store.best is None:
             if monitor.best is not None and origin.in_place:
                 terminal.warn(
@@ -216,7 +217,7 @@ def _train(
     signals: Signals,
     *,
     profile: Callable[[int], None] | None,
-    origin: Origin | None,
+    origin: SavedStep | None,
 ) -> str:
     config = parts.config
 

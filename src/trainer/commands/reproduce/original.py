@@ -72,7 +72,7 @@ def read_original(reference: str, *, root: Path) -> Original:
 def read_machine(step: Path) -> dict[str, Any]:
     """On what the state in a step folder was saved, every field checked; raises CheckpointError."""
     path = step / STATE_FILE
-    content = parse(read_file(path)[0].description, source=path)
+    content = parse(read_file(path).header.description, source=path)
     check_version(content, source=path)
     table = content.get("table")
     machine = table.get("machine") if isinstance(table, dict) else None

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.task import Outcome, Task
-from trainer.config import FitConfig, from_saved
+from trainer.config import from_saved
 from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
 from trainer.files import finite_or_null, read_json
-from trainer.run.folder import MODEL_FILE, clear, has_saved_nothing, step_folders, tidy
-from trainer.run.lock import is_locked, locked
+from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
 if TYPE_CHECKING:
+    from trainer.commands.fit.resume import SavedStep
     from trainer.tracking.console import Terminal
 
 # What a job of a killed sweep still needs to save and leave, before the same command takes its run
@@ -67,6 +67,7 @@ def _run(task: Task) -> Outcome:
 
 def _fit(task: Task, terminal: Terminal) -> Outcome:
     from trainer.commands.fit import run as fit
+    from trainer.commands.fit.resume import open_folder
     from trainer.commands.sweep.pruning import judge_of
 
     config = from_saved(task.config, source="this job")
@@ -75,14 +76,21 @@ def _fit(task: Task, terminal: Terminal) -> Outcome:
     _await_lock(run)
     if (outcome := _ended_outcome(run)) is not None:
         return outcome
-    judge = judge_of(task.trial, warn=terminal.warn, start=_go_on(config, run))
-    result = fit.run(
-        config, command=task.command, terminal=terminal, varied=task.varied, judge=judge
-    )
+    with open_folder(run) as saved:
+        if saved is not None:
+            config.resume, config.run.dir = str(saved.folder), None
+        judge = judge_of(task.trial, warn=terminal.warn, start=_num_evaluations(run, saved))
+        result = fit.run(
+            config,
+            command=task.command,
+            terminal=terminal,
+            saved=saved,
+            varied=task.varied,
+            judge=judge,
+        )
     metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
-    return Outcome(
-        status="pruned" if result.is_pruned else "done", metrics=metrics, warnings=terminal.warnings
-    )
+    status = "pruned" if result.is_pruned else "done"
+    return Outcome(status=status, metrics=metrics, warnings=terminal.warnings)
 
 
 def _await_lock(run: Path) -> None:
@@ -108,33 +116,18 @@ def _ended_outcome(run: Path) -> Outcome | None:
     return Outcome(status=status, metrics=metrics if isinstance(metrics, dict) else {})
 
 
-def _go_on(config: FitConfig, run: Path) -> int:
-    """Where the run folder holds a run that was cut, let `config` resume it; one that saved nothing
-    is cleared.
-
-    Gives how many evaluations it goes on after.
-    """
-    from trainer.checkpoint.header import is_usable, read_description
+def _num_evaluations(run: Path, saved: SavedStep | None) -> int:
+    """How many evaluations a run had made at the step from which it continues."""
     from trainer.tracking.metrics_file import read_rows
 
-    if not (run / "run.json").exists():
+    if saved is None:
         return 0
-    with locked(run):
-        tidy(run)
-        if has_saved_nothing(run):
-            clear(run)
-            return 0
-    step = next((step for step in reversed(step_folders(run)) if is_usable(step)), None)
-    if step is None:
-        return 0
-    config.resume, config.run.dir = str(step), None
-    progress = read_description(step / MODEL_FILE).progress
+    progress = saved.description.progress
     evaluated = [
         row for row in read_rows(run) if row["split"] == "val" and row["step"] <= progress["step"]
     ]
-    # Without a validation set no rows say it; then it is once an epoch, unless a person chose
-    # otherwise.
-    return len(evaluated) or int(progress["epoch"])
+    # Without a validation set there are no rows; it is once an epoch then, by default.
+    return len(evaluated) or progress["epoch"]
 
 
 def _told(problem: Exception) -> str:
