@@ -1,5 +1,4 @@
-"""The only module that opens checkpoint files: bounded and checked when read, sealed when written.
-No torch.
+"""The only module that opens checkpoint files: checked when read, sealed when written. No torch.
 
 A file is safetensors: eight bytes of header length, the header as JSON, the tensors' bytes. Its
 metadata holds a description (JSON text) and the seal: the SHA-256 of the whole file with the seal's
@@ -68,9 +67,10 @@ class _NoHeader(_Damage):
 
 
 def read_header(path: Path) -> Header:
-    """The header of the file at `path`, its form checked; raises CheckpointError or EnvironmentFault.
+    """The header of the file at `path`, its form checked.
 
-    The seal is not verified here: that takes reading the whole file.
+    The seal is not verified here: that takes reading the whole file. Raises CheckpointError or
+    EnvironmentFault.
     """
     try:
         with _open(path) as file:
@@ -265,7 +265,12 @@ def _refuse(path: Path, error: OSError | _Damage) -> NoReturn:
             f"{path} is not a safetensors file, or is cut short.",
             hint="Give a checkpoint that `trainer fit` saved.",
         ) from error
-    steps = step_folders(folder.parent.parent) if is_in_step else []
+    raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, damage: _Damage) -> CheckpointError:
+    folder = path.parent
+    steps = step_folders(folder.parent.parent) if step_of(folder) is not None else []
     intact = [step.name for step in steps if step != folder and is_intact(step)]
     hint = f"Nothing was loaded. Intact: {', '.join(intact)}." if intact else "Nothing was loaded."
-    raise CheckpointError(f"{path} is damaged ({error}).", hint=hint) from error
+    return CheckpointError(f"{path} is damaged ({damage}).", hint=hint)

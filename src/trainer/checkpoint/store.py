@@ -1,6 +1,4 @@
-"""Writing the step folders of a run: copied at once, written beside the training, renamed when
-complete.
-"""
+"""Writing the step folders of a run: copied at once, written by a thread, renamed when complete."""
 
 from __future__ import annotations
 
@@ -42,15 +40,15 @@ class Stateful(Protocol):
     """An entry of the state table."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Everything needed to continue."""
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Go on from it."""
+        """Continue from it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
-    """The state after `step`, copied: training may go on while it is written."""
+    """The state after `step`, copied: training continues while it is written."""
 
     step: int
     weights: dict[str, Tensor]
@@ -94,14 +92,11 @@ class CheckpointStore:
         where: TracebackType | None,
     ) -> None:
         try:
-            # What already goes wrong is the thing to tell; its message names the checkpoint that is
-            # there.
-            with (
-                contextlib.suppress(EnvironmentFault)
-                if error is not None
-                else contextlib.nullcontext()
-            ):
-                self.wait()
+            self.wait()
+        except EnvironmentFault:
+            # An error that is under way says more; its message names the last good checkpoint.
+            if error is None:
+                raise
         finally:
             self._writer.shutdown()
 
@@ -125,23 +120,23 @@ class CheckpointStore:
         metrics: Mapping[str, float | None],
         is_best: bool,
     ) -> None:
-        """Save step `step` and point `last` (and `best`) at it: copied now, on the disk after `wait`.
+        """Copy the state now and write it in the background; it is on the disk after `wait`.
 
-        Waits for the save before it. Raises EnvironmentFault when that failed; what was saved
-        earlier is as it was.
+        `last`, and with `is_best` also `best`, point at it then. Waits for the save before it, and
+        raises EnvironmentFault when that failed; earlier steps are untouched.
         """
         self.wait()
         snapshot = self._copy(step, progress=progress, metrics=metrics, is_best=is_best)
         self._writing = self._writer.submit(self._write, snapshot)
 
     def wait(self) -> None:
-        """Until all that was saved is on the disk; raises EnvironmentFault when it could not be written."""
+        """Wait until all is on the disk; raises EnvironmentFault when it could not be written."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
     def raise_failure(self) -> None:
-        """Raise the EnvironmentFault of a save that has failed meanwhile; never waits."""
+        """Raise the EnvironmentFault of a background save that failed; never waits."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
@@ -157,9 +152,8 @@ class CheckpointStore:
         if self._best is not None:
             # A run that was killed between a folder and its link has an older one as its best.
             _link(link, self._best.name)
-        elif (
-            link.is_symlink()
-        ):  # by another metric, or damaged: it may be removed as any older step
+        elif link.is_symlink():
+            # The best by another metric, or damaged: it may be pruned like any older step.
             remove(link)
 
     def _copy(
@@ -266,9 +260,7 @@ def _serialized(tensors: dict[str, Tensor], description: str) -> bytes:
 
 
 def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each storage once, and which names are other names of the same tensor: safetensors refuses
-    shared storage.
-    """
+    """Each storage once, and the names that share one with another: safetensors refuses sharing."""
     saved: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -283,8 +275,9 @@ def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
 
 
 def _link(link: Path, name: str) -> None:
-    """Point the relative link at a step folder beside it, in one step; a file system without
-    links goes without.
+    """Point the relative link at a step folder beside it, atomically.
+
+    A file system without links has none; commands find the steps all the same.
     """
     aside = link.with_name(f".{link.name}.link")
     with contextlib.suppress(OSError):
@@ -295,8 +288,6 @@ def _link(link: Path, name: str) -> None:
         if error.errno in _NO_LINKS:
             return
         raise
-    if (
-        link.is_dir() and not link.is_symlink()
-    ):  # a copy that followed links: the step itself is beside it
-        remove(link)
+    if link.is_dir() and not link.is_symlink():
+        remove(link)  # a copy that followed links: the step itself is beside it
     aside.replace(link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -58,21 +59,27 @@ def unflatten(value: Any, *, tensors: Mapping[str, Tensor]) -> Any:
         return [unflatten(item, tensors=tensors) for item in value]
     if not isinstance(value, dict):
         return value
-    special = [key for key in value if key.startswith("$")]
-    if not special:
+    if not any(key.startswith("$") for key in value):
         return {key: unflatten(item, tensors=tensors) for key, item in value.items()}
     if len(value) == 1:
-        content = value[special[0]]
-        match special[0]:
-            case "$tensor" if isinstance(content, str) and content in tensors:
-                return tensors[content]
-            case "$tuple" if isinstance(content, list):
-                return tuple(unflatten(item, tensors=tensors) for item in content)
-            case "$float" if content in ("inf", "-inf", "nan"):
-                return float(content)
-            case "$items" if _are_pairs(content):
-                return {key: unflatten(item, tensors=tensors) for key, item in content}
+        [(key, content)] = value.items()
+        with contextlib.suppress(LookupError):
+            return _decode(key, content, tensors)
     raise CheckpointError(f"The state holds an entry of unknown kind ({', '.join(value)[:60]}).")
+
+
+def _decode(key: str, content: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What the object `{key: content}` means; raises LookupError for none that `flatten` makes."""
+    match key:
+        case "$tensor" if isinstance(content, str):
+            return tensors[content]
+        case "$tuple" if isinstance(content, list):
+            return tuple(unflatten(item, tensors=tensors) for item in content)
+        case "$float" if content in ("inf", "-inf", "nan"):
+            return float(content)
+        case "$items" if _are_pairs(content):
+            return {name: unflatten(item, tensors=tensors) for name, item in content}
+    raise LookupError(key)
 
 
 def _are_pairs(content: Any) -> bool:

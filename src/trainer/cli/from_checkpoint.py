@@ -33,40 +33,37 @@ def over_saved(
     return over
 
 
-def check_named(found: Path, saved: FitConfig, arguments: Arguments) -> None:
-    """Raises CheckpointError where the checkpoint `found` needs a person's own class that the
-    words do not name.
-    """
+def check_named(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> None:
+    """Raise CheckpointError for a person's own class in the checkpoint that no word names."""
     for group in ("model", "data"):
         section = getattr(saved, group)
         if section.name == "custom" and not {group, "experiment"} & set(arguments.values):
             raise CheckpointError(
-                f"{found} needs your own class {section.target}; trainer never imports what a "
+                f"{checkpoint} needs your own class {section.target}; trainer never imports what a "
                 "checkpoint names.",
                 hint=f"Name it yourself: {group}=custom {group}.target={section.target}",
             )
 
 
 def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: object) -> None:
-    """Raises UsageError for a key with which it would be another run than the one of `command`."""
+    """Raise UsageError for a key that would make it another run than the one of `command`."""
     own = [group for group in ("model", "data") if getattr(saved, group).name == "custom"]
     may_set = RUN_KEYS["reproduce"]
+    hint = None
+    if isinstance(command, str):
+        hint = f"To change it, start from what was run: {command[:500]}"
     for key in arguments.values:
         if key in may_set or key.partition(".")[0] in own or (key == "experiment" and own):
             continue
         raise UsageError(
             f"{key} cannot be set here: reproduce trains with the config of the run. It may set "
             f"{', '.join(may_set)}.",
-            hint=f"To change it, start from what was run: {command[:500]}"
-            if isinstance(command, str)
-            else None,
+            hint=hint,
         )
 
 
 def check_same(config: FitConfig, saved: FitConfig) -> None:
-    """Raises UsageError when the words that name a person's own classes say something else than
-    was saved.
-    """
+    """Raise UsageError when the words name other classes of a person than were saved."""
     for group in ("data", "model"):
         now, then = to_plain(config)[group], to_plain(saved)[group]
         for key in {**then, **now}:
@@ -79,6 +76,7 @@ def check_same(config: FitConfig, saved: FitConfig) -> None:
 
 
 def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
+    """Raise UsageError for a key that belongs to the trained model."""
     allowed = (*_EVAL_MAY_SET, "model") if saved.model.name == "custom" else _EVAL_MAY_SET
     for key in arguments.values:
         head = key.split(".")[0]
