@@ -102,6 +102,7 @@ class SavedStep:
 
     def compare(self, config: FitConfig) -> None:
         """Fill `changes`; raises UsageError or CheckpointError for what a resume cannot change."""
+        self.folder = self.folder.resolve()  # run.json and messages name it from anywhere
         self.in_place = config.run.dir is None
         if self.in_place:
             _check_newest(self.folder)
