@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from commandline import run_python, trainer_main
 from composing import choices_of, config_of
+from waiting import HANG_S
 
 from trainer.cli import completion
 from trainer.cli.arguments import RUN_KEYS, VERBS
@@ -324,7 +325,7 @@ class Terminal:
         control sequences.
         """
         os.write(self._master, keys.encode())
-        shown, deadline = "", time.monotonic() + 30
+        shown, deadline = "", time.monotonic() + HANG_S
         while not re.search(until, shown):
             ready, _, _ = select.select([self._master], [], [], 0.2)
             if ready:

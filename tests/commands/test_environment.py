@@ -22,6 +22,7 @@ from disks import Disk, in_turn
 from fake_images import write_set
 from running import SMALL, Fit, Outcome, Run, Trainer
 from test_file_system import IMAGES, _fake_images, told
+from waiting import HANG_S
 
 OWN_DATA = """
 import torch
@@ -184,7 +185,7 @@ def run_detached(*words: str, cwd: Path, script: str) -> subprocess.CompletedPro
         capture_output=True,
         encoding="utf-8",
         start_new_session=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

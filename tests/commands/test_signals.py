@@ -31,9 +31,9 @@ from signalling import (
     reached,
     stopped,
     to_all,
-    wait_until,
 )
 from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
+from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep import plan
 from trainer.data.image_sets import catalog
@@ -404,7 +404,7 @@ def test_a_process_of_torchrun_is_a_run_of_its_own(tmp_path: Path, rank: int) ->
         stopped = child_of_rank(rank, tmp_path / "runs")
         assert stopped is not None
         os.kill(stopped.record["process"], signal.SIGTERM)
-        assert torchrun.wait(60) == 1, "torchrun's own code for a process that failed"
+        assert torchrun.wait(HANG_S) == 1, "torchrun's own code for a process that failed"
     assert len(list((tmp_path / "runs").glob("*/*"))) == 2
     assert stopped.record["status"] == "interrupted"
     said_text = (tmp_path / "said").read_text()

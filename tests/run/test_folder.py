@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANG_S
 
 from trainer.errors import EnvironmentFault, InputError, TrainerError, UsageError
 from trainer.files import read_json, write_json
@@ -89,7 +90,7 @@ def test_twenty_processes_make_twenty_folders(tmp_path: Path) -> None:
         )
         for _ in range(20)
     ]
-    folders = {process.communicate(timeout=60)[0].strip() for process in started}
+    folders = {process.communicate(timeout=HANG_S)[0].strip() for process in started}
     assert len(folders) == 20
     assert all((tmp_path / folder).is_dir() for folder in folders)
 

@@ -17,7 +17,8 @@ import pytest
 from commandline import DATASETS
 from PIL import Image
 from running import SMALL, Run
-from serving import Server, serving, wait_until
+from serving import Server, serving
+from waiting import wait_until
 
 IMAGES = (
     "data=fashion_mnist", "model=cnn", "model.channels=[4,6]", "model.hidden=16", "data.train_limit=640",
