@@ -14,8 +14,8 @@ from typing import Any
 import processes
 import pytest
 import torch
+from comparing import OWN_DATA, STREAMED
 from running import SMALL, Fit, Outcome, Run
-from test_exact_resume import OWN_DATA, STREAMED
 from torch import Tensor, nn
 
 from trainer.commands import build

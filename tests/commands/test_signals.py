@@ -20,6 +20,7 @@ from pathlib import Path
 import processes
 import pytest
 from commandline import run_python
+from comparing import OWN_DATA, STREAMED, assert_equal, evidence
 from processes import Prepare, Started
 from running import SMALL, Run
 from signalling import (
@@ -32,7 +33,6 @@ from signalling import (
     stopped,
     to_all,
 )
-from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
 from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep import plan
