@@ -266,7 +266,7 @@ def assert_is_told_as_replaced(outcome: Outcome) -> None:
 
 
 def _load_when_pruned(reached: Path) -> None:
-    """Between finding a checkpoint and reading its weights, say so and wait until it has been pruned."""
+    """Once a checkpoint is found, touch a file; read its weights when it has been pruned."""
     from trainer.checkpoint import load
 
     read = load.read_file  # type: ignore[attr-defined]

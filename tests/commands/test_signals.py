@@ -257,7 +257,8 @@ def test_a_signal_while_an_error_is_told_prints_no_traceback(tmp_path: Path) -> 
 
 INTERRUPTED_AT_EXIT = """
 import atexit, os, signal, sys
-atexit.register(lambda: [os.kill(os.getpid(), n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)])
+numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+atexit.register(lambda: [os.kill(os.getpid(), number) for number in numbers])
 from trainer.__main__ import main
 sys.argv = ["trainer", "--version"]
 main()

@@ -186,7 +186,10 @@ def test_what_is_shown_and_by_which_names(words: str, serve: Serve) -> None:
 
 def test_the_loader_in_python_follows_the_links_too(serve: Serve, trained: Path) -> None:
     """It is the one that is used where there is no data server: a machine it was not built for."""
-    without = "import sys; sys.modules['tensorboard_data_server'] = None; from trainer.cli.main import main; main()"
+    without = (
+        "import sys; sys.modules['tensorboard_data_server'] = None; "
+        "from trainer.cli.main import main; main()"
+    )
     served = serve("last", "swept", python=("-c", without))
     served.told()
     names = {"newest", "swept/000-dirichlet-mlp", "swept/001-dirichlet-mlp"}

@@ -21,8 +21,8 @@ from trainer.engine import evaluate
 from trainer.engine.progress import Progress
 from trainer.signals import Signals
 
-# The plan of faults (group G) promises 10 s. A slow machine that runs other tests beside this one may
-# take six times as long.
+# The plan of faults (group G) promises 10 s. A slow machine that runs other tests beside this one
+# may take six times as long.
 SECONDS_TO_STOP = 6 * 10.0
 
 

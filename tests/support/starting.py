@@ -2,8 +2,8 @@
 their fixtures.
 
 Such a test gets the marker `process`, and `make quick` leaves it out. What starts processes inside
-`trainer` itself (workers of a data set, the jobs of a sweep) is not seen here: those tests carry the
-marker by hand.
+`trainer` itself (workers of a data set, the jobs of a sweep) is not seen here: those tests carry
+the marker by hand.
 """
 
 from __future__ import annotations

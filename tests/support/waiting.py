@@ -1,4 +1,4 @@
-"""Waiting for what another process does. No such time is under test: it only ends a test that hangs."""
+"""Waiting for what another process does; the time limit only ends a test that hangs."""
 
 from __future__ import annotations
 
