@@ -1,4 +1,4 @@
-"""Completion: what may follow the words typed so far, and that bash, zsh and fish really offer it."""
+"""Completion: what may follow the words typed so far, and that bash, zsh and fish offer it."""
 
 from __future__ import annotations
 
@@ -269,7 +269,9 @@ def test_the_function_in_bash(environment: dict[str, str], tmp_path: Path) -> No
     script = """
     eval "$(trainer --shell-completion install=bash)"
     complete -p trainer
-    ask() { COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=1; _trainer_completion trainer "$2" "$3"
+    ask() {
+        COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=1
+        _trainer_completion trainer "$2" "$3"
         printf '%s\\n' "${COMPREPLY[@]}"; }
     ask "trainer fit model=l" l =
     ask "trainer fit mod" mod fit

@@ -83,7 +83,8 @@ def test_twenty_threads_in_one_second_make_twenty_folders(tmp_path: Path) -> Non
 
 
 def test_twenty_processes_make_twenty_folders(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from trainer.run.folder import create; print(create(Path('runs'), 'same'))"
+    imports = "from pathlib import Path; from trainer.run.folder import create"
+    code = f"{imports}; print(create(Path('runs'), 'same'))"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True

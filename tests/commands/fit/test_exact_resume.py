@@ -40,7 +40,7 @@ def has_checkpoint(folder: Path) -> bool:
 def go_on(
     folder: Path, *, words: tuple[str, ...], cwd: Path, prepare: Prepare | None = None
 ) -> int:
-    """`resume=`, or the whole command again for a run that was killed before its first checkpoint."""
+    """`resume=`; for a run that was killed before its first checkpoint the whole command again."""
     argv = (
         (*words, f"run.dir={folder}", "resume=auto")
         if not has_checkpoint(folder)
@@ -184,19 +184,22 @@ def test_any_number_of_workers_before_and_after(
 
 
 OPTIMIZERS = [
-    ("sgd", "optimizer.momentum=0"), ("sgd", "optimizer.momentum=0.9"), ("sgd", "optimizer.nesterov=true"),
-    ("sgd", "optimizer.weight_decay=0.01"), ("adam",), ("adam", "optimizer.amsgrad=true"),
-    ("adam", "optimizer.weight_decay=0.01"), ("adamw",), ("adamw", "optimizer.amsgrad=true"),
-    ("adamw", "optimizer.decay_all=false"), ("adamax",), ("nadam",), ("nadam", "optimizer.weight_decay=0.01"),
-    ("radam",), ("rmsprop",), ("rmsprop", "optimizer.centered=true"), ("rmsprop", "optimizer.momentum=0.9"),
-    ("adagrad",), ("adagrad", "optimizer.lr_decay=0.01"), ("adadelta",), ("adafactor",), ("asgd",), ("rprop",),
+    ("sgd", "optimizer.momentum=0"), ("sgd", "optimizer.momentum=0.9"),
+    ("sgd", "optimizer.nesterov=true"), ("sgd", "optimizer.weight_decay=0.01"), ("adam",),
+    ("adam", "optimizer.amsgrad=true"), ("adam", "optimizer.weight_decay=0.01"), ("adamw",),
+    ("adamw", "optimizer.amsgrad=true"), ("adamw", "optimizer.decay_all=false"), ("adamax",),
+    ("nadam",), ("nadam", "optimizer.weight_decay=0.01"), ("radam",), ("rmsprop",),
+    ("rmsprop", "optimizer.centered=true"), ("rmsprop", "optimizer.momentum=0.9"), ("adagrad",),
+    ("adagrad", "optimizer.lr_decay=0.01"), ("adadelta",), ("adafactor",), ("asgd",), ("rprop",),
     ("lbfgs",),
 ]  # fmt: skip
 SCHEDULERS = [
     ("constant",), ("constant", "scheduler.warmup_steps=15"), ("step", "scheduler.step_size=1"),
-    ("step", "scheduler.step_size=1", "scheduler.warmup_steps=15"), ("multistep", "scheduler.milestones=[1,2]"),
+    ("step", "scheduler.step_size=1", "scheduler.warmup_steps=15"),
+    ("multistep", "scheduler.milestones=[1,2]"),
     ("multistep", "scheduler.milestones=[1]", "scheduler.warmup_steps=15"), ("exponential",),
-    ("exponential", "scheduler.warmup_steps=15"), ("cosine",), ("cosine", "scheduler.warmup_steps=15"), ("one_cycle",),
+    ("exponential", "scheduler.warmup_steps=15"), ("cosine",),
+    ("cosine", "scheduler.warmup_steps=15"), ("one_cycle",),
     ("one_cycle", "scheduler.anneal_strategy=linear"), ("plateau", "scheduler.patience=0"),
     ("plateau", "scheduler.patience=0", "scheduler.cooldown=1", "scheduler.warmup_steps=15"),
 ]  # fmt: skip
@@ -286,7 +289,8 @@ def test_the_same_command_twice(tmp_path: Path, whole: Any) -> None:
 @pytest.mark.parametrize("kill", [7, 30, 45])
 def test_augmentation_of_real_images(tmp_path: Path, datasets_root: Path, kill: int) -> None:
     words = (
-        "data=fashion_mnist", f"data.root={datasets_root}", "data.train_limit=1200", "data.eval_limit=200",
+        "data=fashion_mnist", f"data.root={datasets_root}", "data.train_limit=1200",
+        "data.eval_limit=200",
         "data.val_size=200", "data.transforms=[random_horizontal_flip,{name: random_crop, size: "
                              "28, padding: 2}]",
         "model=lenet5", "trainer.epochs=3", "trainer.save_every=3steps", "logger.log_every=5",

@@ -1,4 +1,4 @@
-"""`trainer runs`: every verb, on runs made by hand and on a real one; nothing but runs is removed."""
+"""`trainer runs`: every verb, on runs made by hand and on a real one; only runs are removed."""
 
 from __future__ import annotations
 

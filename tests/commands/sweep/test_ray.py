@@ -28,7 +28,7 @@ def config(**values: Any) -> RayConfig:
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayLauncher]:
-    """A Ray that was started here, with room for two jobs; what SIGTERM does is not Ray's business."""
+    """A Ray that was started here, with room for two jobs; the handler of SIGTERM stays ours."""
     before = signal.getsignal(signal.SIGTERM)
     made = RayLauncher(config(cpus_per_job=0.5), folder=tmp_path_factory.mktemp("sweep"), jobs=None)
     assert signal.getsignal(signal.SIGTERM) is before
