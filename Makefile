@@ -1,57 +1,70 @@
 # Everything a person does with this project, one target each. `make help` lists them.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# Stamps: what a run needs is installed; and what the tests and checks need beside it.
+RUNTIME := $(VENV)/.ready-run
+DEV := $(VENV)/.ready-dev
 # Extra words for the command, such as: make fit ARGS="trainer.epochs=1 model=mlp"
 ARGS ?=
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 # As many tests at a time as there are cores, each with one thread; a file's tests stay together, for what they share.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# Compiled files are kept whatever the shell says: the tests start hundreds of processes that import the same files.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test test-all torture check fmt bench screenshots wheel clean
+.PHONY: help setup fit quick test test-all torture check fmt bench screenshots wheel clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
-setup: $(READY) ## Make .venv and install trainer with the tested versions
+setup: $(DEV) ## Make .venv and install everything: trainer, the tests, the checks; the tested versions
 
-$(READY): pyproject.toml constraints.txt
+$(RUNTIME): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $(READY)
+	$(INSTALL) .
+	@touch $@
 
-fit: $(READY) ## Train the CNN on Fashion-MNIST; ends with its test accuracy and where to look
+$(DEV): $(RUNTIME)
+	$(INSTALL) '.[dev]'
+	@touch $@
+
+fit: $(RUNTIME) ## Train the CNN on Fashion-MNIST; ends with its test accuracy and where to look
 	$(BIN)/trainer fit model=cnn data=fashion_mnist $(ARGS)
+	@echo
+	@echo "For the commands above: source $(BIN)/activate"
 
-test: $(READY) ## Run the tests (a few minutes)
+quick: $(DEV) ## Run the tests of units, under a minute: the loop while editing
+	$(PYTEST) -m "not slow and not process" $(ARGS)
+
+test: $(DEV) ## Run the tests (a few minutes)
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(READY) ## Run all tests, the slow ones too
+test-all: $(DEV) ## Run all tests, the slow ones too
 	$(PYTEST) $(ARGS)
 
-torture: $(READY) ## Run every planned fault: kills, full disks, damaged and hostile files; prints a table
+torture: $(DEV) ## Run every planned fault: kills, full disks, damaged and hostile files; prints a table
 	$(PYTEST) --faults $(ARGS)
 
-check: $(READY) ## Look for faults: format, lint, types. Never writes
+check: $(DEV) ## Look for faults: format, lint, types. Never writes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-fmt: $(READY) ## Format and fix what can be fixed. Writes
+fmt: $(DEV) ## Format and fix what can be fixed. Writes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Compare the speed with Lightning, Accelerate, Keras, JAX and plain loops, side by side
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+bench: $(DEV) ## Compare the speed with Lightning, Accelerate, Keras, JAX and plain loops, side by side
+	$(INSTALL) '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
-screenshots: $(READY) ## Train, open every tab of TensorBoard in Chromium, and keep pictures of them
+screenshots: $(DEV) ## Train, open every tab of TensorBoard in Chromium, and keep pictures of them
 	$(BIN)/python docs/screenshots.py $(ARGS)
 
-wheel: $(READY) ## Build the wheel into dist/
+wheel: $(DEV) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove what was built and cached; never runs/ or data/
-	rm -rf $(VENV) dist build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

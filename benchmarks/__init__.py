@@ -1,1 +1,1 @@
-"""The benchmark suite, `python -m benchmarks`: trainer against the loops people write without it."""
+"""The benchmarks, `python -m benchmarks`: trainer against the loops people write without it."""

@@ -95,7 +95,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _prepare(arguments: argparse.Namespace, folder: Path) -> Job:
-    """Unpacked files for all contenders, trainer included: how they are packed is not what we measure."""
+    """Unpacked files for all contenders, trainer included: unpacking is not measured."""
     files.unpack(arguments.data_root, folder)
     return Job(
         data_root=folder,

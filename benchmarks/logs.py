@@ -39,7 +39,7 @@ def measure(models: Sequence[str], *, job: Job) -> Found:
 
 
 def cost(figures: dict[str, Rounds], logger: str = "tensorboard") -> float:
-    """The share of the training time that is spent in a logger's calls; the median of the rounds."""
+    """The share of the training time spent in a logger's calls: the median of the rounds."""
     return statistics.median(float(one["logging"]) / sum(one["windows"]) for one in figures[logger])
 
 

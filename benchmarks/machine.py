@@ -85,7 +85,7 @@ def wait_for_quiet(patience: float) -> None:
 
 
 def _busy_seconds() -> float | None:
-    """CPU seconds of the whole machine that were not idle, those that the host took (steal) included."""
+    """CPU seconds of the whole machine that were not idle, those taken by the host (steal) too."""
     try:
         first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
     except OSError:

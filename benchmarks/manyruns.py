@@ -70,7 +70,7 @@ def sweep(folder: Path) -> dict[str, Any]:
 
 
 def num_right(found: dict[str, Any]) -> int:
-    """How many runs are done and listed once; 0 where one is listed twice, or is not of the sweep."""
+    """The number of runs done and listed once; 0 where one is listed twice or not of the sweep."""
     listed = Counter(found["listed"])
     is_right = max(listed.values(), default=0) == 1 and len(listed) == found["statuses"].total()
     return int(found["statuses"]["done"]) if is_right else 0
@@ -90,7 +90,7 @@ def parent_bytes(found: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def as_rows(found: dict[str, Any]) -> list[list[str]]:
-    """Seconds of the whole command, runs that are done, runs that are listed, megabytes of the parent."""
+    """Seconds of the whole command, runs done, runs listed, megabytes of the parent."""
     held = [f"{value / 1e6:.1f}" for value in parent_bytes(found) or ()] or ["", ""]
     counts = [str(found["statuses"]["done"]), str(len(set(found["listed"])))]
     return [[f"{NUM_JOBS} jobs, two at a time", f"{found['seconds']:.0f}", *counts, *held]]

@@ -17,32 +17,39 @@ from rich.table import Table as RichTable
 from benchmarks.runner import Outcome
 
 LOSS_TOLERANCE = 0.10
-"""A side whose losses differ by more than this share from the DataLoader loop's did not do the same work."""
+"""A side whose losses differ from the DataLoader loop's by more than this share did other work."""
 INITIAL_TOLERANCE = 0.3
-"""Ten classes guessed blindly lose ln 10; a first batch of 64 and untrained weights stay within this of it."""
+"""Ten classes guessed blindly lose ln 10; a first batch of 64 samples stays within this of it."""
 
 NOTES = """\
-Every contender is a process of its own with the same number of threads; rounds are interleaved, and a round is a seed.
+Every contender is a process of its own with the same number of threads; rounds are interleaved,
+and a round is a seed.
 
-- **samples/s** is the median over the rounds [least–most]: samples trained divided by the time on the wall from the end
-  of step 50 (warm-up, on all sides) to the end of the epoch. trainer is the real command with its default logging and
-  checkpoints, and the saving at the end of the epoch is counted; the others log and save nothing, but look at the loss
-  every 50 steps (Keras, in `fit`, as it does by itself). No evaluation is counted.
-- **whole command** is the median of the seconds from start to exit, with imports, the epoch and the test.
-- DataLoader, Lightning and Accelerate run with 0 and with 2 workers, Keras and JAX on arrays in memory, the step of the
-  eager limit (one resident batch, nothing fetched) with torch's default and with its fused optimizer. **Ratios** are
-  medians by medians, against the better variant, with the least and most of the ratios within one round.
-- **Losses** are that of the first step, and means over the first 50 steps and over the rest. `differs` marks a first
-  loss that is more than 0.3 off ln 10, and a mean that is more than 10% off the DataLoader loop's. A side whose first
-  loss, mean over the rest or number of parameters differs has no ratio. The eager limit sees one batch again and again,
-  so its losses mean nothing.
-- **Others** is the share of the machine's CPU time that went to other processes meanwhile: above a few percent,
-  distrust the figures. A run that others disturbed (over 10%) was repeated, at most twice, and the least disturbed
-  attempt counts, whatever its figures; the rest are in `results.json` as `disturbed`.
-- **Sweeps** train lenet5 for one epoch, validate on 5,000 images and test on 10,000, on all sides; each side takes the
-  threads that it takes by itself. trainer has its default logger, checkpoints and report unless `logger=none` is named;
-  the loop in Hydra's job logs and saves nothing, and Hydra's launcher runs all jobs in one process. The column
-  `by sweep.jobs=2` is how many times as long a side took."""
+- **samples/s** is the median over the rounds [least–most]: samples trained divided by the time on
+  the wall from the end of step 50 (warm-up, on all sides) to the end of the epoch. trainer is the
+  real command with its default logging and checkpoints, and the saving at the end of the epoch is
+  counted; the others log and save nothing, but look at the loss every 50 steps (Keras, in `fit`,
+  as it does by itself). No evaluation is counted.
+- **whole command** is the median of the seconds from start to exit, with imports, the epoch and
+  the test.
+- DataLoader, Lightning and Accelerate run with 0 and with 2 workers, Keras and JAX on arrays in
+  memory, the step of the eager limit (one resident batch, nothing fetched) with torch's default
+  and with its fused optimizer. **Ratios** are medians by medians, against the better variant,
+  with the least and most of the ratios within one round.
+- **Losses** are that of the first step, and means over the first 50 steps and over the rest.
+  `differs` marks a first loss that is more than 0.3 off ln 10, and a mean that is more than 10%
+  off the DataLoader loop's. A side whose first loss, mean over the rest or number of parameters
+  differs has no ratio. The eager limit sees one batch again and again, so its losses mean
+  nothing.
+- **Others** is the share of the machine's CPU time that went to other processes meanwhile: above
+  a few percent, distrust the figures. A run that others disturbed (over 10%) was repeated, at
+  most twice, and the least disturbed attempt counts, whatever its figures; the rest are in
+  `results.json` as `disturbed`.
+- **Sweeps** train lenet5 for one epoch, validate on 5,000 images and test on 10,000, on all
+  sides; each side takes the threads that it takes by itself. trainer has its default logger,
+  checkpoints and report unless `logger=none` is named; the loop in Hydra's job logs and saves
+  nothing, and Hydra's launcher runs all jobs in one process. The column `by sweep.jobs=2` is how
+  many times as long a side took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,8 @@ def write_markdown(path: Path, *, facts: dict[str, Any], tables: Sequence[Table]
     """The tables, the machine and what the figures mean."""
     machine = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     body = "\n".join(line for table in tables for line in _markdown(table))
-    head = f"# Benchmark results\n\nWritten by `{how}`; all figures of all rounds are in `results.json`."
+    written = f"Written by `{how}`; all figures of all rounds are in `results.json`."
+    head = f"# Benchmark results\n\n{written}"
     path.write_text(f"{head}\n\n{machine}\n\n{NOTES}\n{body}", encoding="utf-8")
 
 

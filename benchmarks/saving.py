@@ -62,7 +62,7 @@ def measure(data_root: Path, *, num_samples: int, threads: int, rounds: int) -> 
 
 
 def as_rows(seconds: Seconds) -> list[list[str]]:
-    """Median, least and most of everything, and what a save adds to an epoch: as seen, and at most."""
+    """Median, least and most of all, and what a save adds to an epoch: measured, and at most."""
     names = {
         "with": "an epoch with a save",
         "without": "an epoch without",

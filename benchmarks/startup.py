@@ -67,7 +67,7 @@ def as_rows(seconds: Seconds) -> list[list[str]]:
 
 
 def _first_step(data_root: Path) -> float:
-    """From the start of the process to the time of day that the record of its first step carries."""
+    """Seconds from the start of the process to the time in the record of its first step."""
     with tempfile.TemporaryDirectory(prefix="startup-") as folder:
         run = Path(folder) / "run"
         words = [

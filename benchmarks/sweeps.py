@@ -125,7 +125,7 @@ def as_rows(found: Found) -> list[list[str]]:
 
 
 def _run(side: str, folder: Path, *, job: Job) -> dict[str, Any]:
-    """One round of one side, repeated while others disturb it; the least disturbed attempt counts."""
+    """One round of a side, repeated while others disturb it; the least disturbed attempt counts."""
     attempts: list[dict[str, Any]] = []
     while len(attempts) < ATTEMPTS and all(
         (attempt["others_share"] or 0.0) > QUIET for attempt in attempts

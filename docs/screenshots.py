@@ -120,9 +120,18 @@ def train(folder: Path, *, data_root: str) -> None:
     )
     jobs = (
         ("model=cnn", *data, *often, "trainer.epochs=3", "run.dir=run/fashion_mnist-cnn"),
-        ("-m", "model=lenet5", *data, "data.train_limit=6000", "trainer.epochs=2", "optimizer.lr=0.3,0.1,0.03,0.01",
-         "data.batch_size=32,64,128", "trainer.threads=1", "run.dir=sweep"),
-    )  # fmt: skip
+        (
+            "-m",
+            "model=lenet5",
+            *data,
+            "data.train_limit=6000",
+            "trainer.epochs=2",
+            "optimizer.lr=0.3,0.1,0.03,0.01",
+            "data.batch_size=32,64,128",
+            "trainer.threads=1",
+            "run.dir=sweep",
+        ),
+    )
     for words in jobs:
         subprocess.run([sys.executable, "-m", "trainer", "fit", *words], check=True, cwd=folder)
 
@@ -148,8 +157,16 @@ def browser() -> Iterator[Chrome]:
     """Chromium without a window, drawing WebGL in software, which the projector needs."""
     options = ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
-    for flag in ("headless", "no-sandbox", "hide-scrollbars", "use-gl=angle", "use-angle=swiftshader",
-                 "enable-unsafe-swiftshader", f"window-size={SIZE[0]},{SIZE[1]}"):  # fmt: skip
+    flags = (
+        "headless",
+        "no-sandbox",
+        "hide-scrollbars",
+        "use-gl=angle",
+        "use-angle=swiftshader",
+        "enable-unsafe-swiftshader",
+        f"window-size={SIZE[0]},{SIZE[1]}",
+    )
+    for flag in flags:
         options.add_argument(f"--{flag}")
     page = Chrome(
         options=options, service=ChromeService(executable_path=shutil.which("chromedriver"))

@@ -14,6 +14,7 @@ from composing import config_of
 from disks import Disk, small_disk
 from faultplan import FaultTable
 from running import SMALL, Fit, Outcome, Run, Trainer
+from starting import starts_process
 
 from trainer.cli.main import main
 from trainer.config import FitConfig
@@ -38,12 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(FaultTable())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped without a CUDA device."""
-    if torch.cuda.is_available():
-        return
+    """Mark the tests that start a process; skip those marked `gpu` without a CUDA device.
+
+    First of all the plugins, so that `-m "not process"` sees the mark.
+    """
+    has_gpu = torch.cuda.is_available()
     for item in items:
-        if item.get_closest_marker("gpu"):
+        if starts_process(item):
+            item.add_marker("process")
+        if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 

@@ -1,10 +1,12 @@
-"""The house keeps its rules: which room may import which, what a file may be called, what the
-source never holds.
+"""The rules of the house: which room may import which, file names and lengths, and code that the
+source never contains.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commandline import ROOT, run_python
+from commandline import ROOT, Ran, run_python
 from house import MAX_FILE_LINES, SOURCE, files_in
 
 FILES = files_in(SOURCE)
+SUPPORT = ROOT / "tests" / "support"
 
 # The ladder of docs/design.md: a room may import rooms of a higher row number, and no other room of
 # its own row.
@@ -55,7 +58,10 @@ LONGER: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class Import:
-    """`module` imported in `file`; `is_local` inside a function, `is_typing` for type checkers only."""
+    """`module` imported in `file`.
+
+    `is_local`: inside a function; `is_typing`: for type checkers only.
+    """
 
     file: Path
     module: str
@@ -71,24 +77,32 @@ def imports_of(file: Path) -> Iterator[Import]:
 
     def walk(node: ast.AST, *, is_local: bool, is_typing: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
-            names: list[str] = []
-            if isinstance(child, ast.Import):
-                names = [alias.name for alias in child.names]
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{file}: a relative import"
-                base = child.module or ""
-                names = [
-                    f"{base}.{alias.name}" if is_module(f"{base}.{alias.name}") else base
-                    for alias in child.names
-                ]
-            yield from (Import(file, name, is_local, is_typing) for name in names)
+            for name in names_in(child):
+                yield Import(file, name, is_local, is_typing)
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
             yield from walk(child, is_local=is_local or inside, is_typing=is_typing or typing)
 
-    yield from walk(ast.parse(file.read_text(encoding="utf-8")), is_local=False, is_typing=False)
+    yield from walk(tree_of(file), is_local=False, is_typing=False)
 
 
+def names_in(node: ast.AST) -> list[str]:
+    """The modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0 and node.module is not None, "a relative import"
+    names = [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name if is_module(name) else node.module for name in names]
+
+
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def is_module(name: str) -> bool:
     path = SOURCE.parent / Path(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
@@ -105,20 +119,25 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-OURS = [
-    found for file in FILES for found in imports_of(file) if found.module.split(".")[0] == "trainer"
-]
-THEIRS = [
-    found for file in FILES for found in imports_of(file) if found.module.split(".")[0] != "trainer"
-]
+@functools.cache
+def imports() -> list[Import]:
+    return [found for file in FILES for found in imports_of(file)]
+
+
+def ours() -> list[Import]:
+    return [found for found in imports() if found.module.split(".")[0] == "trainer"]
+
+
+def theirs() -> list[Import]:
+    return [found for found in imports() if found.module.split(".")[0] != "trainer"]
 
 
 def is_allowed(found: Import) -> bool:
     """Whether an import goes down the ladder."""
     here, there = room_of(module_of(found.file)), room_of(found.module)
     if here == there == "commands":
-        ours, theirs = verb_of(module_of(found.file)), verb_of(found.module)
-        return ours == theirs or COMMANDS.get(theirs, 1) > COMMANDS.get(ours, 1)
+        verb, other = verb_of(module_of(found.file)), verb_of(found.module)
+        return verb == other or COMMANDS.get(other, 1) > COMMANDS.get(verb, 1)
     if here == there or (here == "__main__" and there == "cli"):
         return True
     if here == "cli" and there in ("commands", "tracking"):
@@ -136,16 +155,14 @@ def verb_of(module: str) -> str:
 def test_every_room_has_its_row() -> None:
     assert {room_of(module_of(file)) for file in FILES} == set(ROWS)
     assert {room for room, row in ROWS.items() if row == 6} == set(GROUND)
-    assert (
-        len({path for path in SOURCE.iterdir() if path.name not in ("__pycache__", "py.typed")}) - 1
-        <= MAX_ROOMS
-    )
+    others = {"__init__.py", "__pycache__", "py.typed"}
+    assert len({path.name for path in SOURCE.iterdir()} - others) <= MAX_ROOMS
 
 
 def test_imports_go_in_no_circle() -> None:
     """Those inside functions count too: a circle that is hidden there is a circle."""
     arrows: dict[str, set[str]] = {module_of(file): set() for file in FILES}
-    for found in OURS:
+    for found in ours():
         if not found.is_typing:
             arrows[module_of(found.file)].add(found.module)
     while free := {module for module, below in arrows.items() if not below & arrows.keys()}:
@@ -154,7 +171,7 @@ def test_imports_go_in_no_circle() -> None:
 
 
 def test_imports_run_down_the_ladder() -> None:
-    assert [str(found) for found in OURS if not is_allowed(found)] == []
+    assert [str(found) for found in ours() if not is_allowed(found)] == []
 
 
 @pytest.mark.parametrize(
@@ -183,13 +200,15 @@ def test_the_ladder_itself(file: str, module: str, is_local: bool, allowed: bool
 
 def test_the_engine_knows_neither_yaml_nor_hydra() -> None:
     packages = {
-        found.module.split(".")[0] for found in THEIRS if room_of(module_of(found.file)) == "engine"
+        found.module.split(".")[0]
+        for found in theirs()
+        if room_of(module_of(found.file)) == "engine"
     }
     assert packages.isdisjoint({"yaml", "hydra", "omegaconf"})
 
 
 def test_hydra_is_known_to_the_command_line_only() -> None:
-    users = {module_of(found.file) for found in THEIRS if found.module.split(".")[0] == "hydra"}
+    users = {module_of(found.file) for found in theirs() if found.module.split(".")[0] == "hydra"}
     assert users == {"trainer.cli.compose"}
 
 
@@ -200,12 +219,12 @@ def test_torch_is_not_imported_above_the_commands_or_in_the_lowest_row() -> None
     heavy = {"torch", "torchvision", "numpy", "safetensors", "tensorboard"}
     wrong = [
         str(found)
-        for found in THEIRS
+        for found in theirs()
         if module_of(found.file) in bare and found.module.split(".")[0] in heavy
     ]
     assert wrong == []
     # And not by way of another room, where it is imported at once.
-    for found in OURS:
+    for found in ours():
         if module_of(found.file) in bare and not found.is_local and not found.is_typing:
             assert found.module in bare | {"trainer.checkpoint"}, found
 
@@ -216,7 +235,7 @@ def test_a_file_is_short_named_for_what_it_does_and_says_so(file: Path) -> None:
     lines = len(file.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_FILE_LINES or name in LONGER, f"{name} has {lines} lines"
     assert not re.search(r"utils?|helpers?|common|manager|handler|misc", file.stem)
-    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or file.stem == "__main__"
+    assert ast.get_docstring(tree_of(file)) or file.stem == "__main__"
 
 
 def test_no_file_is_on_the_list_of_longer_ones_in_vain() -> None:
@@ -248,6 +267,7 @@ EXAMPLES = {
 }
 
 
+@functools.cache
 def code_of(file: Path) -> str:
     """The source without comments and texts, which may name what the code may not call."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -292,7 +312,7 @@ def test_one_module_opens_checkpoints_and_one_opens_data_files() -> None:
 
 
 def test_one_module_imports_by_name() -> None:
-    users = {module_of(found.file) for found in THEIRS if found.module == "importlib"}
+    users = {module_of(found.file) for found in theirs() if found.module == "importlib"}
     assert users == {"trainer.user_code"}
 
 
@@ -303,6 +323,7 @@ def test_hydra_is_pinned_to_a_version_that_runs_no_code_from_configs() -> None:
     assert tuple(int(part) for part in least.split(".")) >= (1, 3, 8)
 
 
+# Commands that train and evaluate nothing.
 QUICK = {
     "overview": ("--help",),
     "version": ("--version",),
@@ -326,23 +347,36 @@ QUICK = {
     "the config": ("fit", "--cfg", "job"),
     "a wrong sweep": ("fit", "-m", "model=mlp,cn"),
 }
-WITHOUT_TORCH = """
-import sys
-sys.argv = ["trainer", *sys.argv[1:]]
-from trainer.cli.main import main
-try:
-    main()
-finally:
-    heavy = {"torch", "torchvision", "numpy", "tensorboard", "safetensors"} & set(sys.modules)
-    assert not heavy, f"imported: {heavy}"
+# Runs them one after another, and lists after each what is loaded by then.
+RUN_ALL = """
+import json, sys
+from pathlib import Path
+from commandline import trainer_main
+
+heavy = {"torch", "torchvision", "numpy", "tensorboard", "safetensors"}
+for name, words in json.load(sys.stdin).items():
+    sys.argv = ["trainer", *words]
+    ran = trainer_main(*words, cwd=Path.cwd())
+    print(json.dumps([name, ran.code, ran.out, ran.err, sorted(heavy & set(sys.modules))]))
 """
 
 
-@pytest.mark.parametrize("words", QUICK.values(), ids=list(QUICK))
-def test_what_needs_no_torch_does_not_load_it(words: tuple[str, ...], tmp_path: Path) -> None:
-    ran = run_python(
-        "-c", WITHOUT_TORCH, *words, cwd=tmp_path, env={"COMP_LINE": "trainer fit model=l"}
-    )
-    assert "imported:" not in ran.err
+@pytest.fixture(scope="module")
+def quick_commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Ran, list[str]]]:
+    """How each command of QUICK ended, and the heavy packages loaded by then, in one process."""
+    env = {"COMP_LINE": "trainer fit model=l", "PYTHONPATH": f"{SOURCE.parent}:{SUPPORT}"}
+    folder = tmp_path_factory.mktemp("quick")
+    done = run_python("-c", RUN_ALL, cwd=folder, env=env, text=json.dumps(QUICK))
+    assert done.code == 0, done.err
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    return {name: (Ran(*ran), heavy) for name, *ran, heavy in rows}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_what_needs_no_torch_does_not_load_it(
+    name: str, quick_commands: dict[str, tuple[Ran, list[str]]]
+) -> None:
+    ran, heavy = quick_commands[name]
+    assert heavy == []
     assert ran.code in (0, 2, 3)
     assert ran.out or ran.err

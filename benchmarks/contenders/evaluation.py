@@ -1,4 +1,4 @@
-"""Evaluation of the 10,000 test images: trainer's own, or the loop people write over a DataLoader."""
+"""Evaluation of the 10,000 test images: trainer's own, or the usual loop over a DataLoader."""
 
 from __future__ import annotations
 

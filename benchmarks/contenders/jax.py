@@ -1,4 +1,4 @@
-"""JAX by hand, as its tutorials have it: pure functions, one jit-compiled step, arrays in memory."""
+"""JAX by hand, as in its tutorials: pure functions, one jit-compiled step, arrays in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     },
     "cnn": {"conv1": (3, 3, 1, 32), "conv2": (3, 3, 32, 64), "fc1": (3136, 128), "out": (128, 10)},
 }
-"""Kernels of each model, (height, width, in, out) or (in, out); a layer's bias has the size of the last axis."""
+"""Kernels of each model, (height, width, in, out) or (in, out).
+
+A layer's bias has the size of the last axis.
+"""
 
 
 def main() -> None:

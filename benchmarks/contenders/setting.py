@@ -24,7 +24,7 @@ MEAN, STD = 0.2860, 0.3530
 
 
 def learning_rate(model: str) -> float:
-    """Low enough that the losses of two right programs agree: at 0.05 the linear one jumps about."""
+    """Low enough that the losses of two right programs agree; at 0.05 the linear one jumps."""
     return 0.005 if model == "linear" else 0.05
 
 
@@ -50,7 +50,7 @@ def limit_threads(threads: int) -> None:
 
 @dataclass
 class Clock:
-    """Times the steps after the warm-up; losses are kept as they are and read when the time is taken."""
+    """Times the steps after the warm-up; losses are read after the time is taken."""
 
     losses: list[Any] = field(default_factory=list)
     num_samples: int = 0

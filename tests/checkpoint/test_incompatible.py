@@ -61,7 +61,10 @@ def test_going_on_with_other_settings(cwd: Path, words: tuple[str, ...], said: s
 
 
 def test_only_three_differences_are_named(cwd: Path) -> None:
-    said = "fc1.bias: checkpoint 16, model 8; fc1.weight: checkpoint 16x10, model 8x10; fc2.bias: checkpoint 10, model 8"
+    said = (
+        "fc1.bias: checkpoint 16, model 8; fc1.weight: checkpoint 16x10, model 8x10; "
+        "fc2.bias: checkpoint 10, model 8"
+    )
     words = ("fit", f"resume={STEP}", "trainer.epochs=3", "model.hidden=[8,8,8]")
     assert_refuses(*words, said=f"{said} (+5 more)\n", cwd=cwd)
 
@@ -98,7 +101,10 @@ def test_other_tensors(cwd: Path, change: Callable[[Forged], None], said: str) -
 @pytest.mark.fault("L")
 def test_a_newer_version(cwd: Path) -> None:
     forge_model(cwd / STEP, lambda file: file.description.update(version=3, new=True))
-    said = "has format version 3; this trainer reads version 2.\nUse the version of trainer that wrote it"
+    said = (
+        "has format version 3; this trainer reads version 2.\n"
+        "Use the version of trainer that wrote it"
+    )
     assert_refuses("eval", f"ckpt={STEP}", said=said, cwd=cwd)
     assert_refuses("fit", f"resume={STEP}", said=said, cwd=cwd)
 
@@ -106,5 +112,8 @@ def test_a_newer_version(cwd: Path) -> None:
 @pytest.mark.fault("L")
 def test_weights_only(cwd: Path) -> None:
     shutil.copy(cwd / STEP / MODEL_FILE, cwd / "mine.safetensors")
-    said = "mine.safetensors holds weights only, and a resume needs the optimizer's state beside them.\nGive a run"
+    said = (
+        "mine.safetensors holds weights only, and a resume needs the optimizer's state beside "
+        "them.\nGive a run"
+    )
     assert_refuses("fit", "resume=mine.safetensors", said=said, cwd=cwd)

@@ -150,7 +150,7 @@ def watch(room: int) -> None:
 
 def watched(*argv: str, cwd: Path, room: int = 4 * 10**9) -> tuple[Outcome, set[str]]:
     """How `trainer …` ended, harmless by what was seen of it, and the modules it has imported."""
-    outcome = Started(*argv, cwd=cwd, prepare=functools.partial(watch, room)).wait(timeout=30)
+    outcome = Started(*argv, cwd=cwd, prepare=functools.partial(watch, room)).wait()
     seen = json.loads((cwd / "watched.json").read_text())
     (cwd / "watched.json").unlink()
     assert seen["seen"] == []
@@ -503,7 +503,7 @@ LATER: dict[str, tuple[str, Any, str]] = {
 
 def assert_resume_refuses(*said: str, cwd: Path) -> None:
     before = contents(cwd / "run")
-    outcome = Started("fit", f"resume={STEP}", "trainer.epochs=3", cwd=cwd).wait(timeout=5)
+    outcome = Started("fit", f"resume={STEP}", "trainer.epochs=3", cwd=cwd).wait()
     assert_refused(outcome, *said)
     assert contents(cwd / "run") == before
 

@@ -1,4 +1,4 @@
-"""Completion: what may follow the words typed so far, and that bash, zsh and fish really offer it."""
+"""Completion: what may follow the words typed so far, and that bash, zsh and fish offer it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from commandline import run_python, trainer_main
 from composing import choices_of, config_of
+from waiting import HANG_S
 
 from trainer.cli import completion
 from trainer.cli.arguments import RUN_KEYS, VERBS
@@ -268,7 +269,9 @@ def test_the_function_in_bash(environment: dict[str, str], tmp_path: Path) -> No
     script = """
     eval "$(trainer --shell-completion install=bash)"
     complete -p trainer
-    ask() { COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=1; _trainer_completion trainer "$2" "$3"
+    ask() {
+        COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=1
+        _trainer_completion trainer "$2" "$3"
         printf '%s\\n' "${COMPREPLY[@]}"; }
     ask "trainer fit model=l" l =
     ask "trainer fit mod" mod fit
@@ -324,7 +327,7 @@ class Terminal:
         control sequences.
         """
         os.write(self._master, keys.encode())
-        shown, deadline = "", time.monotonic() + 30
+        shown, deadline = "", time.monotonic() + HANG_S
         while not re.search(until, shown):
             ready, _, _ = select.select([self._master], [], [], 0.2)
             if ready:

@@ -419,7 +419,7 @@ OF_A_RUN: dict[str, tuple[int, tuple[str, ...]]] = {
 
 
 def times(folder: Path) -> dict[Path, int]:
-    """When everything in `folder` was last changed; a lock is taken to look at a run, and given back."""
+    """When everything in `folder` was last changed; locks aside, which looking at a run takes."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
 
 

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -22,6 +21,7 @@ from loopback import Handler, Loopback, serve
 from processes import Started
 from running import SMALL, Outcome, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from waiting import wait_until
 
 import trainer.run.folder
 
@@ -46,13 +46,6 @@ def start() -> Iterator[Callable[..., Started]]:
 
 
 Start = Callable[..., Started]
-
-
-def wait_until(is_so: Callable[[], object], *, timeout: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)
 
 
 def wait_for_checkpoint(folder: Path) -> None:
@@ -273,7 +266,7 @@ def assert_is_told_as_replaced(outcome: Outcome) -> None:
 
 
 def _load_when_pruned(reached: Path) -> None:
-    """Between finding a checkpoint and reading its weights, say so and wait until it has been pruned."""
+    """Once a checkpoint is found, touch a file; read its weights when it has been pruned."""
     from trainer.checkpoint import load
 
     read = load.read_file  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from disks import Disk, in_turn
 from fake_images import write_set
 from running import SMALL, Fit, Outcome, Run, Trainer
 from test_file_system import IMAGES, _fake_images, told
+from waiting import HANG_S
 
 OWN_DATA = """
 import torch
@@ -32,8 +33,8 @@ class Wide(torch.utils.data.Dataset):
         return torch.full((20_000,), index / 90), index % 3
 """
 STREAMED = (
-    "data=custom", "data.target=own_data.Wide", "data.num_classes=3", "model=linear", "trainer.epochs=1",
-    "data.batch_size=8", "run.dir=run",
+    "data=custom", "data.target=own_data.Wide", "data.num_classes=3", "model=linear",
+    "trainer.epochs=1", "data.batch_size=8", "run.dir=run",
 )  # fmt: skip
 ONE_EPOCH = (*SMALL, "trainer.epochs=1")
 
@@ -184,14 +185,14 @@ def run_detached(*words: str, cwd: Path, script: str) -> subprocess.CompletedPro
         capture_output=True,
         encoding="utf-8",
         start_new_session=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 
 
 @pytest.mark.fault("K")
 def test_no_terminal(tmp_path: Path) -> None:
-    """Plain lines to a file or a pipe; and nothing, but a run, where the standard streams are closed."""
+    """Plain lines to a file or a pipe; a run, and no lines, where the streams are closed."""
     piped = run_detached("fit", *SMALL, "run.dir=piped", cwd=tmp_path, script='exec "$@"')
     assert (piped.returncode, piped.stderr) == (0, "")
     assert re.findall(r"^epoch \d/2 ", piped.stdout, flags=re.M) == ["epoch 1/2 ", "epoch 2/2 "]
@@ -218,7 +219,7 @@ def test_the_locale_c(tmp_path: Path) -> None:
 
 @pytest.mark.fault("K")
 def test_a_path_with_spaces_and_unicode(tmp_path: Path) -> None:
-    """Whatever the folders are called, the printed commands are quoted for the shell and for Hydra."""
+    """The printed commands are quoted for the shell and for Hydra, whatever the folder's name."""
     cwd = tmp_path / "größe 流 (2)"
     cwd.mkdir()
     for folder in ("größe/流", "my 'runs' {1}, $x"):

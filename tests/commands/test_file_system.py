@@ -34,7 +34,8 @@ WORDS = (
     "logger.log_every=3",
 )
 IMAGES = (
-    "data=mnist", "model=linear", "data.val_size=2", "data.batch_size=2", "trainer.epochs=1", "logger=none",
+    "data=mnist", "model=linear", "data.val_size=2", "data.batch_size=2", "trainer.epochs=1",
+    "logger=none",
 )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import processes
 import pytest
 import torch
+from comparing import OWN_DATA, STREAMED
 from running import SMALL, Fit, Outcome, Run
-from test_exact_resume import OWN_DATA, STREAMED
 from torch import Tensor, nn
 
 from trainer.commands import build
@@ -147,7 +147,7 @@ def test_a_sample_that_is_not_a_number(tmp_path: Path) -> None:
 
 @pytest.mark.fault("H")
 def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
-    """Training goes on: its own loss is sound. 150 samples in batches of 64: three batches each time."""
+    """Training continues, since its own loss is sound. Each validation has three batches."""
     words = (*BASE, "trainer.eval_every=1epoch", "trainer.monitor=val/loss")
     prepare = functools.partial(spoil, nan, call=4, training=False)
     outcome = processes.run("fit", *words, cwd=tmp_path, prepare=prepare)

@@ -20,6 +20,7 @@ from pathlib import Path
 import processes
 import pytest
 from commandline import run_python
+from comparing import OWN_DATA, STREAMED, assert_equal, evidence
 from processes import Prepare, Started
 from running import SMALL, Run
 from signalling import (
@@ -31,9 +32,8 @@ from signalling import (
     reached,
     stopped,
     to_all,
-    wait_until,
 )
-from test_exact_resume import OWN_DATA, STREAMED, assert_equal, evidence
+from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep import plan
 from trainer.data.image_sets import catalog
@@ -257,7 +257,8 @@ def test_a_signal_while_an_error_is_told_prints_no_traceback(tmp_path: Path) -> 
 
 INTERRUPTED_AT_EXIT = """
 import atexit, os, signal, sys
-atexit.register(lambda: [os.kill(os.getpid(), n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)])
+numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+atexit.register(lambda: [os.kill(os.getpid(), number) for number in numbers])
 from trainer.__main__ import main
 sys.argv = ["trainer", "--version"]
 main()
@@ -404,7 +405,7 @@ def test_a_process_of_torchrun_is_a_run_of_its_own(tmp_path: Path, rank: int) ->
         stopped = child_of_rank(rank, tmp_path / "runs")
         assert stopped is not None
         os.kill(stopped.record["process"], signal.SIGTERM)
-        assert torchrun.wait(60) == 1, "torchrun's own code for a process that failed"
+        assert torchrun.wait(HANG_S) == 1, "torchrun's own code for a process that failed"
     assert len(list((tmp_path / "runs").glob("*/*"))) == 2
     assert stopped.record["status"] == "interrupted"
     said_text = (tmp_path / "said").read_text()

@@ -26,7 +26,8 @@ import pytest
 import tensorboard
 from commandline import ROOT, quiet_environment, run_trainer, trainer_main
 from running import SMALL
-from signalling import processes_of, wait_until
+from signalling import processes_of
+from waiting import HANG_S, wait_until
 
 from trainer.cli.arguments import RUN_KEYS, read_tb_words
 from trainer.commands.tb import PINNED, pinned, short_names
@@ -115,7 +116,9 @@ class Served:
         return rows
 
     def ask(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=20) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.port}/{path}", timeout=HANG_S
+        ) as answer:
             return json.load(answer)
 
     def signal(self, number: int, *, to_all: bool = False) -> None:
@@ -124,7 +127,7 @@ class Served:
 
     def wait(self) -> tuple[int, str, str]:
         """Its exit code, and what it has said since."""
-        out, err = self._process.communicate(timeout=20)
+        out, err = self._process.communicate(timeout=HANG_S)
         return self._process.returncode, out, err
 
     def end(self) -> None:
@@ -183,7 +186,10 @@ def test_what_is_shown_and_by_which_names(words: str, serve: Serve) -> None:
 
 def test_the_loader_in_python_follows_the_links_too(serve: Serve, trained: Path) -> None:
     """It is the one that is used where there is no data server: a machine it was not built for."""
-    without = "import sys; sys.modules['tensorboard_data_server'] = None; from trainer.cli.main import main; main()"
+    without = (
+        "import sys; sys.modules['tensorboard_data_server'] = None; "
+        "from trainer.cli.main import main; main()"
+    )
     served = serve("last", "swept", python=("-c", without))
     served.told()
     names = {"newest", "swept/000-dirichlet-mlp", "swept/001-dirichlet-mlp"}
@@ -260,7 +266,7 @@ def test_a_signal_ends_it_and_nothing_is_left(
     assert served.wait() == (code, "Stopped.\n" if code == 0 else "", "")
     assert list(served.temporary.iterdir()) == []
     assert sorted(trained.rglob("*")) == before
-    wait_until(lambda: not processes_of(served.session), seconds=10)
+    wait_until(lambda: not processes_of(served.session))
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -273,7 +279,7 @@ def test_a_signal_while_it_starts_leaves_nothing_either(times: int, serve: Serve
     code, _, err = served.wait()
     assert (code, err) == (143, "")
     assert served.links == []
-    wait_until(lambda: not processes_of(served.session), seconds=10)
+    wait_until(lambda: not processes_of(served.session))
 
 
 def test_a_reader_that_goes_away_ends_it(trained: Path, tmp_path: Path) -> None:
@@ -287,7 +293,7 @@ def test_a_reader_that_goes_away_ends_it(trained: Path, tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=True,
     )
     assert (done.stdout, done.stderr) == ("141\n", "")

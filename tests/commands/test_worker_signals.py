@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from signalling import wait_until
+from waiting import wait_until
 
 from trainer.data import dataset as streamed
 from trainer.data.dataset import StreamedBatches

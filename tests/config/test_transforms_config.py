@@ -37,7 +37,10 @@ def refusal(items: object) -> ConfigError:
 
 
 def test_table_holds_every_name_of_the_contract() -> None:
-    names = "random_crop crop random_horizontal_flip random_rotation random_invert color_jitter random_erasing"
+    names = (
+        "random_crop crop random_horizontal_flip random_rotation random_invert color_jitter "
+        "random_erasing"
+    )
     assert list(TRANSFORMS) == names.split()
     assert all(kind.__doc__ and kind.__doc__[0] != "(" for kind in TRANSFORMS.values())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import HANG_S
 
 from trainer.errors import EnvironmentFault, InputError, TrainerError, UsageError
 from trainer.files import read_json, write_json
@@ -82,14 +83,15 @@ def test_twenty_threads_in_one_second_make_twenty_folders(tmp_path: Path) -> Non
 
 
 def test_twenty_processes_make_twenty_folders(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from trainer.run.folder import create; print(create(Path('runs'), 'same'))"
+    imports = "from pathlib import Path; from trainer.run.folder import create"
+    code = f"{imports}; print(create(Path('runs'), 'same'))"
     started = [
         subprocess.Popen(
             [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
         )
         for _ in range(20)
     ]
-    folders = {process.communicate(timeout=60)[0].strip() for process in started}
+    folders = {process.communicate(timeout=HANG_S)[0].strip() for process in started}
     assert len(folders) == 20
     assert all((tmp_path / folder).is_dir() for folder in folders)
 

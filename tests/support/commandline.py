@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import HANG_S
 
 from trainer.cli.main import main
 
@@ -61,7 +62,7 @@ def run_python(
         input=text,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

@@ -21,7 +21,8 @@ MAX_COLUMNS = 100
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_DECISIONS = 400, 60, 12
 
 _BRANCHES = (
-    ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.match_case,
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert,
+    ast.match_case,
 )  # fmt: skip
 
 

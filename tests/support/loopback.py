@@ -8,6 +8,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from waiting import HANG_S
+
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 Answer = Callable[["Handler"], None]
@@ -78,13 +80,13 @@ def serve(content: bytes, *, length: int | None = -1, then_hang: bool = False) -
         handler.end_headers()
         handler.wfile.write(content)
         if then_hang:
-            handler.server.released.wait(30)
+            handler.server.released.wait(HANG_S)
 
     return answer
 
 
 def hang(handler: Handler) -> None:
-    handler.server.released.wait(30)
+    handler.server.released.wait(HANG_S)
 
 
 def drip(content: bytes, *, every: float, head: bytes = b"") -> Answer:

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from running import Outcome
+from waiting import HANG_S
 
 from trainer.signals import STOPPING
 
@@ -62,7 +63,7 @@ class Started:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, timeout: float = 120.0) -> Outcome:
+    def wait(self, timeout: float = HANG_S) -> Outcome:
         """How it ended: a code below 0 is the signal that killed it."""
         self.process.join(timeout)
         code = self.process.exitcode

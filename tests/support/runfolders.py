@@ -28,7 +28,7 @@ def make_run(
     metrics: Mapping[str, float | None] | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """A run that was started `minutes` after STARTED, with the shipped config and these overrides."""
+    """A run started `minutes` after STARTED, with the shipped config and these overrides."""
     folder.mkdir(parents=True)
     started = STARTED + timedelta(minutes=minutes)
     record = {

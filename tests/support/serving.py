@@ -8,14 +8,13 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_LIMIT_S = 90
+from waiting import HANG_S, wait_until
 
 
 class Server:
@@ -27,7 +26,7 @@ class Server:
     def get(self, route: str, **query: str) -> bytes:
         """What is answered to a GET of /data/`route`."""
         url = f"{self._address}/data/{route}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=_LIMIT_S) as answer:
+        with urllib.request.urlopen(url, timeout=HANG_S) as answer:
             content: bytes = answer.read()
         return content
 
@@ -37,21 +36,13 @@ class Server:
         request = urllib.request.Request(
             f"{self._address}/data/{route}", json.dumps(body).encode(), headers
         )
-        with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_S) as answer:
             return json.load(answer)
 
     def runs(self) -> list[str]:
         """The names of the runs that were found so far."""
         found: list[str] = json.loads(self.get("runs"))
         return found
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Return once it is so; fails when that takes too long."""
-    end = time.monotonic() + _LIMIT_S
-    while not is_so():
-        assert time.monotonic() < end, "TensorBoard does not show it"
-        time.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -30,18 +30,25 @@ if name == "sbatch":
     number = 100 + len(list(state.glob("*.sh")))
     (state / f"{{number}}.sh").write_text(script)
     array = re.search("--array=0-([0-9]+)", script)
-    for element in [f"{{number}}_{{i}}" for i in range(int(array[1]) + 1)] if array else [str(number)]:
+    elements = [str(number)]
+    if array:
+        elements = [f"{{number}}_{{i}}" for i in range(int(array[1]) + 1)]
+    for element in elements:
         own = {{"SLURM_JOB_ID": str(number), "SLURM_CPUS_ON_NODE": "1"}}
         if array:
-            own |= {{"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": element.partition("_")[2]}}
+            own["SLURM_ARRAY_JOB_ID"] = str(number)
+            own["SLURM_ARRAY_TASK_ID"] = element.partition("_")[2]
         streams = {{}}
         for key in ("output", "error"):
-            path = re.search(f"--{{key}}=(.*)", script)[1].replace("%A_%a", element).replace("%j", element)
+            path = re.search(f"--{{key}}=(.*)", script)[1]
+            path = path.replace("%A_%a", element).replace("%j", element)
             streams[{{"output": "stdout", "error": "stderr"}}[key]] = open(path, "a")
         at = state / element
         # Its end is seen by one who waits for it, as slurmd does.
-        watch = f"bash {{state / str(number)}}.sh & echo $! > {{at}}.pid; wait $!; echo $? > {{at}}.code"
-        subprocess.Popen(["setsid", "bash", "-c", watch], env=os.environ | own, stdin=subprocess.DEVNULL, **streams)
+        job = f"bash {{state / str(number)}}.sh"
+        watch = f"{{job}} & echo $! > {{at}}.pid; wait $!; echo $? > {{at}}.code"
+        command = ["setsid", "bash", "-c", watch]
+        subprocess.Popen(command, env=os.environ | own, stdin=subprocess.DEVNULL, **streams)
     print(f"Submitted batch job {{number}}")
 elif name == "squeue":
     for pid in state.glob("*.pid"):
@@ -53,12 +60,14 @@ elif name == "squeue":
         else:
             print(pid.stem, "COMPLETED" if code.read_text().strip() == "0" else "FAILED")
 elif name == "scancel":
-    asked = [word for word in words if not word.startswith("-")]
+    jobs = [word for word in words if not word.startswith("-")]
     for word in words:
         if word.startswith("--name="):
-            named = [path.stem for path in state.glob("*.sh") if f"--job-{{word[2:]}}\\n" in path.read_text()]
-            asked += [pid.stem for pid in state.glob("*.pid") if pid.stem.partition("_")[0] in named]
-    for job in asked:
+            line = f"--job-{{word[2:]}}\\n"
+            named = [path.stem for path in state.glob("*.sh") if line in path.read_text()]
+            pids = [path.stem for path in state.glob("*.pid")]
+            jobs += [pid for pid in pids if pid.partition("_")[0] in named]
+    for job in jobs:
         if "--signal=TERM" not in words:
             (state / f"{{job}}.cancelled").touch()
         if not (state / f"{{job}}.code").exists():

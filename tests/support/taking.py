@@ -4,12 +4,12 @@ becomes of them.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from composing import config_of
 from running import SMALL
+from waiting import wait_until
 
 from trainer.commands.sweep.launchers import Handle, Launcher
 from trainer.commands.sweep.task import Outcome, Task
@@ -46,25 +46,15 @@ def task_of(folder: Path, number: int, *overrides: str) -> Task:
     )
 
 
-def outcomes(
-    launcher: Launcher, handles: Sequence[Handle], *, within: float = 120.0
-) -> list[Outcome]:
+def outcomes(launcher: Launcher, handles: Sequence[Handle]) -> list[Outcome]:
     """How they ended, all of them."""
 
     def are_over() -> bool:
         launcher.wait(list(handles), seconds=0.25)
         return all(handle.outcome() is not None for handle in handles)
 
-    until(are_over, within=within)
+    wait_until(are_over)
     return [outcome for handle in handles if (outcome := handle.outcome()) is not None]
-
-
-def until(is_so: Callable[[], bool], *, within: float = 120.0) -> None:
-    """Wait for something that must come."""
-    deadline = time.monotonic() + within
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def has_trained(run: Path) -> bool:

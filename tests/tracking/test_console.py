@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import HANG_S
+
 
 def on_a_terminal(command: list[str], *, cwd: Path) -> str:
     """What `command` writes to a terminal of 140 columns."""
@@ -26,7 +28,7 @@ def on_a_terminal(command: list[str], *, cwd: Path) -> str:
             break
         output += chunk
     os.close(parent)
-    assert process.wait(timeout=60) == 0, output.decode()
+    assert process.wait(timeout=HANG_S) == 0, output.decode()
     return output.decode()
 
 

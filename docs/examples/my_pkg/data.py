@@ -1,6 +1,4 @@
-"""A data set of our own: two spirals wound into one another, which no straight line can tell
-apart.
-"""
+"""A data set of our own: two interlocked spirals, which no straight line can separate."""
 
 import math
 
@@ -9,7 +7,7 @@ from torch.utils.data import Dataset
 
 
 class TwoSpirals(Dataset[tuple[torch.Tensor, int]]):
-    """Points (2,) near one of two spirals, and which one it is. Another `seed` gives other points."""
+    """Points (2,) near one of two spirals, and which one it is; `seed` chooses the points."""
 
     classes = ("first spiral", "second spiral")
 

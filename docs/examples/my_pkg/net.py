@@ -1,6 +1,4 @@
-"""A model of our own. trainer makes it as SpiralNet(**model.kwargs) and calls it with a batch of
-inputs.
-"""
+"""A model of our own: made as SpiralNet(**model.kwargs), called with a batch of inputs."""
 
 import torch
 from torch import nn

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from processes import run as run_process
 from running import SMALL, Outcome, Run, Trainer
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
+from waiting import wait_until
 
 from trainer.tracking.event_files import event_files, read_events
 
@@ -250,10 +250,7 @@ def test_a_run_that_is_training(trainer: Trainer, tmp_path: Path) -> None:
     started = Started("fit", *words, "run.dir=run", cwd=tmp_path)
     folder = tmp_path / "run"
     try:
-        deadline = time.monotonic() + 60
-        while not (folder / "checkpoints" / "last").exists():
-            assert time.monotonic() < deadline, started.err
-            time.sleep(0.02)
+        wait_until(lambda: (folder / "checkpoints" / "last").exists())
         for _ in range(15):
             outcome = trainer("check-run", str(folder))
             assert outcome.code == 0, outcome.out + outcome.err

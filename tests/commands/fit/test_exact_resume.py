@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -17,75 +16,14 @@ from typing import Any
 import processes
 import pytest
 import torch
+from comparing import OWN_DATA, STREAMED, assert_equal, evidence
 from killing import POINTS, at_batch, in_save
 from processes import Prepare
 from running import SMALL, Run
-from safetensors import safe_open
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 KILLED = -9
 # 9 updates an epoch; saves fall within epochs and at their ends.
 BASE = (*SMALL, "trainer.epochs=3", "trainer.save_every=2steps")
-# A person's own data set that draws its augmentation from the global generators, as torchvision's
-# transforms do.
-OWN_DATA = """
-import random, torch
-class Noisy(torch.utils.data.Dataset):
-    def __init__(self, size=90, offset=0):
-        self.size, self.offset = size, offset
-    def __len__(self):
-        return self.size
-    def __getitem__(self, index):
-        label = (index + self.offset) % 3
-        return torch.eye(3)[label] + 0.3 * torch.randn(3) + 0.1 * random.random(), label
-"""
-STREAMED = (
-    "data=custom", "data.target=own_data.Noisy", "data.val_size=20", "data.test_kwargs={size: 40}",
-    "data.num_classes=3", "data.batch_size=8", "model=mlp", "model.hidden=[8]", "model.dropout=0.2",
-    "trainer.epochs=3", "logger.log_every=3", "trainer.save_every=2steps",
-)  # fmt: skip
-
-
-def evidence(folder: Path) -> dict[str, Any]:
-    """Everything that must be equal, in a form that tells where it is not."""
-    last, best = folder / "checkpoints/last", folder / "checkpoints/best"
-    found: dict[str, Any] = {
-        "steps": Run(folder).steps,
-        "last": last.resolve().name,
-        "best": best.resolve().name,
-    }
-    for path in (
-        last / "model.safetensors",
-        last / "state.safetensors",
-        best / "model.safetensors",
-    ):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                found[f"{path.parent.name}/{path.name}: {name}"] = (
-                    file.get_tensor(name).numpy().tobytes()
-                )
-            if path.name == "state.safetensors":
-                table = json.loads(file.metadata()["trainer"])["table"]
-                table["progress"].pop("seconds")
-                found |= {f"state: {name}": entry for name, entry in table.items()}
-    found["rows"] = [
-        {key: value for key, value in row.items() if "second" not in key}
-        for row in Run(folder).rows
-    ]
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    for tag in sorted(
-        set(events.Tags()["scalars"]) - {"Throughput/samples_per_second", "Memory/peak_resident"}
-    ):
-        found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
-    return found
-
-
-def assert_equal(found: Path, expected: Path) -> None:
-    got, wanted = evidence(found), evidence(expected)
-    assert [key for key in {**got, **wanted} if got.get(key) != wanted.get(key)] == []
-    for tag in (key for key in got if "/" in key and isinstance(got[key], list)):
-        steps = [step for step, _ in got[tag]]
-        assert steps == sorted(set(steps)), f"{tag} has double or unordered points"
 
 
 def train(*argv: str, cwd: Path, prepare: Prepare | None = None, code: int = 0) -> str:
@@ -102,7 +40,7 @@ def has_checkpoint(folder: Path) -> bool:
 def go_on(
     folder: Path, *, words: tuple[str, ...], cwd: Path, prepare: Prepare | None = None
 ) -> int:
-    """`resume=`, or the whole command again for a run that was killed before its first checkpoint."""
+    """`resume=`; for a run that was killed before its first checkpoint the whole command again."""
     argv = (
         (*words, f"run.dir={folder}", "resume=auto")
         if not has_checkpoint(folder)
@@ -246,19 +184,22 @@ def test_any_number_of_workers_before_and_after(
 
 
 OPTIMIZERS = [
-    ("sgd", "optimizer.momentum=0"), ("sgd", "optimizer.momentum=0.9"), ("sgd", "optimizer.nesterov=true"),
-    ("sgd", "optimizer.weight_decay=0.01"), ("adam",), ("adam", "optimizer.amsgrad=true"),
-    ("adam", "optimizer.weight_decay=0.01"), ("adamw",), ("adamw", "optimizer.amsgrad=true"),
-    ("adamw", "optimizer.decay_all=false"), ("adamax",), ("nadam",), ("nadam", "optimizer.weight_decay=0.01"),
-    ("radam",), ("rmsprop",), ("rmsprop", "optimizer.centered=true"), ("rmsprop", "optimizer.momentum=0.9"),
-    ("adagrad",), ("adagrad", "optimizer.lr_decay=0.01"), ("adadelta",), ("adafactor",), ("asgd",), ("rprop",),
+    ("sgd", "optimizer.momentum=0"), ("sgd", "optimizer.momentum=0.9"),
+    ("sgd", "optimizer.nesterov=true"), ("sgd", "optimizer.weight_decay=0.01"), ("adam",),
+    ("adam", "optimizer.amsgrad=true"), ("adam", "optimizer.weight_decay=0.01"), ("adamw",),
+    ("adamw", "optimizer.amsgrad=true"), ("adamw", "optimizer.decay_all=false"), ("adamax",),
+    ("nadam",), ("nadam", "optimizer.weight_decay=0.01"), ("radam",), ("rmsprop",),
+    ("rmsprop", "optimizer.centered=true"), ("rmsprop", "optimizer.momentum=0.9"), ("adagrad",),
+    ("adagrad", "optimizer.lr_decay=0.01"), ("adadelta",), ("adafactor",), ("asgd",), ("rprop",),
     ("lbfgs",),
 ]  # fmt: skip
 SCHEDULERS = [
     ("constant",), ("constant", "scheduler.warmup_steps=15"), ("step", "scheduler.step_size=1"),
-    ("step", "scheduler.step_size=1", "scheduler.warmup_steps=15"), ("multistep", "scheduler.milestones=[1,2]"),
+    ("step", "scheduler.step_size=1", "scheduler.warmup_steps=15"),
+    ("multistep", "scheduler.milestones=[1,2]"),
     ("multistep", "scheduler.milestones=[1]", "scheduler.warmup_steps=15"), ("exponential",),
-    ("exponential", "scheduler.warmup_steps=15"), ("cosine",), ("cosine", "scheduler.warmup_steps=15"), ("one_cycle",),
+    ("exponential", "scheduler.warmup_steps=15"), ("cosine",),
+    ("cosine", "scheduler.warmup_steps=15"), ("one_cycle",),
     ("one_cycle", "scheduler.anneal_strategy=linear"), ("plateau", "scheduler.patience=0"),
     ("plateau", "scheduler.patience=0", "scheduler.cooldown=1", "scheduler.warmup_steps=15"),
 ]  # fmt: skip
@@ -348,7 +289,8 @@ def test_the_same_command_twice(tmp_path: Path, whole: Any) -> None:
 @pytest.mark.parametrize("kill", [7, 30, 45])
 def test_augmentation_of_real_images(tmp_path: Path, datasets_root: Path, kill: int) -> None:
     words = (
-        "data=fashion_mnist", f"data.root={datasets_root}", "data.train_limit=1200", "data.eval_limit=200",
+        "data=fashion_mnist", f"data.root={datasets_root}", "data.train_limit=1200",
+        "data.eval_limit=200",
         "data.val_size=200", "data.transforms=[random_horizontal_flip,{name: random_crop, size: "
                              "28, padding: 2}]",
         "model=lenet5", "trainer.epochs=3", "trainer.save_every=3steps", "logger.log_every=5",

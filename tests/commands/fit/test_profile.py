@@ -42,7 +42,7 @@ def train(
     done: int = 0,
     do: Callable[[], None] = update,
 ) -> Heard:
-    """Train from update `done` + 1 to `until`, with a profile of `count` updates from `first` on."""
+    """Train from update `done` + 1 to `until`; profile `count` updates from `first` on."""
     heard = Heard()
     with Profile(
         first,

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import SMALL, Fit, Run, Trainer
+from waiting import HANG_S, wait_until
 
 from trainer.checkpoint import file as checkpoint_file
 from trainer.commands.fit import run as fit_command
@@ -166,11 +166,9 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: list(folder.glob("checkpoints/step-*")))
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 128 + number, err
     assert "Stopped at step" in err and "Traceback" not in err
     assert Run(folder).record["status"] == "interrupted"
@@ -185,7 +183,7 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
         f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}",
     ]
     resumed = subprocess.run(
-        again, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        again, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert resumed.returncode == 0, resumed.stderr
     assert "Resumed at step" in resumed.stdout

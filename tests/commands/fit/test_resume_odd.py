@@ -163,7 +163,8 @@ def test_a_pipe_among_the_event_files_is_passed_over(fit: Fit, trainer: Trainer)
 def test_a_run_that_has_not_saved_yet_is_in_use(trainer: Trainer, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    holder = f"from trainer.run.lock import locked; from pathlib import Path\nwith locked(Path({str(run)!r})):\n    "
+    imports = "from trainer.run.lock import locked; from pathlib import Path"
+    holder = f"{imports}\nwith locked(Path({str(run)!r})):\n    "
     command = [sys.executable, "-c", holder + "print(1, flush=True); input()"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -197,7 +198,7 @@ def test_what_a_run_left_that_was_cut_while_it_began_is_cleared(
 
 
 def test_rows_that_are_none_of_ours_are_dropped(fit: Fit, trainer: Trainer) -> None:
-    """As check-run says of them: with a text that cannot be encoded, with NaN, without fields, twice."""
+    """As check-run reports them: text that cannot be encoded, NaN, missing fields, double rows."""
     run = fit("scheduler=constant")
     path = run.folder / "metrics.jsonl"
     first, *others = path.read_text().splitlines()

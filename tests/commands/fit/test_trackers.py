@@ -17,12 +17,14 @@ KINDS = [field.name for field in dataclasses.fields(TensorBoardConfig) if field.
 # Dropout draws random numbers in every step, and the augmentation in every batch.
 IMAGES = (
     "data=fashion_mnist", "model=cnn_dropout", "loss=nll", "model.channels=[3,4]", "model.hidden=8",
-    "data.train_limit=320", "data.eval_limit=100", "data.val_size=100", "data.transforms=[random_horizontal_flip]",
-    "trainer.epochs=2", "trainer.ema=0.9", "optimizer=adam",
+    "data.train_limit=320", "data.eval_limit=100", "data.val_size=100",
+    "data.transforms=[random_horizontal_flip]", "trainer.epochs=2", "trainer.ema=0.9",
+    "optimizer=adam",
 )  # fmt: skip
 OFTEN = (
-    "logger=tensorboard_full", "logger.log_every=1", "logger.layers_every=1", "logger.histograms_every=1",
-    "logger.images_every=1", "logger.projector_epochs=[1,2]", "logger.projector_samples=20",
+    "logger=tensorboard_full", "logger.log_every=1", "logger.layers_every=1",
+    "logger.histograms_every=1", "logger.images_every=1", "logger.projector_epochs=[1,2]",
+    "logger.projector_samples=20",
 )  # fmt: skip
 
 

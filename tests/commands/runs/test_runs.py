@@ -1,4 +1,4 @@
-"""`trainer runs`: every verb, on runs made by hand and on a real one; nothing but runs is removed."""
+"""`trainer runs`: every verb, on runs made by hand and on a real one; only runs are removed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from commandline import Ran, quiet_environment, run_trainer, trainer_main
 from runfolders import held, make_run, val_row
 from running import SMALL
+from waiting import HANG_S
 
 from trainer.commands.runs.read import sparkline
 from trainer.run.index import STATUSES, Notes, find, read_index, read_notes, write_notes
@@ -385,7 +386,7 @@ def on_a_terminal(folder: Path, *words: str, answer: str = "", columns: int = 10
             break
         shown += part
     os.close(ours)
-    assert process.wait(30) == 0, shown
+    assert process.wait(HANG_S) == 0, shown
     return shown.decode()
 
 

@@ -17,7 +17,7 @@ from trainer.tracking.console import Terminal
 
 
 class Screen(Terminal):
-    """A terminal of this size; `lines` is what a person would see on it, scrolled lines included."""
+    """A terminal of this size; `lines` is what a person sees on it, scrolled lines included."""
 
     def __init__(
         self, *, width: int = 120, height: int = 30, err: io.StringIO | None = None
@@ -395,7 +395,8 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
 
 
 def test_it_is_ready_before_torch() -> None:
-    code = "import sys, trainer.commands.sweep.board; print({'torch', 'hydra', 'optuna'} & set(sys.modules))"
+    heavy = "{'torch', 'hydra', 'optuna'}"
+    code = f"import sys, trainer.commands.sweep.board; print({heavy} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"

@@ -48,8 +48,8 @@ def judged(
 def record_of(jobs: Sequence[Values], scores: Sequence[float | None]) -> SweepRecord:
     keys = list(dict.fromkeys(key for values in jobs for key in values))
     return SweepRecord(
-        folder=Path("sweep"), kind="grid", identity="x", command=[], keys=keys, started="", monitor="val/x",
-        maximize=True,
+        folder=Path("sweep"), kind="grid", identity="x", command=[], keys=keys, started="",
+        monitor="val/x", maximize=True,
         jobs=[
             JobRecord(number=at, values=values, command=[], status="done", metrics={"val/x": score})
             for at, (values, score) in enumerate(zip(jobs, scores, strict=True))

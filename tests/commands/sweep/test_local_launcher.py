@@ -12,7 +12,8 @@ import pytest
 from commandline import Ran, run_trainer
 from fake_images import contents, write_set
 from swept import Swept
-from taking import ENDLESS, has_trained, outcomes, task_of, until
+from taking import ENDLESS, has_trained, outcomes, task_of
+from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep.launchers.local import LocalLauncher, Machine, _places
 from trainer.commands.sweep.task import Task
@@ -126,7 +127,7 @@ def started_and_over(local: LocalLauncher, tasks: list[Task]) -> None:
     """Start some jobs and see them end without asking the launcher to wait."""
     handles = local.start(tasks)
     for handle in handles:
-        connection.wait([handle.process.sentinel], timeout=60)
+        connection.wait([handle.process.sentinel], timeout=HANG_S)
         assert handle.outcome() is not None
 
 
@@ -147,7 +148,9 @@ def test_a_job_is_stopped_and_saved_and_another_is_not(tmp_path: Path) -> None:
     local = launcher(jobs=2)
     tasks = [task_of(tmp_path, number, *ENDLESS) for number in range(2)]
     first, second = local.start(tasks)
-    until(lambda: all(has_trained(tmp_path / "sweep" / f"{number:03d}") for number in range(2)))
+    wait_until(
+        lambda: all(has_trained(tmp_path / "sweep" / f"{number:03d}") for number in range(2))
+    )
     first.stop()
     assert [outcome.status for outcome in outcomes(local, [first])] == ["interrupted"]
     assert second.outcome() is None
@@ -161,7 +164,7 @@ def test_a_job_is_stopped_and_saved_and_another_is_not(tmp_path: Path) -> None:
 def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
     local = launcher(jobs=1)
     (handle,) = local.start([task_of(tmp_path, 0, *ENDLESS)])
-    until(lambda: has_trained(tmp_path / "sweep/000"))
+    wait_until(lambda: has_trained(tmp_path / "sweep/000"))
     local.close()
     assert handle.process.exitcode is not None
 

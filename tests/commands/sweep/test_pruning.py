@@ -55,7 +55,7 @@ class Study:
         return asked.trial
 
     def run(self, curve: Sequence[float]) -> int:
-        """A trial with this curve, where less is better; returns after how many evaluations it ended."""
+        """A trial with this curve, where less is better; returns its number of evaluations."""
         trial = self.begin()
         count = evaluations(judge_of(trial, warn=fail), [self._sign * value for value in curve])
         number = trial.trial_id - 1

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from composing import CONFIGS, read_yaml
 from running import Run
-from taking import ENDLESS, OWN_MODEL, has_trained, outcomes, task_of, until
+from taking import ENDLESS, OWN_MODEL, has_trained, outcomes, task_of
+from waiting import wait_until
 
 from trainer.commands.sweep.launchers.ray import RayLauncher
 from trainer.config.sweep import RayConfig
@@ -27,7 +28,7 @@ def config(**values: Any) -> RayConfig:
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayLauncher]:
-    """A Ray that was started here, with room for two jobs; what SIGTERM does is not Ray's business."""
+    """A Ray that was started here, with room for two jobs; the handler of SIGTERM stays ours."""
     before = signal.getsignal(signal.SIGTERM)
     made = RayLauncher(config(cpus_per_job=0.5), folder=tmp_path_factory.mktemp("sweep"), jobs=None)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -84,7 +85,7 @@ def test_a_stopped_job_saves_a_killed_one_is_told_and_one_that_waits_never_start
 ) -> None:
     runs = [tmp_path / "sweep" / f"{number:03d}" for number in range(2)]
     handles = launcher.start([task_of(tmp_path, number, *ENDLESS) for number in range(2)])
-    until(lambda: all(has_trained(run) for run in runs))
+    wait_until(lambda: all(has_trained(run) for run in runs))
     assert process_of(runs[0]) != process_of(runs[1]) != os.getpid()
     # Ctrl-C goes to all of the terminal's foreground group; the sweep alone passes it on.
     assert all(is_out_of_reach(process_of(run)) for run in runs)
@@ -113,7 +114,9 @@ def test_a_job_that_is_stopped_twice_leaves_at_once_and_one_that_waits_never_sta
     assert launcher.slots == 2
     num_jobs = launcher.slots + 1  # the last one waits
     handles = launcher.start([task_of(tmp_path, number, *ENDLESS) for number in range(num_jobs)])
-    until(lambda: sum(has_trained(run) for run in (tmp_path / "sweep").glob("*")) == num_jobs - 1)
+    wait_until(
+        lambda: sum(has_trained(run) for run in (tmp_path / "sweep").glob("*")) == num_jobs - 1
+    )
     waiting = next(
         number
         for number in range(num_jobs)

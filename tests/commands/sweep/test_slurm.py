@@ -17,7 +17,8 @@ import pytest
 from composing import CONFIGS, read_yaml
 from running import Run
 from slurm_commands import SlurmCommands
-from taking import ENDLESS, OWN_MODEL, has_trained, outcomes, task_of, until
+from taking import ENDLESS, OWN_MODEL, has_trained, outcomes, task_of
+from waiting import wait_until
 
 from trainer.commands.sweep.launchers import slurm
 from trainer.commands.sweep.launchers import slurm as clusters
@@ -96,7 +97,7 @@ def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(
     stopped, killed = handles = launcher.start(
         [task_of(tmp_path, number, *ENDLESS) for number in (0, 1)]
     )
-    until(lambda: all(has_trained(tmp_path / "sweep" / name) for name in ("000", "001")))
+    wait_until(lambda: all(has_trained(tmp_path / "sweep" / name) for name in ("000", "001")))
 
     stopped.stop()
     kill(tmp_path / "sweep" / "001")
@@ -114,7 +115,7 @@ def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(
 def test_closing_ends_what_runs_and_does_not_reach_the_terminal_s_signals(tmp_path: Path) -> None:
     launcher = launch(tmp_path, cluster="local", jobs=1)
     (handle,) = launcher.start([task_of(tmp_path, 0, *ENDLESS)])
-    until(lambda: has_trained(tmp_path / "sweep" / "000"))
+    wait_until(lambda: has_trained(tmp_path / "sweep" / "000"))
     watcher, job = (
         int(handle.job.job_id),
         json.loads((tmp_path / "sweep" / "000" / ".lock").read_text())["process"],
@@ -155,7 +156,9 @@ def test_a_job_of_slurm_saves_when_it_is_stopped_by_us_or_by_the_cluster_and_a_k
 ) -> None:
     launcher = launch(tmp_path)
     handles = launcher.start([task_of(tmp_path, number, *ENDLESS) for number in range(3)])
-    until(lambda: all(has_trained(tmp_path / "sweep" / f"{number:03d}") for number in range(3)))
+    wait_until(
+        lambda: all(has_trained(tmp_path / "sweep" / f"{number:03d}") for number in range(3))
+    )
 
     handles[0].stop()
     os.kill(
@@ -199,7 +202,7 @@ def test_what_a_killed_command_left_in_the_queue_is_cancelled_and_nothing_else(
         (tmp_path / name).mkdir()
     left = launch(tmp_path / "a").start([task_of(tmp_path, 0, *ENDLESS)])
     other = launch(tmp_path / "b").start([task_of(tmp_path, 1, *ENDLESS)])
-    until(lambda: all(has_trained(tmp_path / "sweep" / name) for name in ("000", "001")))
+    wait_until(lambda: all(has_trained(tmp_path / "sweep" / name) for name in ("000", "001")))
 
     again = launch(tmp_path / "a")
 

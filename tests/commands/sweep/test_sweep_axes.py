@@ -107,7 +107,10 @@ def test_the_values_of_a_grid(words: str) -> None:
 
 def test_a_key_that_is_left_out_is_left_out_of_every_job() -> None:
     """`~` takes a part of an open table, for all jobs."""
-    words = "model=custom data=dirichlet model.target=own.Net model.kwargs.width=1,2 model.kwargs.depth=3"
+    words = (
+        "model=custom data=dirichlet model.target=own.Net "
+        "model.kwargs.width=1,2 model.kwargs.depth=3"
+    )
     with asked(f"-m {words} ~model.kwargs.depth") as request:
         configs = [plan.config_of(request, job) for job in plan.grid(request.axes)]
     assert [config.model.kwargs for config in configs] == [{"width": 1}, {"width": 2}]
@@ -118,9 +121,18 @@ def test_a_key_that_is_left_out_is_left_out_of_every_job() -> None:
     ("word", "expected"),
     [
         ("optimizer.lr=interval(0.01,0.1)", Axis(key="optimizer.lr", low=0.01, high=0.1)),
-        ("optimizer.lr=tag(log,interval(1e-4,1))", Axis(key="optimizer.lr", low=1e-4, high=1.0, log=True)),
-        ("data.batch_size=int(interval(8,64))", Axis(key="data.batch_size", low=8, high=64, is_int=True)),
-        ("seed=tag(log,int(interval(8,64)))", Axis(key="seed", low=8, high=64, is_int=True, log=True)),
+        (
+            "optimizer.lr=tag(log,interval(1e-4,1))",
+            Axis(key="optimizer.lr", low=1e-4, high=1.0, log=True),
+        ),
+        (
+            "data.batch_size=int(interval(8,64))",
+            Axis(key="data.batch_size", low=8, high=64, is_int=True),
+        ),
+        (
+            "seed=tag(log,int(interval(8,64)))",
+            Axis(key="seed", low=8, high=64, is_int=True, log=True),
+        ),
         ("optimizer.lr=0.1,0.2", Axis(key="optimizer.lr", values=("0.1", "0.2"))),
         (
             "seed=range(0,6,2)",
@@ -196,7 +208,8 @@ def test_a_persons_own_keys_in_an_experiment(mine: str, trainer: Trainer, tmp_pa
         "    return nn.Sequential(nn.Linear(10, width), nn.Linear(width, 10))\n"
     )
     experiment = GRID.replace("model: mlp", "model: custom").partition("sweep:")[0]
-    text = f"{experiment}model:\n  target: own.net\nsweep:\n  params:\n    model.kwargs.width: [3, 5]\n"
+    params = "sweep:\n  params:\n    model.kwargs.width: [3, 5]\n"
+    text = f"{experiment}model:\n  target: own.net\n{params}"
     (tmp_path / "mine/experiment/own.yaml").write_text(text)
     small = [word for word in TINY if not word.startswith(("data=", "model"))]
     outcome = trainer("fit", *mine.split(), "experiment=own", *small)

@@ -15,8 +15,9 @@ import pytest
 from disks import Disk, in_turn
 from processes import Started
 from running import SMALL, Outcome, Run, Trainer
-from signalling import as_from_a_shell, processes_of, wait_until
+from signalling import as_from_a_shell, processes_of
 from swept import TINY, Swept, only_sweep, sweeps_in
+from waiting import wait_until
 
 KILLED = -9
 # 540 updates each, so that a kill comes in the middle of one.

@@ -13,8 +13,9 @@ import pytest
 from commandline import run_trainer
 from processes import Started
 from running import SMALL, Outcome, Trainer
-from signalling import as_from_a_shell, processes_of, wait_until
+from signalling import as_from_a_shell, processes_of
 from swept import Swept, only_sweep, sweeps_in
+from waiting import wait_until
 
 WORDS = (
     "fit",

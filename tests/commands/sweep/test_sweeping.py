@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from commandline import quiet_environment
 from running import SMALL, Run, Trainer
-from signalling import wait_until
 from swept import TINY, Swept, only_sweep
+from waiting import wait_until
 
 MIB = 1024
 # The parent holds the records of its jobs and what is on the screen; a leak of a config a job would

@@ -26,6 +26,7 @@ from loopback import (
     serve,
     status,
 )
+from waiting import HANG_S
 
 from trainer.data.image_sets.download import (
     DEFAULT_TIMEOUTS,
@@ -508,12 +509,12 @@ def test_of_two_processes_one_fetches(server: Loopback, target: Path) -> None:
 
     def slow(handler: Handler) -> None:
         asked.set()
-        go.wait(30)
+        go.wait(HANG_S)
         serve(CONTENT)(handler)
 
     server.answers["/x"] = slow
     with start(f"{server.base}x", target) as one:
-        assert asked.wait(30)
+        assert asked.wait(HANG_S)
         with start(f"{server.base}x", target) as two:
             assert first_line(two) == "Waiting for another process that is fetching t10k.gz.\n"
             go.set()

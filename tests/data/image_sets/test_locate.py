@@ -30,7 +30,7 @@ GZIP_NAMES = sorted(f"{name}.gz" for name in NAMES.values())
 
 @pytest.fixture(autouse=True)
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own, no proxy, and no program on the path: neither apt-get nor anything else."""
+    """A cache of its own, no proxy, and no program on the path, so no apt-get."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -457,7 +457,9 @@ def apt(tmp_path: Path) -> Apt:
         "apt-get": f"""
             for last; do :; done
             case "$*" in
-                *update*) echo update >> {folder}/log; if [ -e {folder}/empty ]; then : > {folder}/known; fi ;;
+                *update*)
+                   echo update >> {folder}/log
+                   if [ -e {folder}/empty ]; then : > {folder}/known; fi ;;
                 *) echo "download $last" >> {folder}/log
                    read -r line < {folder}/fails && echo "E: $line" >&2 && exit 100
                    PATH=/usr/bin:/bin cp {folder}/package ./x_1_all.deb ;;

@@ -38,7 +38,7 @@ def blueness(pixels: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
 
 
 def heat_map(pixels: Pixels) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of a heat map whose first and last cells of the diagonal are dark."""
+    """Top, bottom, left, right of a heat map with dark cells at both ends of the diagonal."""
     dark = blueness(pixels) > 90
     rows, columns = (np.flatnonzero(dark.sum(axis=axis) > 15) for axis in (1, 0))
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1

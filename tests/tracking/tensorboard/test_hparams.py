@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from composing import config_of
-from serving import Server, serving, wait_until
+from serving import Server, serving
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import (
@@ -21,6 +21,7 @@ from tensorboard.plugins.hparams.api_pb2 import (
     DATA_TYPE_STRING,
     Experiment,
 )
+from waiting import wait_until
 
 from trainer.config import SCHEMAS, to_plain
 from trainer.tracking.tensorboard.hparams import (

@@ -22,7 +22,9 @@ import torch
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.body, self.head, self.unused = torch.nn.Linear(10, 6), torch.nn.Linear(6, 10), torch.nn.Linear(3, 3)
+        self.body = torch.nn.Linear(10, 6)
+        self.head = torch.nn.Linear(6, 10)
+        self.unused = torch.nn.Linear(3, 3)
 
     def forward(self, x):
         return self.head(self.body(x).relu())

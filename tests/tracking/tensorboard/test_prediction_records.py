@@ -41,9 +41,7 @@ def evaluate(shown: PredictionRecords, split: str, step: int, classes: int = 3) 
     shown.evaluation(split, step)
 
 
-def test_by_default_figures_are_those_of_the_last_evaluation_drawn_before_the_test_and_of_the_test() -> (
-    None
-):
+def test_by_default_figures_are_of_the_last_evaluation_and_of_the_test() -> None:
     shown, writer = records()
     for step in (10, 20, 30):
         evaluate(shown, "val", step)

@@ -22,7 +22,7 @@ CLASSES, SAMPLES = 4, 203
 def made(
     seed: int = 0, *, num_classes: int = CLASSES, count: int = SAMPLES
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs that tell which sample they are, logits that are right more often than not, and classes."""
+    """Inputs that name their sample, logits that are right more often than not, and classes."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.randint(num_classes, (count,), generator=generator)
     outputs = torch.randn(count, num_classes, generator=generator) * 2
@@ -32,7 +32,7 @@ def made(
 
 
 def collected(*parts: Tensor, batch_size: int = 32, num_mistakes: int = 6) -> Predictions:
-    """The last of the uneven batches is smaller than the others, and than the number of mistakes."""
+    """The last batch is smaller than the others, and than the number of mistakes."""
     predictions = Predictions(num_classes=parts[1].shape[1], num_mistakes=num_mistakes)
     with torch.inference_mode():
         for batch in zip(*(torch.split(part, batch_size) for part in parts), strict=True):

@@ -17,12 +17,14 @@ import pytest
 from commandline import DATASETS
 from PIL import Image
 from running import SMALL, Run
-from serving import Server, serving, wait_until
+from serving import Server, serving
+from waiting import wait_until
 
 IMAGES = (
-    "data=fashion_mnist", "model=cnn", "model.channels=[4,6]", "model.hidden=16", "data.train_limit=640",
-    "data.eval_limit=200", "data.val_size=200", "data.transforms=[random_horizontal_flip]", "trainer.epochs=2",
-    "logger=tensorboard_full", "logger.projector_samples=100", "logger.layers_every=5", "logger.log_every=5",
+    "data=fashion_mnist", "model=cnn", "model.channels=[4,6]", "model.hidden=16",
+    "data.train_limit=640", "data.eval_limit=200", "data.val_size=200",
+    "data.transforms=[random_horizontal_flip]", "trainer.epochs=2", "logger=tensorboard_full",
+    "logger.projector_samples=100", "logger.layers_every=5", "logger.log_every=5",
     "logger.histograms_every=10", "logger.images_every=10",
 )  # fmt: skip
 SWEEP = (*SMALL, "trainer.epochs=1", "-m", "optimizer.lr=0.3,0.1,0.03,0.01", "seed=0,1,2")
@@ -124,7 +126,11 @@ def test_images(server: Server) -> None:
     tags = told(server, "plugin/images/tags")["run"]
     assert set(tags) == {
         "Inputs/train", "Filters/first_convolution", "Feature_maps/conv1", "Feature_maps/conv2",
-        *(f"{kind}/{split}" for kind in ("Confusion", "Reliability", "Mistakes") for split in ("val", "test")),
+        *(
+            f"{kind}/{split}"
+            for kind in ("Confusion", "Reliability", "Mistakes")
+            for split in ("val", "test")
+        ),
     }  # fmt: skip
     for tag in tags:
         shown = told(server, "plugin/images/images", run="run", tag=tag, sample=0)

@@ -37,12 +37,13 @@ from trainer.tracking.event_files import event_files, read_events
 
 # Everything, at a cadence that a run of 18 updates meets.
 OFTEN = (
-    *SMALL, "logger=tensorboard_full", "logger.log_every=4", "logger.layers_every=3", "logger.histograms_every=9",
-    "logger.images_every=9", "logger.projector_epochs=[1]", "logger.projector_samples=50",
+    *SMALL, "logger=tensorboard_full", "logger.log_every=4", "logger.layers_every=3",
+    "logger.histograms_every=9", "logger.images_every=9", "logger.projector_epochs=[1]",
+    "logger.projector_samples=50",
 )  # fmt: skip
 OF_ROWS = {
-    "Loss/train", "Loss/val", "Loss/test", "Accuracy/train", "Accuracy/val", "Accuracy/test", "Learning/learning_rate",
-    "Gradients/norm", "Throughput/samples_per_second",
+    "Loss/train", "Loss/val", "Loss/test", "Accuracy/train", "Accuracy/val", "Accuracy/test",
+    "Learning/learning_rate", "Gradients/norm", "Throughput/samples_per_second",
 }  # fmt: skip
 BY_LAYER = {
     f"{kind}/{layer}"

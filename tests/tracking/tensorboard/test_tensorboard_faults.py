@@ -33,8 +33,8 @@ KILLED = -9
 # 27 updates. The weights stay as they are, so that only the first evaluation is the best and saves;
 # each flushes.
 WORDS = (
-    *SMALL, "trainer.epochs=3", "trainer.save_every=5steps", "trainer.eval_every=4steps", "logger.log_every=2",
-    "optimizer.lr=1e-30", "scheduler=constant", "run.dir=run",
+    *SMALL, "trainer.epochs=3", "trainer.save_every=5steps", "trainer.eval_every=4steps",
+    "logger.log_every=2", "optimizer.lr=1e-30", "scheduler=constant", "run.dir=run",
 )  # fmt: skip
 
 Points = dict[str, list[tuple[int, float]]]
@@ -223,7 +223,10 @@ def test_a_flipped_bit_costs_nothing(tmp_path: Path, place: int) -> None:
     flip(path, place)
     assert Reader(run).read() != up_to(16, recorded(run)), "TensorBoard stops reading there"
     said = fit("resume=run", cwd=tmp_path).err
-    pattern = r"Warning: (\S+) is damaged at byte [\d,]+: what TensorBoard shows of this run was made anew from (\S+)\.\n"
+    pattern = (
+        r"Warning: (\S+) is damaged at byte [\d,]+: "
+        r"what TensorBoard shows of this run was made anew from (\S+)\.\n"
+    )
     match = re.fullmatch(pattern, said)
     assert match and match.groups() == (path.name, "metrics.jsonl"), said
     assert read_rows(run)[:5] == rows[:5]
@@ -255,7 +258,8 @@ def test_nobody_is_told_to_serve_tensorboard_to_all(tmp_path: Path) -> None:
     assert len(texts) > 100
     commands = (
         ("fit", *WORDS), ("fit", "-m", *SMALL, "trainer.max_steps=1", "seed=0,1", "run.dir=swept"),
-        ("eval", "ckpt=run"), ("--help",), ("fit", "--help"), ("eval", "--help"), ("fit", "--cfg", "all"),
+        ("eval", "ckpt=run"), ("--help",), ("fit", "--help"), ("eval", "--help"),
+        ("fit", "--cfg", "all"),
     )  # fmt: skip
     for words in commands:
         outcome = processes.run(*words, cwd=tmp_path)
