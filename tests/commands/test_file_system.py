@@ -21,7 +21,7 @@ import pytest
 from disks import Disk, events_in, fsync_fails, in_turn
 from fake_images import contents, fake_set, names_in, write_set
 from killing import in_save
-from loopback import Loopback, serve
+from loopback import CERTIFICATE, Loopback, serve
 from running import SMALL, Outcome, Run
 
 KILLED = -9
@@ -146,13 +146,12 @@ def timeless(run: Run) -> list[dict[str, Any]]:
 
 def _fake_images(*mirrors: str) -> None:
     """`data=mnist` means six images of a server on this machine."""
-    from trainer.data.image_sets import locate as sources
     from trainer.data.image_sets.catalog import IMAGE_SETS
 
     IMAGE_SETS["mnist"] = dataclasses.replace(
         fake_set(mirrors=mirrors), name="mnist", folder="MNIST"
     )
-    sources.load_images = functools.partial(sources.load_images, allow_loopback_http=True)
+    os.environ["SSL_CERT_FILE"] = str(CERTIFICATE)
 
 
 @pytest.mark.fault("B")

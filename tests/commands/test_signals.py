@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import processes
 import pytest
 from commandline import run_python
 from comparing import OWN_DATA, STREAMED, assert_equal, evidence
+from loopback import CERTIFICATE, Loopback, serve
 from processes import Prepare, Started
 from running import SMALL, Run
 from signalling import (
@@ -37,7 +37,6 @@ from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep import plan
 from trainer.data.image_sets import catalog
-from trainer.data.image_sets import locate as sources
 from trainer.run import record as runrecord
 from trainer.run.record import RunRecord
 from trainer.signals import Signals
@@ -114,7 +113,7 @@ def test_startup_leaves_nothing(tmp_path: Path, whole: Path, number: int) -> Non
 def from_mirror(url: str) -> None:
     as_from_a_shell()
     catalog.IMAGE_SETS["mnist"] = dataclasses.replace(catalog.IMAGE_SETS["mnist"], mirrors=(url,))
-    sources.load_images = functools.partial(sources.load_images, allow_loopback_http=True)
+    os.environ["SSL_CERT_FILE"] = str(CERTIFICATE)
 
 
 @pytest.mark.fault("G")
@@ -122,17 +121,16 @@ def from_mirror(url: str) -> None:
 def test_download_leaves_nothing(tmp_path: Path, number: int) -> None:
     """The mirror sends a part of a file, and then nothing more."""
     part = tmp_path / "data/MNIST/raw/train-labels-idx1-ubyte.gz.part"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
-        prepare = functools.partial(from_mirror, f"http://127.0.0.1:{server.getsockname()[1]}/")
+    name = part.name.removesuffix(".part")
+    with Loopback() as server:
+        server.answers[f"/{name}"] = serve(bytes(40_000), length=50_000, then_hang=True)
+        prepare = functools.partial(from_mirror, server.base)
         started = Started(
             "fit", "data=mnist", "data.root=data", "run.dir=run", cwd=tmp_path, prepare=prepare
         )
-        with server.accept()[0] as connection:
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + bytes(40_000))
-            wait_until(lambda: part.exists() and part.stat().st_size)
-            os.killpg(started.pid, number)
-            stopped(started, number)
+        wait_until(lambda: part.exists() and part.stat().st_size)
+        os.killpg(started.pid, number)
+        stopped(started, number)
     assert [path for path in tmp_path.glob("[dr]*/**/*") if path.is_file()] == []
 
 

@@ -1,7 +1,8 @@
-"""A web server on this machine that misbehaves as told, for tests of downloads."""
+"""A web server on this machine that misbehaves as a test says, for tests of downloads."""
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 from collections.abc import Callable
@@ -27,10 +28,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Loopback(ThreadingHTTPServer):
+    """An https server, or with `is_tls=False` one that must never be used; while it runs, its
+    certificate is the only one that is trusted."""
+
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, *, is_tls: bool = False) -> None:
+    def __init__(self, *, is_tls: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, Answer] = {}
         self.requests: list[str] = []
@@ -45,12 +49,14 @@ class Loopback(ThreadingHTTPServer):
         pass  # a client that leaves is what many of these tests are about
 
     def __enter__(self) -> Loopback:
+        os.environ["SSL_CERT_FILE"] = str(CERTIFICATE)
         threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        os.environ.pop("SSL_CERT_FILE", None)
         self.released.set()
         self.shutdown()
         self.server_close()

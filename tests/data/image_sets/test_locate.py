@@ -62,9 +62,7 @@ def raw(tmp_path: Path) -> Path:
 
 def load(image_set: ImageSet, raw: Path, report: QuietReport) -> LoadedImages:
     root = raw.parent.parent
-    return load_images(
-        image_set, root=root, report=report, timeouts=QUICK, allow_loopback_http=True
-    )
+    return load_images(image_set, root=root, report=report, timeouts=QUICK)
 
 
 def assert_right(images: LoadedImages) -> None:

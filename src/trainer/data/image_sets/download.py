@@ -71,7 +71,6 @@ def download(
     report: Report,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     hint: str | None = None,
-    allow_loopback_http: bool = False,
 ) -> None:
     """Fetches `target` from the first of `urls` that gives a file of at most `max_bytes` that
     `verify` accepts.
@@ -87,7 +86,7 @@ def download(
             return
 
         def attempt(url: str) -> None:
-            with open_url(url, timeouts=timeouts, allow_loopback_http=allow_loopback_http) as body:
+            with open_url(url, timeouts=timeouts) as body:
                 _store_body(
                     body, target, verify=verify, max_bytes=max_bytes, report=report, locked=locked
                 )

@@ -1,29 +1,25 @@
-"""Opens an https address within limits: time, rate, redirects. Retries, mirrors and files are
-not here.
-"""
+"""Opens an https address within limits: time, rate, redirects. Retries and files are not here."""
 
 from __future__ import annotations
 
-import base64
-import errno
 import http.client
 import socket
 import ssl
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urljoin, urlsplit
 
 from trainer.errors import printable
 
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TEMPORARY = {408, 425, 429}  # and every 5xx
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _CHUNK = 1 << 16
 
 
@@ -40,16 +36,16 @@ class Timeouts:
 
 
 class Refused(Exception):
-    """Asking this address again would not help."""
+    """To try this address again would not help."""
 
 
 class Interrupted(Exception):
-    """Asking this address again may help."""
+    """To try this address again may help."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Body:
-    """What an address answers: its length in bytes if it says so, and its content as it comes.
+    """What an address answers: its length in bytes if it is announced, and its content as it comes.
 
     `chunks()` raises Refused and Interrupted, never an OSError, so that a disk's errors cannot be
     taken for them.
@@ -60,221 +56,184 @@ class Body:
 
 
 @contextmanager
-def open_url(url: str, *, timeouts: Timeouts, allow_loopback_http: bool = False) -> Iterator[Body]:
-    """The body at `url`, following redirects from https to https only. Raises Refused and Interrupted.
+def open_url(url: str, *, timeouts: Timeouts) -> Iterator[Body]:
+    """The body at `url`, after redirects from https to https. Raises Refused and Interrupted.
 
-    `allow_loopback_http` is for tests: it lets http through to this machine itself.
+    Where the environment names a proxy (`https_proxy`, `no_proxy`), the way is a tunnel through it.
     """
-    asked = url
-    for _ in range(MAX_REDIRECTS + 1):
-        if not _is_allowed(url, allow_loopback_http=allow_loopback_http):
-            raise Refused(
-                f"Refused {'' if url is asked else 'redirect to '}{printable(url)[:200]}: only "
-                "https is used"
-            )
-        with _get(urlsplit(url), timeouts=timeouts) as (response, watchdog):
-            location = response.headers.get("Location") if response.status in _REDIRECTS else None
-            if location is None:
-                _check_status(response)
-                chunks = partial(_read, response, watchdog=watchdog, timeouts=timeouts)
-                yield Body(length=response.length, chunks=chunks)
-                return
-        try:
-            url = urljoin(url, location)
-        except ValueError:
-            raise Refused(
-                f"Refused redirect to {printable(location)[:200]}: it is no address"
-            ) from None
-    raise Refused(f"redirected more than {MAX_REDIRECTS} times")
+    deadline = _Deadline(timeouts)
+    opener = urllib.request.OpenerDirector()
+    opener.addheaders = [("User-Agent", "trainer")]
+    opener.add_handler(urllib.request.ProxyHandler())
+    opener.add_handler(_HttpsHandler(deadline))
+    with _network_errors(deadline):
+        response = opener.open(_https_address(url), timeout=timeouts.connect)
+    with response:
+        yield Body(
+            length=response.length,
+            chunks=partial(_read, response, deadline=deadline, seconds=timeouts.total),
+        )
 
 
-def _is_allowed(url: str, *, allow_loopback_http: bool) -> bool:
+def _https_address(url: str, *, base: str = "") -> str:
+    """`url`, as a redirect relative to `base`; raises Refused unless it is an https address."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError when it is no number
+        address = urljoin(base, url)
+        parts = urlsplit(address)
+        # To read the port raises ValueError where it is no number.
+        is_https = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        return False
-    if not parts.hostname:
-        return False
-    return parts.scheme == "https" or (
-        allow_loopback_http and parts.scheme == "http" and parts.hostname in _LOOPBACK
-    )
+        is_https = False
+    if not is_https:
+        label = "redirect to " if base else ""
+        raise Refused(f"Refused {label}{printable(url)[:200]}: only https addresses are used")
+    return address
 
 
-def _check_status(response: http.client.HTTPResponse) -> None:
-    answer = printable(f"answered {response.status} {response.reason}")[:100]
-    if response.status >= 500 or response.status in _TEMPORARY:
-        raise Interrupted(answer)
-    if response.status != 200:
-        raise Refused(answer)
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    """Opens addresses by https, and follows redirects to https alone."""
 
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline, self._num_redirects = deadline, 0
 
-@contextmanager
-def _get(
-    url: SplitResult, *, timeouts: Timeouts
-) -> Iterator[tuple[http.client.HTTPResponse, _Watchdog]]:
-    connection = _connection(url, timeout=timeouts.connect)
-    watchdog = _Watchdog(timeouts)
-    target = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
-    try:
-        with _network(watchdog):
-            connection.connect()
-            connection.sock.settimeout(timeouts.idle)
-            watchdog.watch(connection.sock)
-            headers = {
-                "User-Agent": "trainer",
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-            }
-            connection.request("GET", target, headers=headers)
-            response = connection.getresponse()
-        with response:
-            yield response, watchdog
-    finally:
-        watchdog.stop()
-        connection.close()
-
-
-def _connection(url: SplitResult, *, timeout: float) -> http.client.HTTPConnection:
-    host = url.hostname or ""
-    if url.scheme == "http":
-        connection = http.client.HTTPConnection(host, url.port, timeout=timeout)
-    else:
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
-        proxy = urlsplit(urllib.request.getproxies().get("https", ""))
-        if proxy.hostname and not urllib.request.proxy_bypass(host):
-            connection = http.client.HTTPSConnection(
-                proxy.hostname, proxy.port or 8080, timeout=timeout, context=context
-            )
-            connection.set_tunnel(host, url.port or 443, headers=_credentials(proxy))
-        else:
-            connection = http.client.HTTPSConnection(
-                host, url.port, timeout=timeout, context=context
-            )
-    connection._create_connection = _dial  # type: ignore[attr-defined]
-    return connection
+        context.sslsocket_class = _Socket
+        connection = partial(_Connection, deadline=self._deadline, context=context)
+        return self.do_open(connection, request)
+
+    def https_response(
+        self, request: urllib.request.Request, response: http.client.HTTPResponse
+    ) -> http.client.HTTPResponse:
+        location = response.headers.get("Location")
+        if response.status in _REDIRECTS and location is not None:
+            response.close()
+            self._num_redirects += 1
+            if self._num_redirects > MAX_REDIRECTS:
+                raise Refused(f"redirected more than {MAX_REDIRECTS} times")
+            address = _https_address(location, base=request.full_url)
+            found: http.client.HTTPResponse = self.parent.open(address, timeout=request.timeout)
+            return found
+        if response.status != 200:
+            response.close()
+            is_temporary = response.status >= 500 or response.status in _TEMPORARY
+            kind = Interrupted if is_temporary else Refused
+            raise kind(printable(f"answered {response.status} {response.reason}")[:100])
+        return response
 
 
-def _credentials(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    text = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+class _Deadline:
+    """When a connection is given up: `idle` seconds on, unless enough bytes come in that time.
 
-
-def _dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
-    """As socket.create_connection, but within `timeout` seconds over all addresses of the host, not
-    for each.
-
-    Behind a firewall that drops packets, eight addresses would otherwise take eight times as long.
-    """
-    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-    for number, (family, kind, protocol, _, where) in enumerate(found, start=1):
-        sock = socket.socket(family, kind, protocol)
-        sock.settimeout(timeout / len(found))
-        try:
-            sock.connect(where)
-        except OSError:
-            sock.close()
-            if number == len(found):
-                raise
-        else:
-            sock.settimeout(timeout)
-            return sock
-    raise OSError(errno.EHOSTUNREACH, f"{address[0]} has no address")
-
-
-class _Watchdog:
-    """Shuts a connection that brings fewer than `min_rate` bytes a second over `idle` seconds.
-
-    The socket's own timeout is not enough: a byte now and then, in the headers or the body, keeps
-    it content for days.
+    The timeout of a socket is not enough: with a byte now and then, in the headers or the body, it
+    waits for days.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self._connect, self._idle = timeouts.connect, timeouts.idle
-        self._enough = timeouts.min_rate * timeouts.idle
-        self._sock: socket.socket | None = None
-        self._timer: threading.Timer | None = None
+        self._timeouts = timeouts
         self._received = 0
-        self._armed_at = 0.0
-        self.has_fired = False
+        self._ends_at = 0.0
+        self.is_connected = False
 
-    def watch(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._arm()
+    def start(self) -> None:
+        self._received = 0
+        self._ends_at = time.monotonic() + self._timeouts.idle
 
-    def feed(self, num_bytes: int) -> None:
+    def count(self, num_bytes: int) -> None:
         self._received += num_bytes
-        # A timer is a thread: on a fast line, a new one for every chunk would be thousands a
-        # second.
-        if self._received >= self._enough and time.monotonic() - self._armed_at > self._idle / 10:
-            self._arm()
+        if self._received >= self._timeouts.min_rate * self._timeouts.idle:
+            self.start()
+
+    def seconds_left(self) -> float:
+        """Seconds until the deadline; raises TimeoutError after it."""
+        seconds = self._ends_at - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
 
     def describe(self) -> str:
-        if self._sock is None:
-            return f"did not answer within {self._connect:g} s"
-        how = (
-            f"at less than {self._enough / self._idle:g} bytes/s"
-            if self._received
-            else "without data"
-        )
-        return f"stopped after {self._idle:g} s {how}"
+        """Why a connection timed out."""
+        if not self.is_connected:
+            return f"did not answer within {self._timeouts.connect:g} s"
+        rate = f"at less than {self._timeouts.min_rate:g} bytes/s"
+        how = rate if self._received else "without data"
+        return f"stopped after {self._timeouts.idle:g} s {how}"
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
-    def _arm(self) -> None:
-        self.stop()
-        self._received, self._armed_at = 0, time.monotonic()
-        self._timer = threading.Timer(self._idle, self._fire)
-        self._timer.daemon = True
-        self._timer.start()
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that receives until the deadline, however slowly the bytes come."""
 
-    def _fire(self) -> None:
-        self.has_fired = True
-        if self._sock is not None:
-            with suppress(OSError):
-                # Not SSLSocket.shutdown, which takes the TLS state away from under the thread that
-                # reads.
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+    deadline: _Deadline
+
+    def recv_into(self, *arguments: Any) -> int:
+        self.settimeout(self.deadline.seconds_left())
+        return super().recv_into(*arguments)
+
+
+class _Connection(http.client.HTTPSConnection):
+    """An https connection whose deadline starts when it is made."""
+
+    sock: _Socket
+
+    def __init__(
+        self, host: str, *, deadline: _Deadline, timeout: float, context: ssl.SSLContext
+    ) -> None:
+        super().__init__(host, timeout=timeout, context=context)
+        self._create_connection = _dial
+        self._deadline = deadline
+
+    def connect(self) -> None:
+        self._deadline.is_connected = False  # after a redirect, another connection was
+        super().connect()
+        self._deadline.is_connected = True
+        self._deadline.start()
+        self.sock.deadline = self._deadline
+
+
+def _dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
+    """As socket.create_connection, in `timeout` seconds over all addresses of the host.
+
+    Behind a firewall that drops packets, eight addresses would otherwise take eight times as long.
+    """
+    num_addresses = len(socket.getaddrinfo(*address, type=socket.SOCK_STREAM))
+    sock = socket.create_connection(address, timeout / num_addresses)
+    sock.settimeout(timeout)
+    return sock
 
 
 def _read(
-    response: http.client.HTTPResponse, *, watchdog: _Watchdog, timeouts: Timeouts
+    response: http.client.HTTPResponse, *, deadline: _Deadline, seconds: float
 ) -> Iterator[bytes]:
     expected, received, started_at = response.length, 0, time.monotonic()
     while True:
-        with _network(watchdog):
+        with _network_errors(deadline):
             chunk = response.read1(_CHUNK)
-        if watchdog.has_fired:
-            raise Interrupted(watchdog.describe())
         if not chunk:
             break
-        watchdog.feed(len(chunk))
+        deadline.count(len(chunk))
         received += len(chunk)
-        if time.monotonic() - started_at > timeouts.total:
-            raise Refused(f"took more than {timeouts.total:g} s")
+        if time.monotonic() - started_at > seconds:
+            raise Refused(f"took more than {seconds:g} s")
         yield chunk
     if expected is not None and received < expected:
         raise Interrupted(f"sent {received} of {expected} bytes")
 
 
 @contextmanager
-def _network(watchdog: _Watchdog) -> Iterator[None]:
+def _network_errors(deadline: _Deadline) -> Iterator[None]:
     """Turns what the network raises into Refused or Interrupted."""
     try:
         yield
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if watchdog.has_fired or isinstance(error, TimeoutError):
-            raise Interrupted(watchdog.describe()) from None
+    except (OSError, http.client.HTTPException, ValueError) as caught:
+        error = caught.reason if isinstance(caught, URLError) else caught
+        if isinstance(error, TimeoutError):
+            raise Interrupted(deadline.describe()) from None
         if isinstance(error, ssl.SSLCertVerificationError):
             raise Refused(f"its TLS certificate is not valid ({error.verify_message})") from None
         if isinstance(error, socket.gaierror):
             raise Refused(f"its name cannot be looked up ({error.strerror})") from None
-        if isinstance(error, ConnectionRefusedError) or not isinstance(
-            error, ConnectionError | ssl.SSLError | http.client.HTTPException
-        ):
-            raise Refused(f"cannot be reached ({printable(error)[:100]})") from None
-        raise Interrupted(f"broke off ({printable(error)[:100]})") from None
+        is_temporary = isinstance(error, ConnectionError | ssl.SSLError | http.client.HTTPException)
+        if is_temporary and not isinstance(error, ConnectionRefusedError):
+            raise Interrupted(f"broke off ({printable(error)[:100]})") from None
+        raise Refused(f"cannot be reached ({printable(error)[:100]})") from None

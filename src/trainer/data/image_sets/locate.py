@@ -68,9 +68,8 @@ def load_images(
     root: Path,
     report: Report,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
-    allow_loopback_http: bool = False,
 ) -> LoadedImages:
-    """As `load_image_set`, for any set; `allow_loopback_http` is for tests."""
+    """As `load_image_set`, for any set."""
     cache = Cache(cache_folder(os.environ))
     search = _Search(
         image_set, folder=root.expanduser() / image_set.folder / "raw", cache=cache, report=report
@@ -79,7 +78,7 @@ def load_images(
     if search.missing and image_set.os_folder is not None:
         search.look_in(Path(image_set.os_folder))
     if search.missing:
-        search.fetch(timeouts=timeouts, allow_loopback_http=allow_loopback_http)
+        search.fetch(timeouts=timeouts)
     if cache.problem is not None:
         report.note(cache.problem)
     return _as_tensors(image_set, search.found)
@@ -114,11 +113,11 @@ class _Search:
         elif folder != self.folder:
             self._tried.append(f"{folder} (nothing of use)")
 
-    def fetch(self, *, timeouts: Timeouts, allow_loopback_http: bool) -> None:
+    def fetch(self, *, timeouts: Timeouts) -> None:
         """Brings what is missing into the set's folder. Raises when that cannot be done."""
         with exclusive(self.folder / self._set.title, report=self._report) as locked:
             self.look_in(self.folder)  # another process may have fetched it while we waited
-            self._download(timeouts=timeouts, allow_loopback_http=allow_loopback_http)
+            self._download(timeouts=timeouts)
             if self.missing:
                 self._unpack_package(locked=locked)
         if self.missing:
@@ -146,7 +145,7 @@ class _Search:
             self._report.warn(printable(f"{fault.what} (in {path.parent}; looking further for it)"))
         self._faults[path] = fault
 
-    def _download(self, *, timeouts: Timeouts, allow_loopback_http: bool) -> None:
+    def _download(self, *, timeouts: Timeouts) -> None:
         for file in self.missing:
             target = self.folder / f"{file.name}.gz"
             unpacked = size_of(file.shape)
@@ -160,7 +159,6 @@ class _Search:
                     + (1 << 16),  # gzip adds less to what it cannot shrink
                     report=self._report,
                     timeouts=timeouts,
-                    allow_loopback_http=allow_loopback_http,
                 )
             except DownloadFailed as fault:
                 # The others would fail alike, each after the same wait.
