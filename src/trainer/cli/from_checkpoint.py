@@ -15,19 +15,19 @@ from trainer.checkpoint.header import is_usable, read_description
 from trainer.cli.arguments import RUN_KEYS, Arguments
 from trainer.config import FitConfig, comparable, load_fit, overlay, to_plain
 from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, suggestion
-from trainer.files import read_json
+from trainer.run.find import find_checkpoint
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
+    RECORD_FILE,
     STATE_FILE,
-    all_runs,
-    clear,
-    find_checkpoint,
-    has_saved_nothing,
+    remove_outputs,
+    repair_checkpoints,
     step_folders,
-    tidy,
 )
+from trainer.run.index import read_index
 from trainer.run.lock import check_free, is_locked, locked
+from trainer.run.record import RunStatus, has_saved_nothing, status_of
 
 # What `trainer eval` lets a person change; the rest belongs to the trained model.
 _EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
@@ -127,9 +127,9 @@ def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:
     wanted = comparable(config)
     if config.run.dir is not None:
         return _in_folder(Path(config.run.dir), wanted)
-    for run in reversed(all_runs(root)):
-        record = read_json(run / "run.json")
-        if record.get("status") in ("running", "interrupted") and not is_locked(run):
+    for entry in read_index(root):
+        run = entry.path
+        if entry.status is RunStatus.INTERRUPTED and not is_locked(run):
             found = next((step for step in reversed(step_folders(run)) if is_intact(step)), None)
             if found is not None and _is_of(found, wanted):
                 return _newest_intact(str(run), root=root, in_place=True)
@@ -137,13 +137,13 @@ def interrupted_run(composed: DictConfig, *, root: Path) -> Path | None:
 
 
 def _in_folder(run: Path, wanted: dict[str, object]) -> Path | None:
-    if not (run / "run.json").is_file():
+    if not (run / RECORD_FILE).is_file():
         return None
     with locked(run):
-        tidy(run)
+        repair_checkpoints(run)
         if has_saved_nothing(run):
-            clear(run)
-    if read_json(run / "run.json").get("status") == "done":
+            remove_outputs(run)
+    if status_of(run) is RunStatus.DONE:
         raise UsageError(f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}")
     if not step_folders(run):
         return None
@@ -184,7 +184,7 @@ def _newest_intact(reference: str, *, root: Path, in_place: bool) -> Path:
     run = found.parent.parent
     if in_place and found.parent.name == CHECKPOINTS:
         with locked(run):
-            tidy(run)
+            repair_checkpoints(run)
     is_named = _is_step(Path(reference), found)
     candidates = (
         [found] if is_named or found.parent.name != CHECKPOINTS else step_folders(run)[::-1]

@@ -188,20 +188,17 @@ def _run_eval(arguments: Arguments) -> int:
 def _run_check(words: list[str]) -> int:
     reference, root = read_run_words(words)
     from trainer.commands.check_run import command as check_run
-    from trainer.run.index import named
     from trainer.tracking.console import Terminal
 
-    check_run.run(named(reference, root=root), root=root, terminal=Terminal())
+    check_run.run(reference, root=root, terminal=Terminal())
     return 0
 
 
 def _run_tb(words: list[str]) -> int:
     references, root, port = read_tb_words(words)
     from trainer.commands import tb
-    from trainer.run.index import named
     from trainer.tracking.console import Terminal
 
-    references = [named(reference, root=root) for reference in references]
     return tb.run(references, root=root, port=port, terminal=Terminal())
 
 
@@ -274,7 +271,7 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
     if not reference or reference == "null" or arguments.only_shows:
         return compose(arguments.verb, arguments.given)
     from trainer.cli.from_checkpoint import interrupted_run, over_saved, saved_config
-    from trainer.run.index import named
+    from trainer.run.find import resolve_reference
 
     if key == "resume" and reference == "auto":
         composed = compose(arguments.verb, arguments.given)
@@ -283,7 +280,7 @@ def _compose_over_saved(arguments: Arguments, *, key: str) -> DictConfig | None:
         composed.resume = None if step is None else str(step)
         composed.run.dir = None if step is not None else composed.run.dir
         return composed
-    reference = named(reference, root=Path(arguments.values.get("run.root", "runs")))
+    reference = resolve_reference(reference, root=Path(arguments.values.get("run.root", "runs")))
     found, saved = saved_config(reference, arguments)
     composed = compose(arguments.verb, [*arguments.given, *arguments.choices_of(saved)])
     assert composed is not None, "it shows nothing"

@@ -22,7 +22,8 @@ from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.errors import CheckpointError
 from trainer.metrics import class_reports
-from trainer.run.folder import MODEL_FILE, find_checkpoint
+from trainer.run.find import find_checkpoint
+from trainer.run.folder import MODEL_FILE
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import as_json
 

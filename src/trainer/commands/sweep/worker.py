@@ -18,8 +18,9 @@ from trainer.commands.sweep.task import Outcome, Task
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
 from trainer.files import finite_or_null, read_json
-from trainer.run.folder import MODEL_FILE, clear, has_saved_nothing, step_folders, tidy
+from trainer.run.folder import MODEL_FILE, remove_outputs, repair_checkpoints, step_folders
 from trainer.run.lock import is_locked, locked
+from trainer.run.record import has_saved_nothing
 from trainer.signals import set_signals
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ def _go_on(config: FitConfig, run: Path) -> int:
     if not (run / "run.json").exists():
         return 0
     with locked(run):
-        tidy(run)
+        repair_checkpoints(run)
         if has_saved_nothing(run):
-            clear(run)
+            remove_outputs(run)
             return 0
     step = next((step for step in reversed(step_folders(run)) if is_usable(step)), None)
     if step is None:
