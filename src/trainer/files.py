@@ -1,6 +1,4 @@
-"""Writing and reading small files: atomically, as JSON or text; and the names files have until
-they are complete.
-"""
+"""Writing small files atomically, as JSON, text or bytes, and reading JSON that may be damaged."""
 
 from __future__ import annotations
 
@@ -13,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 
-def aside_of(path: Path) -> Path:
-    """Where a step folder or a file is written before it gets its name."""
+def part_path(path: Path) -> Path:
+    """Where a file or a folder is written before it gets its name `path`."""
     return path.with_name(f".{path.name}.part")
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, as far as it goes; nothing is followed, and a device or
-    a pipe stays.
-    """
+    """Remove a file, a link or a folder; what cannot be removed, a device and a pipe stay."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.is_symlink() or path.is_file():
@@ -30,7 +26,7 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in `folder` on the disk."""
+    """Have the names in `folder` on the disk; raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -39,26 +35,26 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never half of one."""
+    """Write an object as JSON, as `write_bytes` does."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_json`, for text."""
+    """Write text in UTF-8, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_json`, for bytes."""
-    aside = aside_of(path)
+    """Write a file so that a reader sees the old one or the new one whole; raises OSError."""
+    part = part_path(path)
     try:
-        with aside.open("wb") as file:
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        part.replace(path)
     except BaseException:
-        remove(aside)
+        remove(part)
         raise
 
 
@@ -68,11 +64,9 @@ def finite_or_null(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is no file or a damaged one (a run that died
-    while it was made).
-    """
+    """The object in a JSON file; empty when there is no such file, or a damaged one."""
     try:
-        # Looked at before opening: to open a named pipe would wait for its writer.
+        # Checked before opening: to open a named pipe would wait for its writer.
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return {}

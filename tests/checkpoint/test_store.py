@@ -21,7 +21,8 @@ from trainer.checkpoint.store import CheckpointStore
 from trainer.config import FitConfig, to_plain
 from trainer.errors import CheckpointError, EnvironmentFault, InputError
 from trainer.optim import OptimizerState, make_optimizer
-from trainer.run.folder import MODEL_FILE, STATE_FILE, find_checkpoint, step_folders
+from trainer.run.find import find_checkpoint
+from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folders
 
 SGD: dict[str, Any] = {"lr": 0.1, "momentum": 0.9}
 

@@ -26,7 +26,7 @@ from trainer.cli.run_arguments import (
     read_runs_words,
 )
 from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, from_saved, to_plain
-from trainer.run.index import STATUSES
+from trainer.run.record import RunStatus
 
 
 def shown(*words: str, cwd: Path) -> str:
@@ -125,7 +125,7 @@ def test_the_page_of_runs(words: tuple[str, ...], tmp_path: Path) -> None:
     assert page.startswith("trainer runs: ")
     assert all(re.search(rf"\b{verb} ", page) for verb in RUNS_VERBS)
     flags = {flag for known in RUNS_FLAGS.values() for flag in known}
-    assert all(word in page for word in (*flags, *RUNS_KEYS["ls"], *STATUSES))
+    assert all(word in page for word in (*flags, *RUNS_KEYS["ls"], *RunStatus))
     examples = re.findall(r"^  trainer runs((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
     verbs = [read_runs_words(shlex.split(words)).verb for words in examples]
     assert verbs == ["ls", "ls", "best", "compare", "tag", "note"]

@@ -16,6 +16,7 @@ from composing import config_of
 
 from trainer.config import to_plain
 from trainer.files import write_json
+from trainer.run.folder import step_folder_name
 
 STARTED = datetime(2026, 1, 1, 10, tzinfo=UTC)
 
@@ -48,6 +49,26 @@ def make_run(
         yaml.safe_dump(to_plain(config_of(*overrides)), sort_keys=False)
     )
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def make_saved_run(
+    folder: Path, *steps: int, best: int | None = None, started: str = "", has_links: bool = True
+) -> Path:
+    """A run folder with complete step folders; `best` and the last are recorded, and linked."""
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for step in steps:
+        (checkpoints / step_folder_name(step)).mkdir()
+        (checkpoints / step_folder_name(step) / "model.safetensors").write_bytes(b"model")
+        (checkpoints / step_folder_name(step) / "state.safetensors").write_bytes(b"state")
+    record: dict[str, Any] = {"started": started, "checkpoints": {}}
+    if steps:
+        names = {"best": step_folder_name(best or steps[-1]), "last": step_folder_name(steps[-1])}
+        record["checkpoints"] = names
+        for link, name in names.items() if has_links else ():
+            (checkpoints / link).symlink_to(name)
+    write_json(folder / "run.json", record)
     return folder
 
 

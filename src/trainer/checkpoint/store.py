@@ -22,12 +22,12 @@ from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, is_in
 from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.errors import EnvironmentFault
-from trainer.files import aside_of, finite_or_null, remove, sync_folder
+from trainer.files import finite_or_null, part_path, remove, sync_folder
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
     STATE_FILE,
-    retired_of,
+    retired_path,
     step_folder_name,
     step_folders,
 )
@@ -189,14 +189,14 @@ class CheckpointStore:
     def _write(self, snapshot: _Snapshot) -> None:
         final = self._run / CHECKPOINTS / step_folder_name(snapshot.step)
         try:
-            self._write_aside(aside_of(final), snapshot)
+            self._write_aside(part_path(final), snapshot)
             if os.path.lexists(final):  # the same step again, after a resume
                 _check_ours(final)
-                remove(retired_of(final))
-                final.rename(retired_of(final))
-            aside_of(final).rename(final)
+                remove(retired_path(final))
+                final.rename(retired_path(final))
+            part_path(final).rename(final)
             sync_folder(final.parent)
-            remove(retired_of(final))
+            remove(retired_path(final))
             _link(final.parent / "last", final.name)
             self._last = final
             if snapshot.is_best:
@@ -221,7 +221,7 @@ class CheckpointStore:
         sync_folder(aside)
 
     def _failed(self, snapshot: _Snapshot, error: OSError) -> EnvironmentFault:
-        remove(aside_of(self._run / CHECKPOINTS / step_folder_name(snapshot.step)))
+        remove(part_path(self._run / CHECKPOINTS / step_folder_name(snapshot.step)))
         reason = error.strerror or str(error)
         with contextlib.suppress(OSError):
             tensors = (*snapshot.weights.values(), *snapshot.tensors.values())
@@ -246,8 +246,8 @@ class CheckpointStore:
         others = [path for path in step_folders(self._run) if path not in (self._last, self._best)]
         for path in others[: max(0, len(others) - self._keep)]:
             # Renamed first: a folder that is being removed must not look complete.
-            path.rename(retired_of(path))
-            remove(retired_of(path))
+            path.rename(retired_path(path))
+            remove(retired_path(path))
 
 
 def _check_ours(path: Path) -> None:

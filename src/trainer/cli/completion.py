@@ -21,7 +21,8 @@ from trainer.cli.run_arguments import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, SORTS
 from trainer.config import CHOICES, SECTIONS
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError
-from trainer.run.index import METRICS, STATUSES, read_index
+from trainer.run.index import METRICS, read_index
+from trainer.run.record import RunStatus
 
 _FIRST = {**VERBS, "--help": "", "--version": "", "--shell-completion": ""}
 _SECTIONS: dict[str, type] = {**SECTIONS, "eval": EvalOptions}
@@ -189,7 +190,7 @@ def _after_runs(words: list[str], started: str) -> dict[str, str]:
     if started.startswith("run.root="):
         return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
     lists = verb in ("ls", "best")
-    for key, values in (("sort", SORTS), ("status", STATUSES)):
+    for key, values in (("sort", SORTS), ("status", tuple(RunStatus))):
         if started.startswith(f"{key}=") and lists:
             return {f"{key}={name}": "" for name in values}
     given = [word.partition("=")[0] for word in words]

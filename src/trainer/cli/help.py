@@ -85,7 +85,7 @@ Usage
   trainer check-run <run> [run.root=DIR]
 
 <run> may be
-  last                     the newest run below run.root [runs] that has a checkpoint
+  last                     the newest run below run.root [runs]
   runs/<date>/<run>        a run folder
 
 What is checked
@@ -149,7 +149,7 @@ Verbs
 So also in trainer eval ckpt=3fa9c1, trainer fit resume=3fa9c1, trainer tb 3fa9c1 and trainer check-run 3fa9c1.
 
 Filters
-  status=done              running, done, failed, pruned, interrupted, cut (killed), damaged; several: status=failed,cut
+  status=done              running, done, failed, pruned, interrupted, damaged; several: status=failed,pruned
   tag=good                 runs with the tag
   model=cnn                a choice or a key of the config: optimizer.lr=0.1, seed=0,1
   lenet5                   a part of the name

@@ -217,20 +217,17 @@ def _run_eval(arguments: Arguments) -> int:
 def _run_check(words: list[str]) -> int:
     reference, root = read_run_words(words)
     from trainer.commands.check_run import command as check_run
-    from trainer.run.index import named
     from trainer.tracking.console import Terminal
 
-    check_run.run(named(reference, root=root), root=root, terminal=Terminal())
+    check_run.run(reference, root=root, terminal=Terminal())
     return 0
 
 
 def _run_tb(words: list[str]) -> int:
     references, root, port = read_tb_words(words)
     from trainer.commands import tb
-    from trainer.run.index import named
     from trainer.tracking.console import Terminal
 
-    references = [named(reference, root=root) for reference in references]
     return tb.run(references, root=root, port=port, terminal=Terminal())
 
 
@@ -342,9 +339,9 @@ def _reference(arguments: Arguments, key: str) -> str | None:
         )
     if reference is None or reference == "null":
         return None
-    from trainer.run.index import named
+    from trainer.run.find import resolve_reference
 
-    return named(reference, root=Path(arguments.values.get("run.root", "runs")))
+    return resolve_reference(reference, root=Path(arguments.values.get("run.root", "runs")))
 
 
 def _tell(error: TrainerError) -> int:

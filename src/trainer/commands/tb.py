@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import EnvironmentFault, InputError, TrainerError, nearest, printable
-from trainer.run.folder import CHECKPOINTS, all_runs, near_path
+from trainer.errors import EnvironmentFault, InputError, TrainerError, printable
+from trainer.run.find import find_path, no_run, not_a_run
+from trainer.run.folder import is_run_folder
+from trainer.run.index import read_index
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 
@@ -30,7 +32,6 @@ from trainer.tracking.console import Terminal
 # there.
 PINNED = ("Loss/train", "Loss/val", "Accuracy/val")
 HOST = "127.0.0.1"
-_EXPECTED = "Give a run folder, the folder of a sweep, or the word last."
 _EVENT_FILES = "events.out.tfevents.*"
 # How many ports above the one that is taken are tried for a suggestion, and how many names are
 # printed.
@@ -91,8 +92,7 @@ def pinned(address: str) -> str:
 
 def is_run(folder: Path) -> bool:
     """Whether `folder` is the folder of one run, also of one that another program wrote."""
-    names = ("run.json", CHECKPOINTS, "metrics.jsonl")
-    return any(os.path.lexists(folder / name) for name in names) or any(folder.glob(_EVENT_FILES))
+    return is_run_folder(folder) or any(folder.glob(_EVENT_FILES))
 
 
 def short_names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -125,59 +125,25 @@ def short_names(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _find(reference: str, root: Path) -> Path:
-    """The folder of one run, or of several, meant by what a person typed; raises InputError,
-    with the nearest name.
+    """The folder of one run, or of several, that `reference` names.
+
+    Raises InputError for a folder without runs, UsageError when several runs have that name.
     """
-    if reference == "last":
-        return _newest(root)
-    folder = Path(reference)
     try:
-        is_folder, is_there = folder.is_dir(), os.path.lexists(folder)
-    except OSError as error:
-        raise InputError(
-            f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED
-        ) from error
-    if not is_folder:
-        raise InputError(
-            f"{folder} {'is no folder' if is_there else 'does not exist'}.",
-            hint=_EXPECTED if is_there else _meant(reference) or _EXPECTED,
-        )
-    if is_run(folder) or all_runs(folder) or _has_records(folder):
+        folder = find_path(reference, root=root, error=InputError)
+    except InputError as error:
+        if reference.isdecimal():
+            raise InputError(error.what, hint=f"Did you mean port={reference}?") from None
+        raise
+    if is_run(folder) or read_index(folder) or _has_records(folder):
         return folder
-    above = next(
-        (path for path in (folder, *folder.absolute().parents) if path.name == CHECKPOINTS), None
-    )
-    hint = (
-        _EXPECTED
-        if above is None
-        else f"Name the run itself: {shlex.join(['trainer', 'tb', str(above.parent)])}"
-    )
-    raise InputError(f"{folder} is not a run folder, and holds none.", hint=hint)
-
-
-def _meant(reference: str) -> str | None:
-    if reference.isdecimal():
-        return f"Did you mean port={reference}?"
-    near = near_path(Path(reference))
-    return "Did you mean last?" if near is None and nearest(reference, ["last"]) else near
-
-
-def _newest(root: Path) -> Path:
-    runs = all_runs(root)
-    if not runs:
-        raise _no_run(root)
-    return runs[-1]
+    raise not_a_run(folder, command=("trainer", "tb"), error=InputError)
 
 
 def _all_below(root: Path) -> Path:
-    if not all_runs(root) and not _has_records(root):
-        raise _no_run(root)
+    if not read_index(root) and not _has_records(root):
+        raise no_run(root)
     return root
-
-
-def _no_run(root: Path) -> InputError:
-    near = None if root.exists() else near_path(root)
-    return InputError(f"There is no run in {root}.", hint=near or "Start one: trainer fit")
 
 
 def _check_records(folder: Path) -> None:
@@ -195,7 +161,7 @@ def _check_records(folder: Path) -> None:
 def _has_records(folder: Path) -> bool:
     # rglob does not follow links, behind which whole days may lie on another disk.
     return any(folder.rglob(_EVENT_FILES)) or any(
-        any(run.glob(_EVENT_FILES)) for run in all_runs(folder)
+        any(entry.path.glob(_EVENT_FILES)) for entry in read_index(folder)
     )
 
 

@@ -1,24 +1,25 @@
-"""run.json: what ran, with which versions, seed and data, how it stands and how it ended. Never
-read to train.
+"""run.json: what ran, with which versions, seed and data, and how it ended; and the status of a run.
+
+Nothing in it is read to train.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
 import shlex
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainer.files import finite_or_null, read_json, write_json
+from trainer.run.folder import CHECKPOINTS, RECORD_FILE
+from trainer.run.lock import is_locked
 
+_Kind = TypeVar("_Kind")
 _PACKAGES = (
     "trainer",
     "torch",
@@ -41,10 +42,34 @@ class RunStatus(StrEnum):
     DAMAGED = "damaged"  # run.json cannot be read
 
 
-class RunRecord:
-    """The run.json of one run: written when it starts, at each checkpoint it is told of, and
-    when it ends.
+def status_of(run: Path, record: Mapping[str, Any] | None = None) -> RunStatus:
+    """The status of `run` by its lock and its `record`, which is read from run.json if not given.
+
+    A run that says running is interrupted when no process holds its lock: it was killed.
     """
+    if record is None:
+        record = read_json(run / RECORD_FILE)
+    try:
+        status = RunStatus(str(record.get("status")))
+    except ValueError:
+        return RunStatus.DAMAGED
+    if status is RunStatus.RUNNING and not is_locked(run):
+        return RunStatus.INTERRUPTED
+    return status
+
+
+def has_saved_nothing(run: Path) -> bool:
+    """Whether `run` is a run of trainer that ended, but not well, before its first checkpoint."""
+    record = read_json(run / RECORD_FILE)
+    if "data_sha256" not in record:
+        return False
+    if status_of(run, record) in (RunStatus.DONE, RunStatus.DAMAGED):
+        return False
+    return not any((run / CHECKPOINTS).glob("*step-*"))
+
+
+class RunRecord:
+    """The run.json of one run, written when it starts, at each checkpoint, and when it ends."""
 
     def __init__(
         self,
@@ -57,10 +82,11 @@ class RunRecord:
         steps: int,
         resumed: Mapping[str, Any] | None = None,
     ) -> None:
-        self._path, self._is_done = run / "run.json", False
+        self._path = run / RECORD_FILE
+        self._is_done = False
         before = read_json(self._path)
         self._content: dict[str, Any] = {
-            "status": "running",
+            "status": RunStatus.RUNNING,
             "command": shlex.join(command),
             "started": before.get("started", now()),
             "ended": None,
@@ -69,7 +95,7 @@ class RunRecord:
             "compile": dict(compiling),
             "steps": steps,
             "git_commit": git_commit(),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": _versions(),
             "host": socket.gethostname(),
             "process": os.getpid(),
             "checkpoints": _of_kind(dict, before.get("checkpoints")),
@@ -78,22 +104,18 @@ class RunRecord:
         if before.get("events_lost") is True:
             self._content["events_lost"] = True
         if resumed is not None:
-            self._content["resumed"] = [
-                *_of_kind(list, before.get("resumed")),
-                {"at": now(), **resumed},
-            ]
+            earlier = _of_kind(list, before.get("resumed"))
+            self._content["resumed"] = [*earlier, {"at": now(), **resumed}]
         self._write()
 
     def end(
         self,
-        status: str,
+        status: RunStatus,
         *,
         metrics: Mapping[str, float | None] | None = None,
         error: str | None = None,
     ) -> None:
-        """Record how it ended: `done`, `failed` or `interrupted`, with the final metrics (null
-        where not finite).
-        """
+        """Record how it ended, and the final metrics (null where not finite) or the error."""
         self._content |= {"status": status, "ended": now()}
         if metrics is not None:
             self._content["metrics"] = {
@@ -102,7 +124,7 @@ class RunRecord:
         if error is not None:
             self._content["error"] = error
         self._write()
-        self._is_done = status in ("done", "pruned")
+        self._is_done = status in (RunStatus.DONE, RunStatus.PRUNED)
 
     @property
     def is_done(self) -> bool:
@@ -110,9 +132,9 @@ class RunRecord:
         return self._is_done
 
     def lose_events(self) -> None:
-        """Record that TensorBoard's events could not be written from some step on, as a warning has said."""
+        """Record that some of TensorBoard's events could not be written."""
         self._content["events_lost"] = True
-        with contextlib.suppress(OSError):  # the same disk, it may be
+        with contextlib.suppress(OSError):  # it may be the same full disk
             self._write()
 
     def checkpoints(self, **names: str | None) -> None:
@@ -126,25 +148,26 @@ class RunRecord:
         write_json(self._path, self._content)
 
 
-def _of_kind(kind: type, value: Any) -> Any:
-    """`value`, or an empty one: a record may have been damaged, and a run goes on without it."""
+def _of_kind(kind: type[_Kind], value: object) -> _Kind:
+    """`value`, or an empty one: a damaged record must not stop the run."""
     return value if isinstance(value, kind) else kind()
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, with `+changes` when files differ from it; None
-    outside a repository.
-    """
+    """The commit of the working directory, with `+changes` when files differ from it, if any."""
+    import subprocess
+
     try:
         commit = _git("rev-parse", "HEAD")
-        return commit + (
-            "+changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        changes = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{commit}+changes" if changes else commit
 
 
 def _git(*arguments: str) -> str:
+    import subprocess
+
     done = subprocess.run(
         ["git", *arguments], capture_output=True, text=True, timeout=5, check=True
     )
@@ -152,15 +175,16 @@ def _git(*arguments: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    import importlib.metadata
+    import platform
+
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def now() -> str:
-    """The time with its zone, as records have it."""
+    """The local time with its zone, to the millisecond, as run.json writes it."""
     return datetime.now().astimezone().isoformat(timespec="milliseconds")

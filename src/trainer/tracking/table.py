@@ -17,7 +17,7 @@ from trainer.errors import printable
 from trainer.tracking.console import Terminal
 
 STYLES = {"running": "bold cyan", "done": "green", "failed": "bold red", "damaged": "bold red"}
-_GAP, _LEAST_WIDTH = "  ", 12
+_GAP, _LEAST_WIDTH = "  ", 8
 # Units of "… ago", each with its seconds. Beyond the last the date says more.
 _UNITS = (("second", 1), ("minute", 60), ("hour", 3600), ("day", 86400))
 _MOST_DAYS = 14

@@ -793,8 +793,7 @@ def test_the_word_last(trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
     refused = trainer("check-run", "results/2030-01-01")
     assert refused.code == 2
     assert (
-        "There are runs in it. Name one of them: trainer check-run results/2030-01-01/bare"
-        in refused.err
+        "There are runs in it. Name one: trainer check-run results/2030-01-01/bare" in refused.err
     )
 
 
@@ -802,12 +801,12 @@ def test_the_word_last(trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
 WRONG: dict[tuple[str, ...], tuple[str, ...]] = {
     (): ("The run is missing.", "trainer check-run last"),
     ("",): ("The run is missing.",),
-    ("last",): ("There is no run with a checkpoint in runs.", "trainer fit"),
-    ("last", "run.root=empty"): ("There is no run with a checkpoint in empty.",),
-    ("lsat",): ("lsat does not exist.", "Did you mean last?"),
+    ("last",): ("There is no run in runs.", "trainer fit"),
+    ("last", "run.root=empty"): ("There is no run in empty.",),
+    ("lsat",): ("lsat does not exist,", "Did you mean last?"),
     ("here/baord",): ("here/baord does not exist.", "Did you mean here/board?"),
-    ("nowhere/at/all",): ("nowhere/at/all does not exist.", "Give a run folder, or the word last."),
-    ("here/board/run.json",): ("here/board/run.json is no folder.",),
+    ("nowhere/at/all",): ("nowhere/at/all does not exist.", "Give a run folder"),
+    ("here/board/run.json",): ("here/board/run.json is not a run folder.",),
     ("here",): ("here is not a run folder.", "trainer check-run here/board"),
     ("empty",): ("empty is not a run folder.", "Give a run folder"),
     ("here/board/checkpoints",): ("is not a run folder", "trainer check-run here/board"),
@@ -821,8 +820,8 @@ WRONG: dict[tuple[str, ...], tuple[str, ...]] = {
     ("ckpt=last",): ("check-run has no key ckpt.", "trainer check-run last"),
     ("resume=here/board",): ("check-run has no key resume.", "trainer check-run here/board"),
     ("last", "run.rot=here"): ("check-run has no key run.rot.", "Did you mean run.root?"),
-    ("x" * 5000,): ("is no path: File name too long.",),
-    ("\x1b[2Jrun",): ("?[2Jrun does not exist.",),
+    ("x" * 5000,): ("x does not exist", "Give a run folder"),
+    ("\x1b[2Jrun",): ("?[2Jrun does not exist",),
 }
 
 

@@ -411,7 +411,7 @@ def test_a_run_that_is_running_was_killed_or_is_damaged(original: Run, trainer: 
         refused(trainer("reproduce", "last"), "is still running")
         edit(original, status="running")
         refused(trainer("reproduce", "last"), "is still running")
-    refused(trainer("reproduce", "last"), "is not done (cut)")
+    refused(trainer("reproduce", "last"), "is not done (interrupted)")
     (original.folder / "run.json").write_text("{")
     refused(trainer("reproduce", "last"), "run.json", "is damaged", "trainer check-run", code=3)
 

@@ -19,7 +19,8 @@ from running import SMALL
 from waiting import HANG_S
 
 from trainer.commands.runs.read import sparkline
-from trainer.run.index import STATUSES, Notes, find, read_index, read_notes, write_notes
+from trainer.run.find import find_run
+from trainer.run.index import Notes, read_index, read_notes, write_notes
 from trainer.tracking.table import ago, lasted, size_text
 
 CNN, MLP, CUT = (
@@ -72,7 +73,7 @@ def listed(folder: Path, *words: str) -> list[str]:
 
 
 def id_of(folder: Path, path: str) -> str:
-    return find(str(folder / path), root=folder / "runs").id
+    return find_run(str(folder / path), root=folder / "runs").id
 
 
 # ls
@@ -84,7 +85,7 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
     title, *lines = out(folder, *words).splitlines()
     assert title.split() == ["ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE"]
     assert [line.split()[0] for line in lines] == [id_of(folder, path) for path in (CUT, MLP, CNN)]
-    assert re.search(r"x-cut +cut +- +-$", lines[0])
+    assert re.search(r"x-cut +interrupted +- +-$", lines[0])
     assert re.search(
         r"2026-01-01 +10-05-00-mnist-mlp +done +val/accuracy 0.8000 +- +good,paper +the first "
         r"line$",
@@ -99,7 +100,7 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
     [
         ((), ["cut", "mlp", "cnn"]),
         (("status=done",), ["mlp", "cnn"]),
-        (("status=cut,failed",), ["cut"]),
+        (("status=interrupted,failed",), ["cut"]),
         (("status=running",), []),
         (("tag=good",), ["mlp"]),
         (("tag=bad",), []),
@@ -116,7 +117,7 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
         (("sort=name",), ["cnn", "mlp", "cut"]),
         (("sort=val/accuracy",), ["cnn", "mlp", "cut"]),
         (("sort=val/loss",), ["mlp", "cnn", "cut"]),
-        (("sort=status",), ["cut", "mlp", "cnn"]),
+        (("sort=status",), ["mlp", "cnn", "cut"]),
         (("limit=1",), ["cut"]),
         (("limit=0",), ["cut", "mlp", "cnn"]),
     ],
@@ -196,7 +197,7 @@ def test_a_real_run_is_read_from_its_checkpoint_too(trained: Path, tmp_path: Pat
     for record in folder.glob("runs/**/run.json"):
         content = json.loads(record.read_text()) | {"metrics": {}, "status": "running"}
         record.write_text(json.dumps(content))
-    assert out(folder).count("cut") == 3
+    assert out(folder).count("interrupted") == 3
     assert out(folder).count("val/accuracy 0.") == 3, "the best checkpoint says it"
 
 
@@ -258,7 +259,7 @@ def test_show_says_what_a_run_is(trained: Path) -> None:
 def test_show_of_a_run_that_was_cut_has_its_curves_tags_and_note(folder: Path) -> None:
     write_notes(folder / CUT, Notes(tags=("odd",), note="why?\nno power"))
     shown = out(folder, "show", "x-cut")
-    assert "cut: it says running, but no process holds it" in shown
+    assert "interrupted: it says running, but no process holds it" in shown
     assert re.search(r"^val/accuracy +0.5000 +▄$", shown, flags=re.MULTILINE)
     assert re.search(r"tags +odd\n +note +why\?\n +no power\n", shown)
 
@@ -480,6 +481,7 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
         ("ls limit=many", ("limit=many", "0 shows all")),
         ("ls limit=-1", ("limit=-1",)),
         ("ls status=dne", ("status=dne", "Did you mean done?")),
+        ("ls status=cut", ("status=cut: there is no such status", "interrupted")),
         ("ls optimizr.lr=1", ("No run has the key optimizr.lr", "Did you mean optimizer.lr?")),
         ("ls zzzzzz=1", ("No run has the key zzzzzz", "status=")),
         ("best val/acc", ("no metric val/acc", "Did you mean val/accuracy?")),
@@ -489,7 +491,7 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
         ("diff last", ("second run is missing",)),
         ("diff cnn cnn", ("two different ones",)),
         ("diff cnn mlp x-cut", ("one too many", "trainer runs compare cnn mlp x-cut")),
-        ("show nothing", ("There is no run nothing in runs",)),
+        ("show nothing", ("nothing does not exist, and no run in runs has that name",)),
         ("show mnist", ("mnist may mean 2 runs",)),
         ("show ''", ("A word is empty",)),
         ("tag", ("run is missing",)),
@@ -545,4 +547,3 @@ def test_times_sizes_and_columns() -> None:
     assert [size_text(size) for size in (0, 999, 1500, 2.5e6, 3e9, 4e12)] == [
         *("0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 GB", "4.0 TB")
     ]
-    assert len(STATUSES) == len(set(STATUSES)) == 7

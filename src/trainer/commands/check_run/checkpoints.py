@@ -13,11 +13,11 @@ from typing import Any
 from trainer.checkpoint.file import examine
 from trainer.checkpoint.header import Description, check_version, parse, read_description
 from trainer.errors import EnvironmentFault, TrainerError, printable
-from trainer.run.folder import CHECKPOINTS, MODEL_FILE, STATE_FILE, retired_of, step_of
+from trainer.run.folder import CHECKPOINTS, MODEL_FILE, STATE_FILE, retired_path, step_of
+from trainer.run.record import RunStatus, status_of
 from trainer.tracking.records import ResumePoint
 
 OK, DAMAGED, UNREADABLE = "ok", "damaged", "unreadable"
-STATUSES = ("running", "done", "failed", "interrupted", "pruned")
 # Ours has some kilobytes.
 _MAX_RECORD_BYTES = 10_000_000
 
@@ -104,13 +104,12 @@ def read_record(run: Path) -> dict[str, Any] | Finding:
         try:
             with path.open("rb") as file:
                 content = json.loads(file.read(_MAX_RECORD_BYTES))
-            if isinstance(content, dict) and content.get("status") in STATUSES:
+            if not isinstance(content, dict):
+                why = "it is not a table"
+            elif status_of(run, content) is RunStatus.DAMAGED:
+                why = "it has no status that trainer knows"
+            else:
                 return content
-            why = (
-                "it has no status that trainer knows"
-                if isinstance(content, dict)
-                else "it is not a table"
-            )
         except (ValueError, RecursionError):
             why = "it is not JSON"
         except OSError as error:
@@ -238,7 +237,7 @@ def check_link(which: str, standing: Standing) -> Finding | None:
             )
         if (
             step_of(target) is not None
-            and os.path.lexists(retired_of(target))
+            and os.path.lexists(retired_path(target))
             and not standing.is_done
         ):
             said = f"points at {shown}, which was being replaced; a resume puts that right"

@@ -4,7 +4,6 @@ changed, no torch.
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -32,14 +31,13 @@ from trainer.errors import (
     InputError,
     TrainerError,
     UsageError,
-    nearest,
     printable,
 )
-from trainer.run.folder import CHECKPOINTS, all_runs, find_run, near_path
+from trainer.run.find import find_path, not_a_run
+from trainer.run.folder import is_run_folder
 from trainer.run.lock import is_locked
 from trainer.tracking.console import Terminal
 
-_EXPECTED = "Give a run folder, or the word last."
 _STYLES = {OK: "green", DAMAGED: "bold red", UNREADABLE: "bold red"}
 
 
@@ -83,34 +81,15 @@ def check(folder: Path) -> tuple[list[Finding], Standing]:
 
 
 def _find(reference: str, root: Path) -> Path:
-    """The run folder meant by what a person typed; raises UsageError, with the nearest names."""
+    """The run folder that `reference` names; raises UsageError."""
     try:
-        folder = find_run(reference, root=root)
-        is_folder = folder.is_dir()
-    except InputError as error:
+        folder = find_path(reference, root=root)
+    except InputError as error:  # the last of none
         raise UsageError(error.what, hint=error.hint) from None
-    except OSError as error:
-        raise UsageError(
-            f"{reference[:80]} is no path: {error.strerror}.", hint=_EXPECTED
-        ) from error
-    if not is_folder:
-        is_there = os.path.lexists(folder)
-        near = None if is_there else near_path(folder)
-        if near is None and nearest(reference, ["last"]):
-            near = "Did you mean last?"
-        raise UsageError(
-            f"{folder} {'is no folder' if is_there else 'does not exist'}.", hint=near or _EXPECTED
-        )
-    if any(os.path.lexists(folder / name) for name in ("run.json", CHECKPOINTS, "metrics.jsonl")):
-        return folder
-    hint = _EXPECTED
-    above = [path for path in folder.absolute().parents if path.name == CHECKPOINTS]
-    if folder.name == CHECKPOINTS or above:
-        named = folder if folder.name == CHECKPOINTS else folder.parent
-        hint = f"Name the run itself: {shlex.join(['trainer', 'check-run', str(named.parent)])}"
-    elif inside := all_runs(folder):
-        hint = f"There are runs in it. Name one of them: {shlex.join(['trainer', 'check-run', str(inside[-1])])}"
-    raise UsageError(f"{folder} is not a run folder.", hint=hint)
+    # A run that lost its run.json is one that needs a check.
+    if not is_run_folder(folder):
+        raise not_a_run(folder, command=("trainer", "check-run"))
+    return folder
 
 
 def _table(findings: list[Finding]) -> Table:

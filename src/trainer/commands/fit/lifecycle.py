@@ -14,9 +14,15 @@ from trainer.commands.fit.resume import SavedStep
 from trainer.config import FitConfig, to_plain
 from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
 from trainer.files import remove, write_text
-from trainer.run.folder import LOCK_FILE, clear, create, create_exactly, step_folders
+from trainer.run.folder import (
+    LOCK_FILE,
+    create_dated_folder,
+    create_exact_folder,
+    remove_outputs,
+    step_folders,
+)
 from trainer.run.lock import check_free
-from trainer.run.record import RunRecord
+from trainer.run.record import RunRecord, RunStatus
 
 
 def new_folder(config: FitConfig) -> Path:
@@ -25,8 +31,8 @@ def new_folder(config: FitConfig) -> Path:
     """
     if config.run.dir is not None:
         check_free(Path(config.run.dir))
-        return create_exactly(Path(config.run.dir))
-    return create(Path(config.run.root), config.run_name)
+        return create_exact_folder(Path(config.run.dir))
+    return create_dated_folder(Path(config.run.root), config.run_name)
 
 
 def begin(
@@ -62,7 +68,7 @@ def begin(
         if (
             origin is None or not origin.in_place
         ):  # nothing is in it yet, and the same command must work when there is space
-            clear(folder)
+            remove_outputs(folder)
             remove(folder / LOCK_FILE)
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -85,24 +91,24 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
         error.where = (
             f"Last good checkpoint: {steps[-1]}." if steps else "No checkpoint had been saved yet."
         )
-        record_end(record, "failed", error.what)
+        record_end(record, RunStatus.FAILED, error.what)
         raise
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
-        record_end(record, "interrupted", None)
+        record_end(record, RunStatus.INTERRUPTED, None)
         raise
     except EnvironmentFault as error:
         # Not the run's fault: with the machine put right it can go on.
-        record_end(record, "interrupted", error.what)
+        record_end(record, RunStatus.INTERRUPTED, error.what)
         raise
     except TrainerError as error:
-        record_end(record, "failed", error.what)
+        record_end(record, RunStatus.FAILED, error.what)
         raise
     except Exception as error:
-        record_end(record, "failed", f"{type(error).__name__}: {error}")
+        record_end(record, RunStatus.FAILED, f"{type(error).__name__}: {error}")
         raise
 
 
-def record_end(record: RunRecord, status: str, error: str | None) -> None:
+def record_end(record: RunRecord, status: RunStatus, error: str | None) -> None:
     """Write down how the run ended, unless it is done already."""
     # The disk may be what ended the run: its own error is the one to tell.
     with contextlib.suppress(OSError):

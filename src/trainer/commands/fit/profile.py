@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from trainer.commands.fit.components import Parts
 from trainer.errors import printable
-from trainer.files import aside_of, remove
+from trainer.files import part_path, remove
 from trainer.tracking.console import Terminal
 
 _NUM_ROWS = 10
@@ -235,7 +235,7 @@ def write_trace(profiler: Any, path: Path) -> None:
 
     It does not try where the disk would be full: checkpoints are written at the same time.
     """
-    aside = aside_of(path)
+    aside = part_path(path)
     try:
         aside.write_bytes(b"")  # torch would only print that it cannot be written
         if shutil.disk_usage(path.parent).free < _EVENT * len(profiler.events()):

@@ -24,19 +24,20 @@ from trainer.errors import (
     UsageError,
 )
 from trainer.files import read_json
+from trainer.run.find import find_checkpoint
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
+    RECORD_FILE,
     STATE_FILE,
-    all_runs,
-    clear,
-    find_checkpoint,
-    has_saved_nothing,
+    remove_outputs,
+    repair_checkpoints,
     step_folders,
     step_of,
-    tidy,
 )
+from trainer.run.index import read_index
 from trainer.run.lock import check_free, is_locked, locked
+from trainer.run.record import RunStatus, has_saved_nothing, status_of
 from trainer.tracking.records import ResumePoint
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class SavedStep:
                 if key == "logger.name" or not (has_other_logger and key.startswith("logger."))
             ]
             terminal.line(f"Changed since it was saved: {', '.join(words)}.")
-        record = self.run / "run.json"
+        record = self.run / RECORD_FILE
         if self.in_place and record.exists() and not read_json(record):
             terminal.warn(
                 f"{record} is damaged and is written anew: when the run began, and its changes, "
@@ -191,7 +192,7 @@ class SavedStep:
         from trainer.commands.fit.summary import longer
 
         done = self.progress
-        is_done = read_json(self.run / "run.json").get("status") == "done"
+        is_done = read_json(self.run / RECORD_FILE).get("status") == RunStatus.DONE
         if parts.limits.are_reached(done) and (is_done or not self.in_place):
             raise UsageError(
                 f"{self.folder} is complete: epoch {done.epoch} of {parts.limits.epochs}, step "
@@ -224,7 +225,7 @@ def open_saved(reference: str, *, root: Path, in_place: bool) -> Iterator[SavedS
     with contextlib.ExitStack() as stack:
         if in_place and is_in_run:
             stack.enter_context(locked(run))
-            tidy(run)
+            repair_checkpoints(run)
         is_choice = is_in_run and not _names_step(Path(reference), folder)
         candidates = step_folders(run)[::-1] if is_choice else [folder]
         saved = next(filter(None, map(_read_step, candidates)), None)
@@ -247,12 +248,12 @@ def open_folder(run: Path) -> Iterator[SavedStep | None]:
     What a run wrote that saved nothing is removed, so that training can begin there. Raises as
     `open_saved`.
     """
-    if (run / "run.json").is_file():
+    if (run / RECORD_FILE).is_file():
         with locked(run):
-            tidy(run)
+            repair_checkpoints(run)
             if has_saved_nothing(run):
-                clear(run)
-    if (run / "run.json").is_file() and step_folders(run):
+                remove_outputs(run)
+    if (run / RECORD_FILE).is_file() and step_folders(run):
         with open_saved(str(run), root=run, in_place=True) as saved:
             yield saved
     else:
@@ -272,7 +273,7 @@ def open_interrupted(config: FitConfig, *, root: Path) -> Iterator[SavedStep | N
             yield _newest_interrupted(root, trains_as, stack)
             return
         run = Path(config.run.dir)
-        if read_json(run / "run.json").get("status") == "done":
+        if status_of(run) is RunStatus.DONE:
             raise UsageError(
                 f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}"
             )
@@ -289,9 +290,9 @@ def open_interrupted(config: FitConfig, *, root: Path) -> Iterator[SavedStep | N
 def _newest_interrupted(
     root: Path, trains_as: dict[str, object], stack: contextlib.ExitStack
 ) -> SavedStep | None:
-    for run in reversed(all_runs(root)):
-        status = read_json(run / "run.json").get("status")
-        if status not in ("running", "interrupted") or is_locked(run):
+    for entry in read_index(root):
+        run = entry.path
+        if entry.status is not RunStatus.INTERRUPTED or is_locked(run):
             continue
         # A glance at the headers first: a run of another config is not read whole.
         if not any(_is_of(step, trains_as) for step in step_folders(run)):

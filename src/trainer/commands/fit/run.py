@@ -32,7 +32,7 @@ from trainer.engine.progress import Due, Progress
 from trainer.errors import EnvironmentFault, Stopped
 from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.lock import locked
-from trainer.run.record import RunRecord
+from trainer.run.record import RunRecord, RunStatus
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 from trainer.tracking.observer import Watch
@@ -90,7 +90,7 @@ def run(
             held.enter_context(locked(folder))
         record = begin(parts, folder, command=command, origin=origin, choice=choice)
         commands = report.NextCommands(folder, config, given=command)
-        before_leaving = functools.partial(record_end, record, "interrupted", None)
+        before_leaving = functools.partial(record_end, record, RunStatus.INTERRUPTED, None)
         with (
             Signals(before_leaving=before_leaving) as signals,
             ending(record, folder),
@@ -167,7 +167,7 @@ def _train_and_test(
         except EvaluationStopped:
             raise _stopped(parts, store, signals, next_commands) from None
         watchers.tracker.finish(metrics)
-    record.end("done", metrics=metrics)
+    record.end(RunStatus.DONE, metrics=metrics)
     report.end(
         parts,
         folder,
@@ -184,7 +184,7 @@ def _pruned(
 ) -> FitResult:
     """The end of a run that a search gave up: it is saved, and the test is spared."""
     metrics = _best_metrics(store)
-    record.end("pruned", metrics=metrics)
+    record.end(RunStatus.PRUNED, metrics=metrics)
     at = parts.progress
     terminal.line(f"Pruned at step {at.step} (epoch {at.epoch}): other trials were better there.")
     return FitResult(folder, metrics, is_pruned=True)

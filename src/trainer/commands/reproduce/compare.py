@@ -16,7 +16,8 @@ from trainer.checkpoint.header import read_description
 from trainer.checkpoint.load import load_weights
 from trainer.commands.reproduce.original import read_machine
 from trainer.errors import printable
-from trainer.run.folder import MODEL_FILE, find_checkpoint, step_of
+from trainer.run.find import find_checkpoint
+from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.index import entry_of
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import write_table

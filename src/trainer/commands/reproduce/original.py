@@ -16,9 +16,11 @@ from trainer.config import FitConfig
 from trainer.config.checks import MAX_THREADS
 from trainer.config.overrides import override
 from trainer.errors import CheckpointError, InputError, UsageError
-from trainer.run.folder import MODEL_FILE, STATE_FILE, find_checkpoint, step_folder_name
-from trainer.run.index import Entry, find
+from trainer.run.find import find_checkpoint, find_run
+from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folder_name
+from trainer.run.index import Entry
 from trainer.run.lock import is_locked
+from trainer.run.record import RunStatus
 from trainer.state_checks import Count, check
 
 if TYPE_CHECKING:
@@ -49,12 +51,12 @@ class Original:
 
 
 def read_original(reference: str, *, root: Path) -> Original:
-    """The run that `reference` means, as `runindex.find` knows it.
+    """The run that `reference` means, as `find_run` finds it.
 
     Raises UsageError for one that cannot be reproduced, and why; InputError for one that is
     damaged.
     """
-    entry = find(reference, root=root)
+    entry = find_run(reference, root=root)
     _check_done(entry)
     _check_resumes(entry)
     step = find_checkpoint(str(entry.path), root=root, prefer="last")
@@ -90,16 +92,16 @@ def read_machine(step: Path) -> dict[str, Any]:
 
 def _check_done(entry: Entry) -> None:
     run, status = entry.path, entry.status
-    if status == "running" or is_locked(run):
+    if status is RunStatus.RUNNING or is_locked(run):
         raise UsageError(
             f"{run} is still running.", hint="Wait for it to end, and reproduce it then."
         )
-    if status == "damaged":
+    if status is RunStatus.DAMAGED:
         raise InputError(
             f"The run.json of {run} is damaged: nothing says how the run ended.",
             hint=f"See what is there: {shlex.join(['trainer', 'check-run', str(run)])}",
         )
-    if status != "done":
+    if status is not RunStatus.DONE:
         raise UsageError(
             f"{run} is not done ({status}): there is no end of it to compare with.",
             hint=f"Finish it first: {shlex.join(['trainer', 'fit', override('resume', str(run))])}",

@@ -11,7 +11,8 @@ from trainer.commands.runs.compare import compare, diff, show
 from trainer.commands.runs.edit import note, rm, tag
 from trainer.commands.runs.list import best, ls
 from trainer.errors import UsageError
-from trainer.run.index import Entry, find, read_index
+from trainer.run.find import find_run
+from trainer.run.index import Entry, read_index
 from trainer.tracking.console import Terminal
 
 
@@ -28,7 +29,7 @@ def run(
     elif verb == "best":
         best(words, options, root=root, terminal=terminal)
     elif verb in ("tag", "untag", "note"):
-        entry = find(words[0], root=root)
+        entry = find_run(words[0], root=root)
         if verb == "note":
             note(entry, words[1:], terminal=terminal)
         else:
@@ -58,6 +59,6 @@ def _found(references: Sequence[str], root: Path) -> list[Entry]:
     return list(
         {
             entry.path: entry
-            for entry in (find(word, root=root, index=index) for word in references)
+            for entry in (find_run(word, root=root, index=index) for word in references)
         }.values()
     )

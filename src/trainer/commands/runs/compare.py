@@ -20,6 +20,7 @@ from trainer.commands.runs.read import (
 from trainer.errors import printable
 from trainer.run.folder import step_folders
 from trainer.run.index import Entry
+from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import ago, lasted, write_table
 
@@ -133,10 +134,11 @@ def _marked(values: Sequence[float | None], metric: str) -> list[str]:
 
 def _facts_of_record(row: Row) -> list[tuple[str, str]]:
     entry, record = row.entry, row.entry.record
-    what = {
-        "cut": "cut: it says running, but no process holds it",
-        "damaged": "damaged: its run.json cannot be read",
-    }.get(row.status, row.status)
+    what = str(row.status)
+    if row.status is RunStatus.DAMAGED:
+        what = "damaged: its run.json cannot be read"
+    elif row.status is RunStatus.INTERRUPTED and record["status"] == RunStatus.RUNNING:
+        what = "interrupted: it says running, but no process holds it"
     facts = [
         ("status", what + (f": {record['error']}" if record.get("error") else "")),
         ("path", str(entry.path)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable
 from trainer.files import remove
-from trainer.run.folder import retired_of
+from trainer.run.folder import retired_path
 from trainer.run.index import Entry, Notes, read_notes, write_notes
 from trainer.run.lock import check_free, locked
 from trainer.tracking.console import Terminal
@@ -135,7 +135,7 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
     Links are not followed: of one, the link goes.
     """
     run = run.absolute()  # not resolved, for that reason
-    aside = retired_of(run)
+    aside = retired_path(run)
     try:
         if run.is_symlink():
             run.unlink()

@@ -23,7 +23,9 @@ from trainer.commands.runs.read import (
 )
 from trainer.config.overrides import override
 from trainer.errors import UsageError, suggestion
-from trainer.run.index import LEAST_DIGITS, METRICS, STATUSES, Entry, Notes, read_index, read_notes
+from trainer.run.find import MIN_DIGITS
+from trainer.run.index import METRICS, Entry, Notes, read_index, read_notes
+from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import ago, write_table
 
@@ -38,7 +40,7 @@ class Row:
     entry: Entry
 
     @cached_property
-    def status(self) -> str:
+    def status(self) -> RunStatus:
         """As `Entry.status`; whether a lock is held may change while we look."""
         return self.entry.status
 
@@ -183,15 +185,15 @@ def ordered(rows: list[Row], by: str) -> list[Row]:
 def _filter(word: str, rows: list[Row]) -> Callable[[Row], bool]:
     key, equals, value = word.partition("=")
     if not equals:
-        is_id = len(word) >= LEAST_DIGITS
+        is_id = len(word) >= MIN_DIGITS
         return lambda row: (
             word in row.entry.name or (is_id and row.entry.digest.startswith(word.lower()))
         )
     if key == "status":
         for name in value.split(","):
-            if name not in STATUSES:
+            if name not in tuple(RunStatus):
                 raise UsageError(
-                    f"status={name}: there is no such status.", hint=suggestion(name, STATUSES)
+                    f"status={name}: there is no such status.", hint=suggestion(name, RunStatus)
                 )
         return lambda row: row.status in value.split(",")
     if key == "tag":

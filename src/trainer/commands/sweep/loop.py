@@ -21,7 +21,7 @@ from trainer.config import SCHEMAS, FitConfig, to_plain
 from trainer.config.sweep import SweepRequest, key_of
 from trainer.errors import EnvironmentFault, UsageError
 from trainer.files import read_json, remove
-from trainer.run.folder import LOCK_FILE, create_exactly, create_numbered
+from trainer.run.folder import LOCK_FILE, create_exact_folder, create_numbered_folder
 from trainer.signals import Signals
 
 # How often the display is brought up to date, in seconds.
@@ -189,8 +189,10 @@ class Loop:
                 return job.run
             if job.status == "waiting":  # killed before it had written anything
                 with contextlib.suppress(UsageError):  # something else is in it
-                    return create_exactly(self._record.folder / job.run).name
-        return create_numbered(self._record.folder, f"{job.number:03d}-{config.run_name}").name
+                    return create_exact_folder(self._record.folder / job.run).name
+        return create_numbered_folder(
+            self._record.folder, f"{job.number:03d}-{config.run_name}"
+        ).name
 
     def _task(self, job: JobRecord, config: FitConfig, trial: Trial | None) -> Task:
         log = self._record.folder / OUTPUT / f"{job.run}.txt"

@@ -15,8 +15,8 @@ from trainer.commands.sweep.record import FILE_NAME, JobRecord, SweepRecord, rea
 from trainer.commands.sweep.study import FILE_NAME as STUDY_NAME
 from trainer.config.sweep import SweepRequest
 from trainer.errors import InputError, UsageError, printable
-from trainer.files import aside_of, read_json, remove
-from trainer.run.folder import LOCK_FILE, create, create_exactly
+from trainer.files import part_path, read_json, remove
+from trainer.run.folder import LOCK_FILE, create_dated_folder, create_exact_folder
 from trainer.run.lock import check_free, is_locked, locked
 from trainer.tracking.metrics_file import is_number
 
@@ -83,9 +83,9 @@ def _new(request: SweepRequest) -> Iterator[Path]:
     was_there = exactly is not None and exactly.exists()
     if exactly is not None:
         check_free(exactly)
-        folder = create_exactly(exactly)
+        folder = create_exact_folder(exactly)
     else:
-        folder = create(Path(request.run.root), request.run.name or "sweep")
+        folder = create_dated_folder(Path(request.run.root), request.run.name or "sweep")
     with locked(folder):
         try:
             yield folder
@@ -108,7 +108,7 @@ def _take_back(folder: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             with contextlib.suppress(OSError):  # not empty, so not of a job that never began
                 path.rmdir()
-        elif path.name in (LOCK_FILE, STUDY_NAME, aside_of(folder / FILE_NAME).name):
+        elif path.name in (LOCK_FILE, STUDY_NAME, part_path(folder / FILE_NAME).name):
             remove(path)
 
 

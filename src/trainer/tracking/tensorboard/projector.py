@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import ConfigError, suggestion
-from trainer.files import aside_of, remove, write_text
-from trainer.run.folder import retired_of, step_of
+from trainer.files import part_path, remove, write_text
+from trainer.run.folder import retired_path, step_of
 from trainer.tracking.preserve import untouched
 
 FOLDER, CONFIG_FILE = "projector", "projector_config.pbtxt"
@@ -196,7 +196,7 @@ def write(
     Killed at any moment, the folder is there as a whole or not at all.
     """
     final = run / FOLDER / tag
-    aside, retired = aside_of(final), retired_of(final)
+    aside, retired = part_path(final), retired_path(final)
     remove(aside)
     aside.mkdir(parents=True)
     entry = EmbeddingInfo(
@@ -232,7 +232,7 @@ def rewind(run: Path, *, step: int) -> None:
         at = step_of(folder)
         if at is not None and at > step:
             # Out of sight first: a kill leaves nothing that looks whole.
-            folder = folder.rename(retired_of(folder))
+            folder = folder.rename(retired_path(folder))
         if folder.name.startswith("."):
             remove(folder)
     with contextlib.suppress(OSError):  # something is left in it
