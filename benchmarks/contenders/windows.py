@@ -43,7 +43,7 @@ if __name__ == "__main__":
         return watched
 
     Step.__call__ = timed  # type: ignore[method-assign, assignment]
-    for name in ("train", "update", "looks_at"):  # all that is called between two steps
+    for name in ("record", "update", "wants_update"):  # all that is called between two steps
         setattr(FailSafeTracker, name, counted(name))
     try:
         main(sys.argv[1:])

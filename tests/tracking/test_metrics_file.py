@@ -20,7 +20,7 @@ def record(step: int, loss: float = 1.0) -> EvalRecord:
 
 def test_a_row_is_there_at_once(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path, warn=pytest.fail)
-    metrics.evaluation(record(3))
+    metrics.record(record(3))
     assert read_rows(tmp_path) == [
         {
             "split": "val",
@@ -33,13 +33,13 @@ def test_a_row_is_there_at_once(tmp_path: Path) -> None:
             "count": 5,
         }
     ]
-    metrics.close("done")
+    metrics.close()
 
 
 def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path, warn=pytest.fail)
-    metrics.evaluation(record(1, math.nan))
-    metrics.close("done")
+    metrics.record(record(1, math.nan))
+    metrics.close()
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text, parse_constant=lambda name: 1 / 0)["loss"] is None
 
@@ -47,15 +47,15 @@ def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
 def test_a_resume_keeps_the_rows_up_to_its_step(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path, warn=pytest.fail)
     for step in (1, 2, 3):
-        metrics.evaluation(record(step))
-    metrics.close("done")
+        metrics.record(record(step))
+    metrics.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"split": "val", "st')  # the write that a kill cut off
     resumed = MetricsFile(
         tmp_path, warn=pytest.fail, resumed=ResumePoint(step=2, splits=frozenset({"val"}))
     )
-    resumed.evaluation(record(3, 5.0))
-    resumed.close("done")
+    resumed.record(record(3, 5.0))
+    resumed.close()
     assert [(row["step"], row["loss"]) for row in read_rows(tmp_path)] == [
         (1, 1.0),
         (2, 1.0),

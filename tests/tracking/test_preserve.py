@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.tracking.preserve import untouched
+from trainer.tracking.preserve import preserve_state
 
 
 class Restless(nn.Module):
@@ -115,7 +115,7 @@ def zero_the_weights_behind_the_back_of_autograd(model: Restless) -> None:
 def test_nothing_is_left_of_what_happens_inside(act: Callable[[Restless], None]) -> None:
     model = make()
     before = state_of(model)
-    with untouched(model):
+    with preserve_state(model):
         act(model)
         inside = state_of(model)
     assert {key for key in before if inside[key] != before[key]}, "it changed nothing"
@@ -125,7 +125,7 @@ def test_nothing_is_left_of_what_happens_inside(act: Callable[[Restless], None])
 def test_everything_that_can_change_did() -> None:
     model = make()
     before = state_of(model)
-    with untouched(model):
+    with preserve_state(model):
         train_a_pass(model)
         freeze(model)
         inside = state_of(model)
@@ -136,7 +136,7 @@ def test_everything_that_can_change_did() -> None:
 def test_all_is_put_back_after_an_error() -> None:
     model = make()
     before = state_of(model)
-    with pytest.raises(KeyError), untouched(model):
+    with pytest.raises(KeyError), preserve_state(model):
         train_a_pass(model)
         raise KeyError
     assert state_of(model) == before
@@ -144,7 +144,7 @@ def test_all_is_put_back_after_an_error() -> None:
 
 def test_there_are_no_gradients_inside_to_add_to() -> None:
     model = make()
-    with untouched(model):
+    with preserve_state(model):
         assert [parameter.grad for parameter in model.parameters()] == [None] * 4
         train_a_pass(model)
         assert model.fc.weight.grad is not None
@@ -154,7 +154,7 @@ def test_there_are_no_gradients_inside_to_add_to() -> None:
 def test_a_backward_pass_that_is_under_way_still_works() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     loss = model(torch.randn(5, 3)).square().sum()
-    with untouched(model):
+    with preserve_state(model):
         model(torch.randn(5, 3))
     loss.backward()
 
@@ -164,7 +164,7 @@ def test_tied_and_sparse_tensors_are_no_obstacle() -> None:
     model.first, model.second = nn.Linear(2, 2), nn.Linear(2, 2)
     model.second.weight = model.first.weight
     model.register_buffer("sparse", torch.eye(2).to_sparse())
-    with untouched(model), torch.no_grad():
+    with preserve_state(model), torch.no_grad():
         model.second.weight.zero_()
     assert model.second.weight is model.first.weight
     assert model.first.weight.abs().sum() > 0
@@ -176,7 +176,7 @@ def test_the_generator_and_the_memory_of_a_gpu_are_put_back() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).cuda()
     state = {name: value.cpu().clone() for name, value in model.state_dict().items()}
     generator = torch.cuda.get_rng_state()
-    with untouched(model):
+    with preserve_state(model):
         model(torch.randn(8, 4, device="cuda")).sum().backward()
     assert torch.equal(torch.cuda.get_rng_state(), generator)
     assert all(torch.equal(value.cpu(), state[name]) for name, value in model.state_dict().items())

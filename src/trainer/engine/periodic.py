@@ -90,7 +90,7 @@ class Periodic:
 
     def should_keep(self, step: int) -> bool:
         """Whether the update that completes `step` is looked at."""
-        return self._observer is not None and self._observer.looks_at(step)
+        return self._observer is not None and self._observer.wants_update(step)
 
     def after_update(self, *, learning_rate: float, ends_epoch: bool) -> None:
         """Log, evaluate, save, where due; `learning_rate` is what the update used.
@@ -185,7 +185,7 @@ class Periodic:
         self._window.reset()
         self._window_seconds = 0.0
         self._standing.logged_at = progress.step
-        self._tracker.train(record)
+        self._tracker.record(record)
 
     def _evaluate(self) -> bool:
         """Evaluate, tell the tracker and the schedule; returns whether the monitored metric is
@@ -203,9 +203,7 @@ class Periodic:
             with self._pause():
                 result = self._validate(watch)
                 self._metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
-                self._tracker.evaluation(
-                    result.as_record("val", at=progress, seconds=progress.seconds)
-                )
+                self._tracker.record(result.as_record("val", at=progress, seconds=progress.seconds))
         self._standing.evaluated_at = progress.step
         monitored = self._metrics[self._monitor.metric]
         assert monitored is not None, "the config offers accuracy only where there are classes"
@@ -217,7 +215,7 @@ class Periodic:
         loss, accuracy = self._epoch.means(counts_correct=self._counts_correct)
         seconds = max(now - self._epoch_clock, 1e-9)
         self._epoch_clock = now
-        self._tracker.epoch(
+        self._tracker.record(
             EpochRecord(
                 epoch=progress.epoch,
                 step=progress.step,

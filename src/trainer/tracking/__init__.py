@@ -1,5 +1,5 @@
-"""Watching a run: the terminal, metrics.jsonl and TensorBoard. A tracker only looks; it never
-changes the training.
+"""What watches a run: the terminal, metrics.jsonl and TensorBoard. A tracker never changes the
+training.
 """
 
 from __future__ import annotations
@@ -7,162 +7,144 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from trainer.errors import TrainerError, printable
+from trainer.run.record import RunStatus
 from trainer.tracking.observer import Observer, Update, Watch
-from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+from trainer.tracking.records import Record
 
-if TYPE_CHECKING:
-    from torch import Tensor
+P = ParamSpec("P")
+T = TypeVar("T")
+Metrics = Mapping[str, float | None]
 
 
 class Tracker(Protocol):
-    """What the engine tells, and when."""
+    """Receives the numbers of a run."""
 
-    def train(self, record: TrainRecord) -> None:
-        """A window of training is over."""
-
-    def evaluation(self, record: EvalRecord) -> None:
-        """A split was evaluated."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch is over."""
+    def record(self, record: Record) -> None:
+        """Take the numbers of a window of training, of an evaluation or of an epoch."""
 
     def flush(self) -> None:
-        """A checkpoint will be made: what was told so far must outlive a kill."""
+        """Write what waits: a checkpoint follows, and what led to it must outlive a kill."""
 
-    def finish(self, metrics: Mapping[str, float | None]) -> None:
-        """The run is complete, with these final metrics."""
-
-    def close(self, outcome: str) -> None:
-        """Nothing more will come, whatever happened: `outcome` is `done`, `failed` or `interrupted`."""
-
-
-class Trackers:
-    """Several trackers as one, told in order."""
-
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self._trackers = tuple(trackers)
-
-    def train(self, record: TrainRecord) -> None:
-        """See `Tracker.train`."""
-        for tracker in self._trackers:
-            tracker.train(record)
-
-    def evaluation(self, record: EvalRecord) -> None:
-        """See `Tracker.evaluation`."""
-        for tracker in self._trackers:
-            tracker.evaluation(record)
-
-    def epoch(self, record: EpochRecord) -> None:
-        """See `Tracker.epoch`."""
-        for tracker in self._trackers:
-            tracker.epoch(record)
-
-    def flush(self) -> None:
-        """See `Tracker.flush`."""
-        for tracker in self._trackers:
-            tracker.flush()
-
-    def finish(self, metrics: Mapping[str, float | None]) -> None:
-        """See `Tracker.finish`."""
-        for tracker in self._trackers:
-            tracker.finish(metrics)
-
-    def close(self, outcome: str) -> None:
-        """See `Tracker.close`; one that fails does not keep the others open."""
-        with contextlib.ExitStack() as stack:
-            for tracker in self._trackers:
-                stack.callback(tracker.close, outcome)
+    def close(self, outcome: RunStatus, metrics: Metrics | None, /) -> None:
+        """End with `outcome`; `metrics` are the final ones, None unless the run was completed."""
 
 
 class ObservingTracker(Tracker, Observer, Protocol):
-    """One that is told of both, numbers and the model."""
+    """Receives the numbers of a run and looks at its model."""
+
+
+class Trackers:
+    """Several trackers as one, called in order."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self._trackers = trackers
+
+    def record(self, record: Record) -> None:
+        for tracker in self._trackers:
+            tracker.record(record)
+
+    def flush(self) -> None:
+        for tracker in self._trackers:
+            tracker.flush()
+
+    def close(self, outcome: RunStatus, metrics: Metrics | None) -> None:
+        """Close all, also when one of them raises."""
+        with contextlib.ExitStack() as stack:
+            for tracker in self._trackers:
+                stack.callback(tracker.close, outcome, metrics)
+
+
+class FailSafe:
+    """Runs calls until one raises: then it warns once and skips all that follow.
+
+    Logging must never stop training. The warning is `lost` (what is no longer written), the error
+    and `kept` (what goes on). Exceptions of the types in `passes` are raised.
+    """
+
+    def __init__(
+        self,
+        lost: str,
+        kept: str,
+        *,
+        warn: Callable[[str], None],
+        passes: tuple[type[Exception], ...] = (),
+    ) -> None:
+        self._lost, self._kept, self._warn, self._passes = lost, kept, warn, passes
+        self._has_failed = False
+
+    def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return the result of `call`, or None where it fails or an earlier one has failed."""
+        if self._has_failed:
+            return None
+        try:
+            return call(*args, **kwargs)
+        except self._passes:
+            raise
+        except Exception as error:
+            self._has_failed = True
+            self._warn(f"{self._lost} ({describe_error(error)}). {self._kept}")
+            return None
 
 
 class FailSafeTracker:
-    """A tracker whose failing is told once, and then it is left alone: to watch must never stop the
-    training.
+    """Wraps a tracker that may fail: on its first exception, warn once and drop it.
 
-    `make` makes the tracker; `name` is what a person calls it.
+    `make` makes the tracker, and may fail too; `name` is what the warning calls it.
     """
 
     def __init__(
         self, make: Callable[[], ObservingTracker], *, name: str, warn: Callable[[str], None]
     ) -> None:
-        self._name, self._warn = name, warn
+        self._warn = warn
         self._tracker: ObservingTracker | None = None
-        self._try(lambda: setattr(self, "_tracker", make()))
+        self._fail_safe = FailSafe(
+            f"{name} gets no more records",
+            "Training goes on; metrics.jsonl is complete.",
+            warn=self._drop,
+        )
+        self._tracker = self._fail_safe(make)
 
-    def train(self, record: TrainRecord) -> None:
-        """See `Tracker.train`."""
-        self._tell("train", record)
-
-    def evaluation(self, record: EvalRecord) -> None:
-        """See `Tracker.evaluation`."""
-        self._tell("evaluation", record)
-
-    def epoch(self, record: EpochRecord) -> None:
-        """See `Tracker.epoch`."""
-        self._tell("epoch", record)
+    def record(self, record: Record) -> None:
+        self._call("record", record)
 
     def flush(self) -> None:
-        """See `Tracker.flush`."""
-        self._tell("flush")
+        self._call("flush")
 
-    def finish(self, metrics: Mapping[str, float | None]) -> None:
-        """See `Tracker.finish`."""
-        self._tell("finish", metrics)
+    def close(self, outcome: RunStatus, metrics: Metrics | None) -> None:
+        self._call("close", outcome, metrics)
 
-    def close(self, outcome: str) -> None:
-        """See `Tracker.close`."""
-        self._tell("close", outcome)
-
-    def looks_at(self, step: int) -> bool:
-        """See `Observer.looks_at`."""
-        return self._tracker is not None and self._tracker.looks_at(step)
+    def wants_update(self, step: int) -> bool:
+        return bool(self._call("wants_update", step))
 
     def update(self, step: int, update: Update) -> None:
-        """See `Observer.update`."""
-        self._tell("update", step, update)
+        self._call("update", step, update)
 
     def watch(self, split: str) -> Watch | None:
-        """See `Observer.watch`."""
-        seen: Watch | None = self._tell("watch", split)
-        if seen is None:
+        watch: Watch | None = self._call("watch", split)
+        return None if watch is None else lambda *batch: self._fail_safe(watch, *batch)
+
+    def _call(self, method: str, *args: object) -> Any:
+        if self._tracker is None:
             return None
+        return self._fail_safe(getattr(self._tracker, method), *args)
 
-        def watch(*batch: Tensor) -> None:
-            if self._tracker is not None:
-                self._try(lambda: seen(*batch))
-
-        return watch
-
-    def _tell(self, what: str, *arguments: Any) -> Any:
-        tracker = self._tracker
-        return None if tracker is None else self._try(lambda: getattr(tracker, what)(*arguments))
-
-    def _try(self, action: Callable[[], Any]) -> Any:
-        """What `action` gives; None when it fails."""
-        try:
-            return action()
-        except Exception as error:
-            tracker, self._tracker = self._tracker, None
-            if tracker is not None:
-                with contextlib.suppress(Exception):
-                    tracker.close("interrupted")  # it is not the run that failed
-            self._warn(
-                f"{self._name} gets no more records ({describe_error(error)}). Training goes on; "
-                "metrics.jsonl is complete."
-            )
-            return None
+    def _drop(self, warning: str) -> None:
+        if self._tracker is not None:
+            with contextlib.suppress(Exception):
+                # Not "failed": the run has not.
+                self._tracker.close(RunStatus.INTERRUPTED, None)
+        self._tracker = None
+        self._warn(warning)
 
 
 def describe_error(error: Exception) -> str:
-    """Why something failed, in a phrase for a warning; under TRAINER_DEBUG=1 its traceback is
-    shown at once.
+    """Why something failed, as a phrase for a warning.
+
+    With TRAINER_DEBUG=1 the traceback is printed at once.
     """
     if os.environ.get("TRAINER_DEBUG") == "1":
         traceback.print_exception(error)

@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
 
 # At most about this many epoch lines a run: a run of 1,000 short epochs should not scroll
 # everything else away.
@@ -116,8 +116,22 @@ class ConsoleTracker:
             )
             self._bar.start()
 
-    def train(self, record: TrainRecord) -> None:
-        """See `Tracker.train`."""
+    def record(self, record: Record) -> None:
+        if isinstance(record, TrainRecord):
+            self._update_bar(record)
+        elif isinstance(record, EvalRecord):
+            self._keep(record)
+        else:
+            self._print_epoch(record)
+
+    def flush(self) -> None:
+        """The terminal has every line already."""
+
+    def close(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _update_bar(self, record: TrainRecord) -> None:
         if self._bar is None:
             return
         parts = [
@@ -129,8 +143,7 @@ class ConsoleTracker:
             self._task, completed=record.samples, state="  ".join(part for part in parts if part)
         )
 
-    def evaluation(self, record: EvalRecord) -> None:
-        """See `Tracker.evaluation`."""
+    def _keep(self, record: EvalRecord) -> None:
         self._val = record
         if record.split == "val" and not math.isfinite(record.loss) and not self._has_warned:
             self._has_warned = True
@@ -140,8 +153,7 @@ class ConsoleTracker:
                 "validation data, or try a smaller optimizer.lr. Training goes on."
             )
 
-    def epoch(self, record: EpochRecord) -> None:
-        """See `Tracker.epoch`."""
+    def _print_epoch(self, record: EpochRecord) -> None:
         val, self._val = self._val, None
         if record.epoch % self._every and record.epoch not in (1, self._num_epochs):
             return
@@ -158,17 +170,6 @@ class ConsoleTracker:
             f"{record.seconds:.1f} s",
         ]
         self._terminal.line("  ".join(part for part in parts if part))
-
-    def flush(self) -> None:
-        """Nothing: what a person has seen is seen."""
-
-    def finish(self, metrics: Mapping[str, float | None]) -> None:
-        """Nothing: the closing block is the command's."""
-
-    def close(self, outcome: str) -> None:
-        """See `Tracker.close`."""
-        if self._bar is not None:
-            self._bar.stop()
 
 
 def _loss(loss: float) -> str:

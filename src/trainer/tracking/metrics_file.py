@@ -10,14 +10,22 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from trainer.errors import EnvironmentFault, printable
 from trainer.files import finite_or_null, write_bytes
 from trainer.state_checks import LARGEST
-from trainer.tracking.records import SPLITS, EpochRecord, EvalRecord, ResumePoint, TrainRecord
+from trainer.tracking.records import (
+    SPLITS,
+    EpochRecord,
+    EvalRecord,
+    Record,
+    ResumePoint,
+    TrainRecord,
+    as_row,
+)
 
 FILE_NAME = "metrics.jsonl"
 # A row of ours has some hundred bytes; a stranger's may try to fill the memory.
@@ -49,25 +57,15 @@ class MetricsFile:
         except OSError as error:
             raise self._refused(error) from error
 
-    def train(self, record: TrainRecord) -> None:
-        """See `Tracker.train`."""
-        self._write({"split": "train", **dataclasses.asdict(record)})
-
-    def evaluation(self, record: EvalRecord) -> None:
-        """See `Tracker.evaluation`."""
-        self._write(dataclasses.asdict(record))
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Nothing: an epoch is the sum of its windows."""
+    def record(self, record: Record) -> None:
+        """Append a line; an epoch has none, as it is the sum of its windows."""
+        if not isinstance(record, EpochRecord):
+            self._write(as_row(record))
 
     def flush(self) -> None:
-        """Nothing: every line is with the operating system, which outlives this process."""
+        """Every line is with the operating system already, which outlives this process."""
 
-    def finish(self, metrics: Mapping[str, float | None]) -> None:
-        """Nothing: the evaluations are rows already."""
-
-    def close(self, outcome: str) -> None:
-        """See `Tracker.close`."""
+    def close(self, *_: object) -> None:
         self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:

@@ -1,6 +1,4 @@
-"""What looks at the model itself, and not only at numbers: told by the engine of an update, and
-of what it predicts.
-"""
+"""What looks at the model itself and not only at numbers: at updates, and at predictions."""
 
 from __future__ import annotations
 
@@ -17,8 +15,7 @@ Watch = Callable[["Tensor", "Tensor", "Tensor"], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """An update that was made: its last batch, its gradients before clipping, and the weights as
-    they were before it.
+    """An update: its last batch, its gradients before clipping, and the weights from before it.
 
     Gradients and weights are by parameter name, on the training device; `loss_scale` is that of the
     scaler, if any.
@@ -32,13 +29,13 @@ class Update:
 
 
 class Observer(Protocol):
-    """What the engine shows, and to whom it matters when."""
+    """Receives updates and predictions, on the training device."""
 
-    def looks_at(self, step: int) -> bool:
-        """Whether the update that completes `step` is to be shown; asked before it is made."""
+    def wants_update(self, step: int) -> bool:
+        """Whether to keep the update that completes `step`, which costs memory; called before it."""
 
     def update(self, step: int, update: Update) -> None:
-        """An update that is looked at was made."""
+        """Take an update that was wanted."""
 
     def watch(self, split: str) -> Watch | None:
-        """What an evaluation of `split` that now begins is to tell of its batches; None for nothing."""
+        """Return what to call with each batch of an evaluation that begins; None for nothing."""

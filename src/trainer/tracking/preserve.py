@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """Passes through `model` in here leave no trace, also when they raise.
 
     Put back are its parameters and buffers (the same tensors with the same bits), whether they are

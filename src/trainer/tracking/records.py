@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 SPLITS = ("train", "val", "test")
 
@@ -16,6 +17,7 @@ class TrainRecord:
     `seconds` the training time so far. `grad_norm` is that of the last update, before clipping.
     """
 
+    split: ClassVar[str] = "train"
     epoch: int
     step: int
     samples: int
@@ -52,6 +54,14 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     samples_per_second: float
+
+
+Record = TrainRecord | EvalRecord | EpochRecord
+
+
+def as_row(record: TrainRecord | EvalRecord) -> dict[str, Any]:
+    """The record as a row of metrics.jsonl: its values by name, `split` first."""
+    return {"split": record.split, **asdict(record)}
 
 
 # The first part of the tags whose second part is the split that they are about; all else is about

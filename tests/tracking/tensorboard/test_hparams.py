@@ -24,6 +24,7 @@ from tensorboard.plugins.hparams.api_pb2 import (
 from waiting import wait_until
 
 from trainer.config import SCHEMAS, to_plain
+from trainer.run.record import RunStatus
 from trainer.tracking.tensorboard.hparams import (
     METRICS,
     METRICS_OF_VALUES,
@@ -160,18 +161,21 @@ def test_five_columns_are_shown_at_first_and_those_of_a_sweep_before_others() ->
 
 
 @pytest.mark.parametrize(
-    ("status", "number"), [("unknown", 0), ("success", 1), ("failure", 2), ("running", 3)]
+    ("outcome", "number"),
+    [(RunStatus.INTERRUPTED, 0), (RunStatus.DONE, 1), (RunStatus.FAILED, 2)],
 )
-def test_how_a_run_ended(status: str, number: int) -> None:
-    info = metadata.parse_session_end_info_plugin_data(content_of(end_summary(status, 7.5)))
+def test_how_a_run_ended(outcome: RunStatus, number: int) -> None:
+    info = metadata.parse_session_end_info_plugin_data(content_of(end_summary(outcome, 7.5)))
     assert (info.status, info.end_time_secs) == (number, 7.5)
 
 
 ACCURACIES = [0.61, 0.93, 0.55, 0.87, 0.72, 0.99, 0.48, 0.81, 0.90, 0.67, 0.76, 0.58]
-STATUSES = ["success"] * 8 + ["failure"] * 2 + [None] * 2
+OUTCOMES = [RunStatus.DONE] * 8 + [RunStatus.FAILED] * 2 + [None] * 2
 
 
-def write_run(folder: Path, config: dict[str, Any], accuracy: float, status: str | None) -> None:
+def write_run(
+    folder: Path, config: dict[str, Any], accuracy: float, outcome: RunStatus | None
+) -> None:
     """A run of two evaluations, as its own folder has it."""
     folder.mkdir()
     writer = EventWriter(folder, purge_step=0)
@@ -180,8 +184,8 @@ def write_run(folder: Path, config: dict[str, Any], accuracy: float, status: str
     for step in (1, 2):
         for tag in METRICS:
             writer.scalar(tag, accuracy * step / 2, step)
-    if status is not None:
-        writer.summary(end_summary(status, 1500.0), 2)
+    if outcome is not None:
+        writer.summary(end_summary(outcome, 1500.0), 2)
     writer.close()
 
 
@@ -207,14 +211,14 @@ def groups(
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Twelve runs of two models: eight complete, two failed, two still going."""
     logdir = tmp_path_factory.mktemp("hparams")
-    for number, (accuracy, status) in enumerate(zip(ACCURACIES, STATUSES, strict=True)):
+    for number, (accuracy, outcome) in enumerate(zip(ACCURACIES, OUTCOMES, strict=True)):
         words = [
             f"model={('cnn', 'mlp')[number % 2]}",
             f"optimizer.lr={0.1 / (number + 1)}",
             f"seed={number}",
         ]
         config = plain(*words, f"trainer.clip_norm={number / 2 if number % 4 else 'null'}")
-        write_run(logdir / f"{number:02}", config, accuracy, status)
+        write_run(logdir / f"{number:02}", config, accuracy, outcome)
     with serving(logdir, runs=12) as up:
         # A run's name may be known before all of its records.
         wait_until(

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
 
+from trainer.run.record import RunStatus
 from trainer.tracking import FailSafeTracker
 
 OWN = """
@@ -69,7 +70,8 @@ class Failing:
 
         return seen
 
-    def close(self, outcome: str) -> None:
+    def close(self, outcome: RunStatus, metrics: object) -> None:
+        assert metrics is None
         self.outcomes.append(outcome)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.tracking.observer import Update
-from trainer.tracking.tensorboard.context import NUM_FIXED, Subject
+from trainer.tracking.tensorboard.context import NUM_FIXED, Context
 from trainer.tracking.tensorboard.model_records import (
     HistogramRecords,
     LayerRecords,
@@ -34,9 +34,9 @@ class Written:
         self.found[tag] = pixels
 
 
-def subject_of(model: nn.Module, inputs: Tensor, average: nn.Module | None = None) -> Subject:
+def context_of(model: nn.Module, inputs: Tensor, average: nn.Module | None = None) -> Context:
     batch = inputs, torch.arange(len(inputs)) % 2
-    return Subject(
+    return Context(
         model=model,
         evaluated=average or model,
         classes=("even", "odd"),
@@ -57,7 +57,7 @@ def test_the_scale_and_the_distance_of_the_average_where_there_are_such() -> Non
     with torch.no_grad():
         average.weight.mul_(1.5)
     writer: Any = Written()
-    records = LayerRecords(writer, subject_of(model, inputs, average))
+    records = LayerRecords(writer, context_of(model, inputs, average))
     records(1, update_of(model, inputs, loss_scale=1024.0))
     change, whole = (
         0.5 * model.weight.norm(),
@@ -66,7 +66,7 @@ def test_the_scale_and_the_distance_of_the_average_where_there_are_such() -> Non
     assert writer.found["Scaler/scale"] == 1024.0
     assert writer.found["EMA/distance"] == pytest.approx((change / whole).item(), rel=1e-5)
     plain = Written()
-    LayerRecords(plain, subject_of(model, inputs))(1, update_of(model, inputs))  # type: ignore[arg-type]
+    LayerRecords(plain, context_of(model, inputs))(1, update_of(model, inputs))  # type: ignore[arg-type]
     assert {tag for tag in writer.found if tag not in plain.found} == {
         "Scaler/scale",
         "EMA/distance",
@@ -76,7 +76,7 @@ def test_the_scale_and_the_distance_of_the_average_where_there_are_such() -> Non
 def test_activations_are_those_of_the_first_samples() -> None:
     model, inputs = nn.Sequential(nn.Linear(3, 2)), torch.randn(100, 3)
     writer: Any = Written()
-    records = HistogramRecords(writer, subject_of(model, inputs), warn=pytest.fail)
+    records = HistogramRecords(writer, context_of(model, inputs), warn=pytest.fail)
     records(1, update_of(model, inputs))
     expected = model(inputs[:NUM_FIXED])
     assert writer.found["Activations/0"].num == 2 * NUM_FIXED
@@ -87,7 +87,7 @@ def test_what_is_not_finite_is_told_once_and_the_rest_is_written() -> None:
     model, inputs, said = nn.Linear(3, 2), torch.randn(4, 3), list[str]()
     writer, update = Written(), update_of(model, inputs)
     update.gradients["weight"][0, 0] = torch.inf
-    records = HistogramRecords(writer, subject_of(model, inputs), warn=said.append)  # type: ignore[arg-type]
+    records = HistogramRecords(writer, context_of(model, inputs), warn=said.append)  # type: ignore[arg-type]
     records(1, update)
     records(2, update)
     assert said == [
@@ -101,10 +101,10 @@ def test_pictures_of_images_only() -> None:
     images = torch.randn(8, 1, 6, 6)
     convolution = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(48, 2))
     writer = Written()
-    PictureRecords(writer, subject_of(convolution, images))(1, update_of(convolution, images))  # type: ignore[arg-type]
+    PictureRecords(writer, context_of(convolution, images))(1, update_of(convolution, images))  # type: ignore[arg-type]
     assert set(writer.found) == {"Inputs/train", "Filters/first_convolution", "Feature_maps/0"}
     flat, values = nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), torch.randn(8, 36)
     for inputs, expected in ((images, {"Inputs/train"}), (values, set())):
         writer = Written()
-        PictureRecords(writer, subject_of(flat, inputs))(1, update_of(flat, inputs))  # type: ignore[arg-type]
+        PictureRecords(writer, context_of(flat, inputs))(1, update_of(flat, inputs))  # type: ignore[arg-type]
         assert set(writer.found) == expected

@@ -47,7 +47,7 @@ def test_by_default_figures_are_of_the_last_evaluation_and_of_the_test() -> None
         evaluate(shown, "val", step)
     assert writer.of("Confusion") == []
     evaluate(shown, "test", 20)
-    shown.finish()
+    shown.draw()
     assert writer.of("Confusion") == [("Confusion/val", 30), ("Confusion/test", 20)]
     assert writer.of("Reliability") == [("Reliability/val", 30), ("Reliability/test", 20)]
 
@@ -59,7 +59,7 @@ def test_a_cadence_counts_on_after_a_resume_and_the_last_is_drawn_once(
     shown, writer = records("logger.figures_every=2", num_evaluations=before)
     for step in (10, 20, 30):
         evaluate(shown, "val", step)
-    shown.finish()
+    shown.draw()
     assert writer.of("Confusion") == [("Confusion/val", step) for step in drawn]
 
 
@@ -74,5 +74,5 @@ def test_curves_of_every_class_and_of_no_more_than_one_can_look_at() -> None:
 def test_an_evaluation_that_was_not_watched_shows_nothing() -> None:
     shown, writer = records("logger.figures_every=1")
     shown.evaluation("val", 10)
-    shown.finish()
+    shown.draw()
     assert writer.found == []

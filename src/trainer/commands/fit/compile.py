@@ -27,7 +27,7 @@ from trainer.engine.step import Forward
 from trainer.errors import EnvironmentFault
 from trainer.files import finite_or_null, read_json, write_json
 from trainer.tracking.console import Terminal
-from trainer.tracking.preserve import untouched
+from trainer.tracking.preserve import preserve_state
 
 _WARM_UP = 3  # passes
 _ROUNDS = 7
@@ -130,7 +130,7 @@ def choose_variant(parts: Parts, terminal: Terminal, *, keeps: bool) -> Choice:
         choice = Choice(variant=EAGER, why="as before")
     else:
         trial = _Trial(parts, terminal)
-        with untouched(parts.model):
+        with preserve_state(parts.model):
             try:
                 if asked == "on" or keeps:
                     choice = trial.compile_model("asked for" if asked == "on" else "as before")

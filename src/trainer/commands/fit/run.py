@@ -166,7 +166,7 @@ def _train_and_test(
             metrics = _test(parts, store, watchers, signals)
         except EvaluationStopped:
             raise _stopped(parts, store, signals, next_commands) from None
-        watchers.tracker.finish(metrics)
+        watchers.metrics = metrics
     record.end(RunStatus.DONE, metrics=metrics)
     report.end(
         parts,
@@ -270,7 +270,7 @@ def _test(
     watch = None if watchers.observer is None else watchers.observer.watch("test")
     result = parts.evaluate("test", should_stop=signals.should_stop, watch=watch)
     at = Progress(**description.progress)
-    watchers.tracker.evaluation(result.as_record("test", at=at, seconds=parts.progress.seconds))
+    watchers.tracker.record(result.as_record("test", at=at, seconds=parts.progress.seconds))
     return (
         metrics
         | {"test/loss": result.loss}

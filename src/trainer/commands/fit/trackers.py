@@ -13,20 +13,21 @@ from trainer.config.logger import TensorBoardConfig
 from trainer.device import device_label
 from trainer.errors import Stopped
 from trainer.files import read_json
-from trainer.run.record import RunRecord
-from trainer.tracking import FailSafeTracker, ObservingTracker, Tracker, Trackers
+from trainer.run.record import RunRecord, RunStatus
+from trainer.tracking import FailSafeTracker, Metrics, ObservingTracker, Tracker, Trackers
 from trainer.tracking.console import ConsoleTracker, Terminal
 from trainer.tracking.metrics_file import MetricsFile
 from trainer.tracking.observer import Observer
 from trainer.tracking.records import ResumePoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Watchers:
-    """Who is told of a run's numbers, and who looks at its model, if anybody does."""
+    """What receives a run's numbers, what looks at its model, and the metrics to close with."""
 
     tracker: Tracker
     observer: Observer | None
+    metrics: Metrics | None = None
 
 
 def check_logger(parts: Parts) -> None:
@@ -50,17 +51,17 @@ def watching(
     resumed: ResumePoint | None,
     varied: Sequence[str],
 ) -> Iterator[Watchers]:
-    """Watch a run, and close all files with the word for how it ended."""
+    """Watch a run, and close all trackers with its outcome and its final metrics."""
     watchers = _make(parts, folder, terminal, record=record, resumed=resumed, varied=varied)
-    outcome = "failed"
+    outcome = RunStatus.FAILED
     try:
         yield watchers
-        outcome = "done"
+        outcome = RunStatus.DONE
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
-        outcome = "interrupted"
+        outcome = RunStatus.INTERRUPTED
         raise
     finally:
-        watchers.tracker.close(outcome)
+        watchers.tracker.close(outcome, watchers.metrics)
 
 
 def _make(
@@ -75,8 +76,8 @@ def _make(
     trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
     observer = None
 
-    def lost(said: str) -> None:
-        terminal.warn(said)
+    def lost(warning: str) -> None:
+        terminal.warn(warning)
         record.lose_events()
 
     if isinstance(parts.config.logger, TensorBoardConfig):
@@ -94,7 +95,7 @@ def _make(
             num_samples_done=parts.progress.samples,
         )
     )
-    return Watchers(tracker=Trackers(trackers), observer=observer)
+    return Watchers(tracker=Trackers(*trackers), observer=observer)
 
 
 def _make_tensorboard(
@@ -106,7 +107,7 @@ def _make_tensorboard(
     varied: Sequence[str],
 ) -> ObservingTracker:
     # Imported here: with logger=none a run need not wait for it.
-    from trainer.tracking.tensorboard.context import Subject
+    from trainer.tracking.tensorboard.context import Context
     from trainer.tracking.tensorboard.tracker import TensorBoard
 
     data = parts.data
@@ -114,7 +115,7 @@ def _make_tensorboard(
     return TensorBoard(
         folder,
         kinds=parts.config.logger,
-        subject=Subject(
+        context=Context(
             model=parts.model,
             evaluated=parts.evaluated,
             classes=data.classes,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.tracking.preserve import untouched
+from trainer.tracking.preserve import preserve_state
 from trainer.tracking.tensorboard.layer_stats import ROOT
 
 # Layers that only move, drop or pick values: what they give says nothing that the layer before does
@@ -65,7 +65,7 @@ def outputs_of(
         if where(module)
     ]
     try:
-        with untouched(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
             model.eval()
             model(inputs)
     finally:

@@ -13,7 +13,7 @@ NUM_FIXED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Context:
     """The model in training, the one whose weights count (the moving average, where there is one),
     and the data.
 

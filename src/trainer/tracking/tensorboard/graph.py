@@ -18,7 +18,7 @@ from tensorboard.compat.proto.versions_pb2 import VersionDef
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from trainer.tracking.preserve import untouched
+from trainer.tracking.preserve import preserve_state
 from trainer.tracking.tensorboard.graph_tracing import Call, Recorder, Shape, shown_paths
 
 _LONGEST_REASON = 200
@@ -107,7 +107,7 @@ def trace(model: nn.Module, inputs: Tensor) -> Graph:
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise NotTraceable("it has lazy layers that have not seen a batch")
     try:
-        with untouched(model), torch.inference_mode(False), torch.no_grad():
+        with preserve_state(model), torch.inference_mode(False), torch.no_grad():
             recorder = Recorder(model.eval(), inputs.detach().clone())
             recorder.run()
         return _graph_of(model, recorder.calls)

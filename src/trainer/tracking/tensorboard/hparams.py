@@ -25,7 +25,6 @@ from tensorboard.plugins.hparams.api_pb2 import (
     DATA_TYPE_FLOAT64,
     DATA_TYPE_STRING,
     STATUS_FAILURE,
-    STATUS_RUNNING,
     STATUS_SUCCESS,
     STATUS_UNKNOWN,
     Experiment,
@@ -40,6 +39,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 
 from trainer.config import SCHEMAS, SECTIONS
+from trainer.run.record import RunStatus
 
 # The scalars that are columns. TensorBoard shows the first five at first, and of each the last
 # value.
@@ -69,12 +69,7 @@ _LEFT_OUT = frozenset({
     "trainer.profile_steps",
 })  # fmt: skip
 _MAX_TEXT = 200
-_STATUSES = {
-    "running": STATUS_RUNNING,
-    "success": STATUS_SUCCESS,
-    "failure": STATUS_FAILURE,
-    "unknown": STATUS_UNKNOWN,
-}
+_STATUSES = {RunStatus.DONE: STATUS_SUCCESS, RunStatus.FAILED: STATUS_FAILURE}
 
 
 def start_summaries(
@@ -110,14 +105,14 @@ def start_summaries(
     ]
 
 
-def end_summary(status: str, ended: float) -> Summary:
-    """How the run ended: `success`, `failure` or `unknown`, and when, in seconds since 1970.
+def end_summary(outcome: RunStatus, ended: float) -> Summary:
+    """How a run ended, and when, in seconds since 1970.
 
-    TensorBoard keeps the first status that it reads of a run for as long as it is up, so that
-    `running`, written when a run begins, could never become another: it belongs where no
-    TensorBoard has looked before the end is written.
+    There is no such summary of a run that begins: TensorBoard keeps the first status that it reads
+    of a run for as long as it is up, so that STATUS_RUNNING could never become another.
     """
-    session = SessionEndInfo(status=_STATUSES[status], end_time_secs=ended)
+    status = _STATUSES.get(outcome, STATUS_UNKNOWN)
+    session = SessionEndInfo(status=status, end_time_secs=ended)
     return _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=session))
 
 

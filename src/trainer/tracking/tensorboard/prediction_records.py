@@ -16,7 +16,7 @@ from trainer.config.logger import TensorBoardConfig
 from trainer.run.folder import step_folder_name
 from trainer.tracking.observer import Watch
 from trainer.tracking.tensorboard import figures, projector
-from trainer.tracking.tensorboard.context import Subject
+from trainer.tracking.tensorboard.context import Context
 from trainer.tracking.tensorboard.image_grids import grid, is_image
 from trainer.tracking.tensorboard.predictions import Predictions
 from trainer.tracking.tensorboard.writer import EventWriter
@@ -56,7 +56,7 @@ class PredictionRecords:
         short is the end.
         """
         if split == "test":
-            self.finish()
+            self.draw()
         collected = Predictions(num_classes=len(self._classes), num_mistakes=NUM_MISTAKES)
         self._collected[split] = collected
         return collected.add
@@ -76,8 +76,8 @@ class PredictionRecords:
         if kinds.pr_curves and (split == "test" or number % kinds.pr_curves_every == 0):
             self._write_curves(split, step)
 
-    def finish(self) -> None:
-        """Draw what was not."""
+    def draw(self) -> None:
+        """Draw the figures of evaluations that were not drawn yet."""
         for split in list(self._undrawn):
             self._draw(split)
 
@@ -118,9 +118,9 @@ class ProjectorRecords:
     """Writes what a layer has for a class-balanced sample, at chosen epochs and when the run ends."""
 
     def __init__(
-        self, run: Path, subject: Subject, classes: Sequence[str], kinds: TensorBoardConfig
+        self, run: Path, context: Context, classes: Sequence[str], kinds: TensorBoardConfig
     ) -> None:
-        self._run, self._subject, self._classes, self._kinds = run, subject, classes, kinds
+        self._run, self._context, self._classes, self._kinds = run, context, classes, kinds
         self._sample: tuple[Tensor, Tensor] | None = None
 
     def epoch(self, epoch: int, step: int) -> None:
@@ -133,11 +133,11 @@ class ProjectorRecords:
         if self._sample is None:
             num = self._kinds.projector_samples
             inputs, targets, _ = projector.balanced(
-                self._subject.samples(), num=num, num_classes=len(self._classes)
+                self._context.samples(), num=num, num_classes=len(self._classes)
             )
             self._sample = inputs, targets
         inputs, targets = self._sample
-        model, layer = self._subject.evaluated, self._kinds.projector_layer
+        model, layer = self._context.evaluated, self._kinds.projector_layer
         called, features, outputs = projector.features(model, inputs, layer=layer)
         projector.write(
             self._run,

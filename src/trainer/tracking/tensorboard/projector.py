@@ -24,7 +24,7 @@ from torch.nn import functional
 from trainer.errors import ConfigError, suggestion
 from trainer.files import part_path, remove, write_text
 from trainer.run.folder import retired_path, step_of
-from trainer.tracking.preserve import untouched
+from trainer.tracking.preserve import preserve_state
 
 FOLDER, CONFIG_FILE = "projector", "projector_config.pbtxt"
 _TENSORS, _METADATA, _SPRITE, _ENTRY = "tensors.tsv", "metadata.tsv", "sprite.png", "entry.pbtxt"
@@ -62,7 +62,7 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
         return enter
 
     with contextlib.ExitStack() as hooks:
-        hooks.enter_context(untouched(model))
+        hooks.enter_context(preserve_state(model))
         hooks.enter_context(torch.no_grad())
         model.eval()
         for name, module in model.named_modules():
@@ -95,7 +95,7 @@ def features(
     else:
         called, module = layer, find_layer(model, layer)
     found, outputs = [], []
-    with untouched(model), _caught(module, is_input=layer is None) as caught, torch.no_grad():
+    with preserve_state(model), _caught(module, is_input=layer is None) as caught, torch.no_grad():
         model.eval()
         for batch in torch.split(inputs, batch_size):
             caught.clear()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from trainer.tracking.records import (
     MEMORY,
     EvalRecord,
     TrainRecord,
+    as_row,
     scalar_tags,
 )
 from trainer.tracking.tensorboard.writer import EventWriter
@@ -51,17 +51,14 @@ class Scalars:
             if row["split"] == "val":
                 self._take_best(row)
 
-    def train(self, record: TrainRecord) -> None:
-        """Write the values of a window of training."""
-        self._write({"split": "train", **asdict(record)})
-        for name, megabytes in _memory().items():
-            self._writer.scalar(f"{MEMORY}/{name}", megabytes, record.step)
-
-    def evaluation(self, record: EvalRecord) -> None:
-        """Write the values of an evaluation; of the validation set the best so far as well."""
-        row = asdict(record)
+    def record(self, record: TrainRecord | EvalRecord) -> None:
+        """Write the values of a record, with memory in training and the best in validation."""
+        row = as_row(record)
         self._write(row)
-        if record.split == "val":
+        if record.split == "train":
+            for name, megabytes in _memory().items():
+                self._writer.scalar(f"{MEMORY}/{name}", megabytes, record.step)
+        elif record.split == "val":
             self._take_best(row)
             for name, value in self._best.items():
                 self._writer.scalar(f"{BEST}/val_{name}", value, record.step)
