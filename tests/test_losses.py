@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from trainer.config import SCHEMAS
-from trainer.config.compatibility import LOSS_FITS
 from trainer.errors import ConfigError
 from trainer.losses import LOSSES, l1_norm, make_loss
 
@@ -16,7 +15,7 @@ CLASSES = torch.tensor([0, 2])
 
 
 def test_every_loss_of_the_config_exists_and_knows_what_it_fits() -> None:
-    assert set(LOSSES) == set(SCHEMAS["loss"]) == set(LOSS_FITS)
+    assert set(LOSSES) == set(SCHEMAS["loss"])
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

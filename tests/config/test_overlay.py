@@ -20,7 +20,7 @@ SAVED = (
 )
 
 
-def overlaid(*words: str, saved: FitConfig | None = None) -> FitConfig:
+def overlaid(*words: str, saved: FitConfig | None = None) -> Any:
     """The saved config under a command of `words`, whose other choices follow the saved ones."""
     saved = saved or config_of(*SAVED)
     changed = [word.partition("=")[0] for word in words]

@@ -1,4 +1,4 @@
-"""Checks on single config values, worded once. Checks across groups live in `fits.py`."""
+"""Checks on the value of one key, worded once. Those across groups live in `compatibility`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from trainer.errors import ConfigError, suggestion
 
 # More threads than any machine has use for, and few enough that a system can start them.
 MAX_THREADS = 1024
-# Of a layer: what has more does not fit into any memory, and the product of two still fits into 64
-# bits.
-_MAX_SIZE = 2**31
 
 
-def at_least(key: str, value: float | None, low: float) -> None:
-    """Refuse a number under `low`, infinite or NaN; None passes (the key is unset)."""
-    if value is not None and not (value >= low and math.isfinite(value)):
+def at_least(key: str, value: float, low: float) -> None:
+    """Refuse a number under `low`, infinite or NaN."""
+    if not (value >= low and math.isfinite(value)):
         raise ConfigError(f"{key}={value} is out of range: it must be at least {low:g}.")
 
 
-def above(key: str, value: float | None, low: float) -> None:
-    """Refuse a number that is not greater than `low`; None passes."""
-    if value is not None and not (value > low and math.isfinite(value)):
+def above(key: str, value: float, low: float) -> None:
+    """Refuse a number that is not greater than `low`, infinite or NaN."""
+    if not (value > low and math.isfinite(value)):
         raise ConfigError(f"{key}={value} is out of range: it must be greater than {low:g}.")
 
 
-def within(
-    key: str, value: float | None, low: float, high: float, *, open_end: bool = False
-) -> None:
-    """Refuse a number outside [low, high], or outside [low, high) with `open_end`; None passes."""
-    if value is None:
-        return
+def at_most(key: str, value: float, high: float) -> None:
+    """Refuse a number over `high`, infinite or NaN."""
+    if not (value <= high and math.isfinite(value)):
+        raise ConfigError(f"{key}={value} is out of range: it must be at most {high:g}.")
+
+
+def within(key: str, value: float, low: float, high: float, *, open_end: bool = False) -> None:
+    """Refuse a number outside [low, high], or outside [low, high) with `open_end`."""
     if not (low <= value < high if open_end else low <= value <= high):
         bracket = ")" if open_end else "]"
         raise ConfigError(f"{key}={value} is out of range: it must lie in [{low}, {high}{bracket}.")
@@ -45,27 +44,20 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
         raise ConfigError(f"{key}={value} is not known.", hint=suggestion(value, choices))
 
 
-def filled(key: str, value: str | None) -> None:
-    """Refuse an empty text; None passes."""
+def filled(key: str, value: str) -> None:
+    """Refuse an empty text."""
     if value == "":
         raise ConfigError(f"{key} is empty.", hint=f"Write {key}=… with a path, or leave it out.")
 
 
-def sizes(key: str, values: Sequence[int], *, length: int | None = None) -> None:
-    """Refuse a list of layer sizes that are not all positive, or not `length` many."""
-    if length is not None and len(values) != length:
-        raise ConfigError(f"{key}={list(values)} must hold {length} numbers.")
-    if not all(1 <= value <= _MAX_SIZE for value in values):
-        limit = "at least 1" if any(value < 1 for value in values) else f"at most {_MAX_SIZE:,}"
-        raise ConfigError(f"{key}={list(values)} is out of range: every size must be {limit}.")
-
-
-def betas(key: str, values: Sequence[float]) -> None:
-    """Refuse anything but two decay rates in [0, 1)."""
-    if len(values) != 2:
-        raise ConfigError(f"{key}={list(values)} must hold 2 numbers.")
-    for index, value in enumerate(values):
-        within(f"{key}[{index}]", value, 0, 1, open_end=True)
+def class_path(key: str, target: str) -> None:
+    """Refuse anything but `package.module.Class`; nothing is imported here."""
+    parts = target.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ConfigError(
+            f"{key}={target} is not the path of a class.",
+            hint=f"Write {key}=my_package.my_module.MyClass",
+        )
 
 
 _CADENCE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(epoch|step|min)s?")

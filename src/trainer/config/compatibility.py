@@ -1,32 +1,11 @@
-"""Which loss fits which data and which model: refused here, before anything slow, with what
-would fit.
-"""
+"""Which parts of a config go together: refused before anything slow, with what would fit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from trainer.config.data import DATA
+from trainer.config.model import LOSS, MODEL
+from trainer.config.run import FitConfig
 from trainer.errors import ConfigError, suggestion
-
-if TYPE_CHECKING:
-    from trainer.config.run import FitConfig
-
-CLASSES, VALUES = "classes", "values"
-# A loss, what its targets are, and the model outputs it makes sense on. The hinge compares
-# differences of outputs only, and log-softmax leaves those as they are; cross-entropy applies
-# log-softmax, which changes log-probabilities nothing.
-LOSS_FITS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cross_entropy": (CLASSES, ("logits", "log_probs")),
-    "nll": (CLASSES, ("log_probs",)),
-    "bce_with_logits": (CLASSES, ("logits",)),
-    "hinge": (CLASSES, ("logits", "log_probs")),
-    "mse": (VALUES, ("logits",)),
-    "l1": (VALUES, ("logits",)),
-    "huber": (VALUES, ("logits",)),
-}
-IMAGE_DATA = ("mnist", "fashion_mnist")
-IMAGE_MODELS = ("lenet5", "cnn", "cnn_dropout")
-TARGETS = {"mnist": CLASSES, "fashion_mnist": CLASSES, "dirichlet": CLASSES, "line": VALUES}
 
 
 def check_fit(config: FitConfig) -> None:
@@ -37,25 +16,13 @@ def check_fit(config: FitConfig) -> None:
     _check_monitor(config)
 
 
-def target_kind(config: FitConfig) -> str:
-    """`classes` or `values`: what the data's targets are."""
-    if config.data.name == "custom":
-        return CLASSES if config.data.task == "classification" else VALUES  # type: ignore[attr-defined]
-    return TARGETS[config.data.name]
-
-
 def monitored_metric(config: FitConfig) -> str:
-    """The metric that `best` and early stopping go by: `trainer.monitor`, or the natural one for
-    this data.
-    """
+    """The metric of `best` and early stopping: `trainer.monitor`, or the natural one here."""
     if config.trainer.monitor is not None:
         return config.trainer.monitor
-    split = "val" if has_validation(config) else "train"
-    return (
-        f"{split}/accuracy"
-        if split == "val" and target_kind(config) == CLASSES
-        else f"{split}/loss"
-    )
+    if not has_validation(config):
+        return "train/loss"
+    return "val/accuracy" if config.data.targets == "classes" else "val/loss"
 
 
 def has_validation(config: FitConfig) -> bool:
@@ -63,47 +30,53 @@ def has_validation(config: FitConfig) -> bool:
     return config.data.val_size > 0
 
 
-def _output_kind(config: FitConfig) -> str:
-    if config.model.name == "custom":
-        return str(config.model.output)
-    return "log_probs" if config.model.name == "cnn_dropout" else "logits"
-
-
 def _check_model(config: FitConfig) -> None:
-    data, model = config.data.name, config.model.name
-    if model in IMAGE_MODELS and data in ("dirichlet", "line"):
-        raise ConfigError(
-            f"model={model} needs images, and data={data} has none.",
-            hint=f"Choose model=mlp or model=linear, or data={' or data='.join(IMAGE_DATA)}.",
-        )
+    data, model = config.data, config.model
+    if not model.needs_images or data.may_be_images:
+        return
+    others = [f"model={name}" for name, kind in MODEL.items() if not kind.needs_images]
+    images = [f"data={name}" for name, kind in DATA.items() if kind.may_be_images]
+    raise ConfigError(
+        f"model={model.name} needs images, and data={data.name} has none.",
+        hint=f"Choose {_or(others)}, or {_or(images)}.",
+    )
+
+
+def _or(words: list[str]) -> str:
+    return " or ".join(word for word in words if not word.endswith("=custom"))
 
 
 def _check_loss(config: FitConfig) -> None:
-    kind, outputs = LOSS_FITS[config.loss.name]
-    targets, output = target_kind(config), _output_kind(config)
-    if kind == targets and output in outputs:
+    targets, outputs = config.data.targets, config.model.outputs
+    loss, model = f"loss={config.loss.name}", f"model={config.model.name}"
+    if config.loss.targets != targets:
+        what = (
+            f"{loss} compares with {config.loss.targets}, and the targets of "
+            f"data={config.data.name} are {targets}."
+        )
+    elif outputs in config.loss.outputs:
         return
-    fitting = [name for name, fit in LOSS_FITS.items() if fit[0] == targets and output in fit[1]]
-    if kind != targets:
-        what = f"loss={config.loss.name} compares with {kind}, and the targets of data={config.data.name} are {targets}."
-    elif output == "logits":
-        what = f"loss={config.loss.name} needs log-probabilities, and model={config.model.name} ends without log-softmax."
+    elif outputs == "logits":
+        what = f"{loss} needs log-probabilities, and {model} ends without log-softmax."
     else:
-        what = f"loss={config.loss.name} needs logits, and model={config.model.name} ends in log-softmax."
-    choose = (
-        f"Choose loss={' or loss='.join(fitting)}."
-        if fitting
-        else f"No loss fits model={config.model.name} here."
-    )
-    raise ConfigError(what, hint=choose)
+        what = f"{loss} needs logits, and {model} ends in log-softmax."
+    fitting = [
+        f"loss={name}"
+        for name, kind in LOSS.items()
+        if kind.targets == targets and outputs in kind.outputs
+    ]
+    hint = f"Choose {_or(fitting)}." if fitting else f"No loss fits {model} here."
+    raise ConfigError(what, hint=hint)
 
 
 def _check_optimizer(config: FitConfig) -> None:
-    trainer, optimizer = config.trainer, config.optimizer.name
-    if optimizer == "lbfgs" and (trainer.accumulate > 1 or trainer.precision == "fp16"):
+    trainer, optimizer = config.trainer, config.optimizer
+    has_one_loss = trainer.accumulate > 1 or trainer.precision == "fp16"
+    if optimizer.repeats_loss and has_one_loss:
         key = "trainer.accumulate" if trainer.accumulate > 1 else "trainer.precision"
         raise ConfigError(
-            f"optimizer=lbfgs evaluates the loss several times a step, which {key} does not allow.",
+            f"optimizer={optimizer.name} evaluates the loss several times a step, which {key} "
+            "does not allow.",
             hint="Set trainer.accumulate=1 trainer.precision=fp32, or choose another optimizer.",
         )
     if trainer.precision == "fp16" and trainer.device == "cpu":
@@ -125,6 +98,6 @@ def _check_monitor(config: FitConfig) -> None:
 
 def available_metrics(config: FitConfig) -> list[str]:
     """The names that `trainer.monitor` may take for this config."""
-    names = ["loss", "accuracy"] if target_kind(config) == CLASSES else ["loss"]
+    names = ["loss", "accuracy"] if config.data.targets == "classes" else ["loss"]
     splits = ["train", "val"] if has_validation(config) else ["train"]
     return [f"{split}/{name}" for split in splits for name in names]

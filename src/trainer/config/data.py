@@ -1,48 +1,59 @@
-"""Types and checks of the `data` group. Values live in configs/data/, the loading in trainer.data."""
+"""The `data` group: its keys and their bounds. Values live in configs/data/, the loading in
+trainer.data.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from trainer.config import checks
+from trainer.config.keys import Section, key
 from trainer.config.transforms import output_shape, parse_transforms, to_plain
 from trainer.errors import ConfigError
 
+Targets = Literal["classes", "values"]
+NUM_TRAIN_IMAGES = 60_000
+IMAGE_SHAPE = (1, 28, 28)
+# Of the synthetic data: 0.8 GB.
+_MAX_VALUES = 200_000_000
+
 
 @dataclass(kw_only=True, slots=True)
-class DataConfig:
+class DataConfig(Section):
     """What every data set has: batches, and how many samples are held out or used."""
 
-    name: str
-    batch_size: int
-    eval_batch_size: int
-    val_size: int
-    drop_last: bool
-    train_limit: int | None
-    eval_limit: int | None
+    group: ClassVar[str] = "data"
+    settable: ClassVar[tuple[str, ...]] = ("eval",)
+    may_be_images: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        checks.at_least("data.batch_size", self.batch_size, 1)
-        checks.at_least("data.eval_batch_size", self.eval_batch_size, 1)
-        checks.at_least("data.val_size", self.val_size, 0)
-        checks.at_least("data.train_limit", self.train_limit, 1)
-        checks.at_least("data.eval_limit", self.eval_limit, 1)
+    name: str = key(affects="order", column=4)
+    batch_size: int = key(at_least=1, affects="order", listed=("fit",), column=5)
+    eval_batch_size: int = key(at_least=1, affects="rounding")
+    # The held-out part is not trained on: with another size, val would have trained samples.
+    val_size: int = key(at_least=0, affects="order", listed=("fit",), settable=())
+    drop_last: bool = key(affects="order")
+    train_limit: int | None = key(at_least=1, affects="order", listed=("fit",))
+    eval_limit: int | None = key(at_least=1, affects="evaluation")
+
+    @property
+    def targets(self) -> Targets:
+        """What a loss compares with."""
+        return "classes"
 
 
 @dataclass(kw_only=True, slots=True)
 class ImagesConfig(DataConfig):
-    """MNIST and Fashion-MNIST: images of 1 x 28 x 28 bytes, ten classes, 60,000 to train and
-    10,000 to test.
-    """
+    """MNIST and Fashion-MNIST: images of 1 x 28 x 28 bytes in ten classes, 60,000 and 10,000."""
 
-    root: str
-    transforms: list[Any]
+    may_be_images: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        # super() without arguments does not work in a dataclass with slots: the class is made anew.
-        DataConfig.__post_init__(self)
-        checks.filled("data.root", self.root)
+    root: str = key(
+        is_path=True, affects="place", listed=("fit", "eval"), settable=("eval", "reproduce")
+    )
+    transforms: list[Any] = key(affects="order", listed=("fit",), column=13)
+
+    def check_together(self) -> None:
         parsed = parse_transforms(self.transforms)
         output_shape(parsed, IMAGE_SHAPE)
         self.transforms = to_plain(parsed)
@@ -58,33 +69,20 @@ class ImagesConfig(DataConfig):
             )
 
 
-NUM_TRAIN_IMAGES, IMAGE_SHAPE = 60_000, (1, 28, 28)
-
-
-# Of the synthetic data: 0.8 GB.
-_MAX_VALUES = 200_000_000
-
-
 @dataclass(kw_only=True, slots=True)
 class DirichletConfig(DataConfig):
     """x ~ Dirichlet(alpha) of `features` values; the label is the index of the largest."""
 
-    features: int
-    alpha: float
-    train_size: int
-    test_size: int
+    features: int = key(at_least=2, affects="samples")
+    alpha: float = key(above=0, affects="samples")
+    train_size: int = key(at_least=1, affects="samples")
+    test_size: int = key(at_least=0, affects="samples")
 
-    def __post_init__(self) -> None:
-        DataConfig.__post_init__(self)
-        checks.at_least("data.features", self.features, 2)
-        checks.above("data.alpha", self.alpha, 0)
-        checks.at_least("data.train_size", self.train_size, 1)
-        checks.at_least("data.test_size", self.test_size, 0)
+    def check_together(self) -> None:
         if (self.train_size + self.test_size) * self.features > _MAX_VALUES:
             raise ConfigError(
                 f"data.train_size={self.train_size} with data.features={self.features} are more "
-                f"than {_MAX_VALUES:,} "
-                "numbers, which are kept in memory.",
+                f"than {_MAX_VALUES:,} numbers, which are kept in memory.",
                 hint="Use fewer samples or features.",
             )
         if self.val_size >= self.train_size:
@@ -98,14 +96,16 @@ class DirichletConfig(DataConfig):
 class LineConfig(DataConfig):
     """y = a x + b + noise at the points `x`, for linear regression."""
 
-    a: float
-    b: float
-    noise: float
-    x: list[float]
+    a: float = key(affects="samples")
+    b: float = key(affects="samples")
+    noise: float = key(at_least=0, affects="samples")
+    x: list[float] = key(affects="samples")
 
-    def __post_init__(self) -> None:
-        DataConfig.__post_init__(self)
-        checks.at_least("data.noise", self.noise, 0)
+    @property
+    def targets(self) -> Targets:
+        return "values"
+
+    def check_together(self) -> None:
         if not self.x:
             raise ConfigError(
                 "data.x=[] is empty: give at least one point, such as data.x=[1,2,3]."
@@ -121,29 +121,18 @@ class LineConfig(DataConfig):
 class CustomDataConfig(DataConfig):
     """A person's own map-style `torch.utils.data.Dataset`, streamed through a DataLoader."""
 
-    target: str
-    kwargs: dict[str, Any]
-    test_kwargs: dict[str, Any] | None
-    num_workers: int
-    task: str
-    num_classes: int | None
+    may_be_images: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        DataConfig.__post_init__(self)
-        checks.within("data.num_workers", self.num_workers, 0, 512)
-        checks.one_of("data.task", self.task, ("classification", "regression"))
-        checks.at_least("data.num_classes", self.num_classes, 2)
-        check_target("data.target", self.target)
+    target: str = key(form=checks.class_path, is_code=True, affects="order")
+    kwargs: dict[str, Any] = key(is_open=True, affects="order")
+    test_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation")
+    num_workers: int = key(between=(0, 512), affects="speed", settable=("eval", "reproduce"))
+    task: str = key(one_of=("classification", "regression"), affects="samples")
+    num_classes: int | None = key(at_least=2, affects="samples")
 
-
-def check_target(key: str, target: str) -> None:
-    """Refuse anything but `package.module.Class`; nothing is imported here."""
-    parts = target.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise ConfigError(
-            f"{key}={target} is not the path of a class.",
-            hint=f"Write {key}=my_package.my_module.MyClass",
-        )
+    @property
+    def targets(self) -> Targets:
+        return "classes" if self.task == "classification" else "values"
 
 
 DATA: dict[str, type[DataConfig]] = {

@@ -1,95 +1,94 @@
-"""Types and checks of the `model` and `loss` groups. The modules are in trainer.models, the
-formulas in losses.
-"""
+"""The `model` and `loss` groups. The modules are in trainer.models, the formulas in losses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from trainer.config import checks
-from trainer.config.data import check_target
+from trainer.config.data import Targets
+from trainer.config.keys import Section, key
+
+# What has more does not fit into any memory, and the product of two still fits into 64 bits.
+_LAYER = (1, 2**31)
 
 
 @dataclass(kw_only=True, slots=True)
-class LinearConfig:
+class ModelConfig(Section):
+    """What every model has, and what it needs and gives."""
+
+    group: ClassVar[str] = "model"
+    needs_images: ClassVar[bool] = False
+
+    name: str = key(column=1)
+
+    @property
+    def outputs(self) -> str:
+        """`logits` or `log_probs`."""
+        return "logits"
+
+
+@dataclass(kw_only=True, slots=True)
+class LinearConfig(ModelConfig):
     """One `nn.Linear`."""
 
-    name: str
     bias: bool
 
 
 @dataclass(kw_only=True, slots=True)
-class MLPConfig:
+class MLPConfig(ModelConfig):
     """Fully connected layers with ReLU between them."""
 
-    name: str
-    hidden: list[int]
-    dropout: float
-
-    def __post_init__(self) -> None:
-        checks.sizes("model.hidden", self.hidden)
-        checks.within("model.dropout", self.dropout, 0, 1, open_end=True)
+    hidden: list[int] = key(between=_LAYER, column=14)
+    dropout: float = key(between=(0, 1), open_end=True, column=16)
 
 
 @dataclass(kw_only=True, slots=True)
-class LeNet5Config:
+class LeNet5Config(ModelConfig):
     """Two convolutions of 5 x 5 with average pooling, then three fully connected layers."""
 
-    name: str
-    channels: list[int]
-    hidden: list[int]
+    needs_images: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        checks.sizes("model.channels", self.channels, length=2)
-        checks.sizes("model.hidden", self.hidden, length=2)
+    channels: list[int] = key(between=_LAYER, length=2, column=15)
+    hidden: list[int] = key(between=_LAYER, length=2, column=14)
 
 
 @dataclass(kw_only=True, slots=True)
-class CNNConfig:
+class CNNConfig(ModelConfig):
     """Two padded convolutions of 3 x 3 with max pooling, then two fully connected layers."""
 
-    name: str
-    channels: list[int]
-    hidden: int
+    needs_images: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        checks.sizes("model.channels", self.channels, length=2)
-        checks.at_least("model.hidden", self.hidden, 1)
+    channels: list[int] = key(between=_LAYER, length=2, column=15)
+    hidden: int = key(at_least=1, column=14)
 
 
 @dataclass(kw_only=True, slots=True)
-class CNNDropoutConfig:
+class CNNDropoutConfig(CNNConfig):
     """Two convolutions of 3 x 3, one max pooling, dropout twice, log-softmax at the end."""
 
-    name: str
-    channels: list[int]
-    hidden: int
-    conv_dropout: float
-    fc_dropout: float
+    conv_dropout: float = key(between=(0, 1), open_end=True)
+    fc_dropout: float = key(between=(0, 1), open_end=True)
 
-    def __post_init__(self) -> None:
-        checks.sizes("model.channels", self.channels, length=2)
-        checks.at_least("model.hidden", self.hidden, 1)
-        checks.within("model.conv_dropout", self.conv_dropout, 0, 1, open_end=True)
-        checks.within("model.fc_dropout", self.fc_dropout, 0, 1, open_end=True)
+    @property
+    def outputs(self) -> str:
+        return "log_probs"
 
 
 @dataclass(kw_only=True, slots=True)
-class CustomModelConfig:
+class CustomModelConfig(ModelConfig):
     """A person's own `nn.Module`, called as `target(**kwargs)`."""
 
-    name: str
-    target: str
-    kwargs: dict[str, Any]
-    output: str
+    target: str = key(form=checks.class_path, is_code=True)
+    kwargs: dict[str, Any] = key(is_open=True)
+    output: str = key(one_of=("logits", "log_probs"))
 
-    def __post_init__(self) -> None:
-        check_target("model.target", self.target)
-        checks.one_of("model.output", self.output, ("logits", "log_probs"))
+    @property
+    def outputs(self) -> str:
+        return self.output
 
 
-MODEL: dict[str, type] = {
+MODEL: dict[str, type[ModelConfig]] = {
     "linear": LinearConfig,
     "mlp": MLPConfig,
     "lenet5": LeNet5Config,
@@ -100,53 +99,67 @@ MODEL: dict[str, type] = {
 
 
 @dataclass(kw_only=True, slots=True)
-class PlainLossConfig:
-    """A loss without options."""
+class LossConfig(Section):
+    """What a loss compares with, and the model outputs it makes sense on."""
 
-    name: str
+    group: ClassVar[str] = "loss"
+    targets: ClassVar[Targets] = "classes"
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    name: str = key(column=11)
 
 
 @dataclass(kw_only=True, slots=True)
-class SmoothedLossConfig:
+class BCEConfig(LossConfig):
     """A loss over classes whose targets can be smoothed."""
 
-    name: str
-    label_smoothing: float
-
-    def __post_init__(self) -> None:
-        checks.within("loss.label_smoothing", self.label_smoothing, 0, 1, open_end=True)
+    label_smoothing: float = key(between=(0, 1), open_end=True, column=12)
 
 
 @dataclass(kw_only=True, slots=True)
-class HingeConfig:
-    """The multi-class margin loss."""
+class CrossEntropyConfig(BCEConfig):
+    """It applies log-softmax, which changes log-probabilities nothing."""
 
-    name: str
-    margin: float
-    p: int
-
-    def __post_init__(self) -> None:
-        checks.above("loss.margin", self.margin, 0)
-        checks.within("loss.p", self.p, 1, 2)
+    outputs: ClassVar[tuple[str, ...]] = ("logits", "log_probs")
 
 
 @dataclass(kw_only=True, slots=True)
-class HuberConfig:
+class NLLConfig(LossConfig):
+    """The negative log-likelihood."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("log_probs",)
+
+
+@dataclass(kw_only=True, slots=True)
+class HingeConfig(LossConfig):
+    """The multi-class margin loss: of differences of outputs, which log-softmax leaves alone."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("logits", "log_probs")
+
+    margin: float = key(above=0)
+    p: int = key(between=(1, 2))
+
+
+@dataclass(kw_only=True, slots=True)
+class ValueLossConfig(LossConfig):
+    """A loss of differences of values."""
+
+    targets: ClassVar[Targets] = "values"
+
+
+@dataclass(kw_only=True, slots=True)
+class HuberConfig(ValueLossConfig):
     """Squared up to `delta`, linear beyond it."""
 
-    name: str
-    delta: float
-
-    def __post_init__(self) -> None:
-        checks.above("loss.delta", self.delta, 0)
+    delta: float = key(above=0)
 
 
-LOSS: dict[str, type] = {
-    "cross_entropy": SmoothedLossConfig,
-    "nll": PlainLossConfig,
-    "bce_with_logits": SmoothedLossConfig,
+LOSS: dict[str, type[LossConfig]] = {
+    "cross_entropy": CrossEntropyConfig,
+    "nll": NLLConfig,
+    "bce_with_logits": BCEConfig,
     "hinge": HingeConfig,
-    "mse": PlainLossConfig,
-    "l1": PlainLossConfig,
+    "mse": ValueLossConfig,
+    "l1": ValueLossConfig,
     "huber": HuberConfig,
 }

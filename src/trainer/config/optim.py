@@ -1,51 +1,40 @@
-"""Types and checks of the `optimizer` group. Fields are torch's own argument names.
-
-A field's default value never appears here: configs/optimizer/ holds the values.
-"""
+"""The `optimizer` group. Fields are torch's own argument names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from trainer.config import checks
+from trainer.config.keys import Section, key
 from trainer.errors import ConfigError
 
 
 @dataclass(kw_only=True, slots=True)
-class OptimizerConfig:
+class OptimizerConfig(Section):
     """What every optimizer has."""
 
-    name: str
-    lr: float
+    group: ClassVar[str] = "optimizer"
+    repeats_loss: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        checks.above("optimizer.lr", self.lr, 0)
+    name: str = key(column=3)
+    lr: float = key(above=0, listed=("fit",), column=2)
 
 
 @dataclass(kw_only=True, slots=True)
 class DecayConfig(OptimizerConfig):
-    """An optimizer with weight decay; `decay_all=false` spares biases and norms (parameters of
-    fewer than 2 axes).
-    """
+    """Weight decay; `decay_all=false` spares biases and norms (parameters of fewer than 2 axes)."""
 
-    weight_decay: float
+    weight_decay: float = key(at_least=0, listed=("fit",), column=9)
     decay_all: bool
-
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        checks.at_least("optimizer.weight_decay", self.weight_decay, 0)
 
 
 @dataclass(kw_only=True, slots=True)
 class SGDConfig(DecayConfig):
-    momentum: float
-    dampening: float
+    momentum: float = key(between=(0, 1), open_end=True, listed=("fit",), column=10)
+    dampening: float = key(between=(0, 1))
     nesterov: bool
 
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.within("optimizer.momentum", self.momentum, 0, 1, open_end=True)
-        checks.within("optimizer.dampening", self.dampening, 0, 1)
+    def check_together(self) -> None:
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ConfigError(
                 "optimizer.nesterov=true needs optimizer.momentum above 0 and "
@@ -56,114 +45,60 @@ class SGDConfig(DecayConfig):
 
 
 @dataclass(kw_only=True, slots=True)
-class AdamConfig(DecayConfig):
-    """adam, adamw."""
-
-    betas: list[float]
-    eps: float
-    amsgrad: bool
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.betas("optimizer.betas", self.betas)
-        checks.at_least("optimizer.eps", self.eps, 0)
+class AdamaxConfig(DecayConfig):
+    betas: list[float] = key(between=(0, 1), open_end=True, length=2)
+    eps: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
-class RAdamConfig(DecayConfig):
-    betas: list[float]
-    eps: float
-    decoupled_weight_decay: bool
+class AdamConfig(AdamaxConfig):
+    """adam, adamw."""
 
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.betas("optimizer.betas", self.betas)
-        checks.at_least("optimizer.eps", self.eps, 0)
+    amsgrad: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class RAdamConfig(AdamaxConfig):
+    decoupled_weight_decay: bool
 
 
 @dataclass(kw_only=True, slots=True)
 class NAdamConfig(RAdamConfig):
-    momentum_decay: float
-
-    def __post_init__(self) -> None:
-        RAdamConfig.__post_init__(self)
-        checks.at_least("optimizer.momentum_decay", self.momentum_decay, 0)
-
-
-@dataclass(kw_only=True, slots=True)
-class AdamaxConfig(DecayConfig):
-    betas: list[float]
-    eps: float
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.betas("optimizer.betas", self.betas)
-        checks.at_least("optimizer.eps", self.eps, 0)
+    momentum_decay: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
 class RMSpropConfig(DecayConfig):
-    alpha: float
-    eps: float
-    momentum: float
+    alpha: float = key(between=(0, 1))
+    eps: float = key(at_least=0)
+    momentum: float = key(at_least=0, listed=("fit",), column=10)
     centered: bool
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.within("optimizer.alpha", self.alpha, 0, 1)
-        checks.at_least("optimizer.eps", self.eps, 0)
-        checks.at_least("optimizer.momentum", self.momentum, 0)
 
 
 @dataclass(kw_only=True, slots=True)
 class AdagradConfig(DecayConfig):
-    lr_decay: float
-    initial_accumulator_value: float
-    eps: float
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.at_least("optimizer.lr_decay", self.lr_decay, 0)
-        checks.at_least("optimizer.initial_accumulator_value", self.initial_accumulator_value, 0)
-        checks.at_least("optimizer.eps", self.eps, 0)
+    lr_decay: float = key(at_least=0)
+    initial_accumulator_value: float = key(at_least=0)
+    eps: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
 class AdadeltaConfig(DecayConfig):
-    rho: float
-    eps: float
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.within("optimizer.rho", self.rho, 0, 1)
-        checks.at_least("optimizer.eps", self.eps, 0)
+    rho: float = key(between=(0, 1))
+    eps: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
 class AdafactorConfig(DecayConfig):
-    beta2_decay: float
-    d: float
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        if self.beta2_decay > 0:
-            raise ConfigError(
-                f"optimizer.beta2_decay={self.beta2_decay} is out of range: it must be at most 0."
-            )
-        checks.at_least("optimizer.d", self.d, 1)
+    beta2_decay: float = key(at_most=0)
+    d: float = key(at_least=1)
 
 
 @dataclass(kw_only=True, slots=True)
 class ASGDConfig(DecayConfig):
-    lambd: float
-    alpha: float
-    t0: float
-
-    def __post_init__(self) -> None:
-        DecayConfig.__post_init__(self)
-        checks.at_least("optimizer.lambd", self.lambd, 0)
-        checks.at_least("optimizer.alpha", self.alpha, 0)
-        checks.at_least("optimizer.t0", self.t0, 0)
+    lambd: float = key(at_least=0)
+    alpha: float = key(at_least=0)
+    t0: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -171,8 +106,7 @@ class RpropConfig(OptimizerConfig):
     etas: list[float]
     step_sizes: list[float]
 
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
+    def check_together(self) -> None:
         if len(self.etas) != 2 or not 0 < self.etas[0] < 1 < self.etas[1]:
             raise ConfigError(
                 f"optimizer.etas={self.etas} must hold two numbers with 0 < first < 1 < second."
@@ -185,20 +119,13 @@ class RpropConfig(OptimizerConfig):
 
 @dataclass(kw_only=True, slots=True)
 class LBFGSConfig(OptimizerConfig):
-    max_iter: int
-    tolerance_grad: float
-    tolerance_change: float
-    history_size: int
-    line_search_fn: str | None
+    repeats_loss: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        checks.at_least("optimizer.max_iter", self.max_iter, 1)
-        checks.at_least("optimizer.history_size", self.history_size, 1)
-        checks.at_least("optimizer.tolerance_grad", self.tolerance_grad, 0)
-        checks.at_least("optimizer.tolerance_change", self.tolerance_change, 0)
-        if self.line_search_fn is not None:
-            checks.one_of("optimizer.line_search_fn", self.line_search_fn, ("strong_wolfe",))
+    max_iter: int = key(at_least=1)
+    tolerance_grad: float = key(at_least=0)
+    tolerance_change: float = key(at_least=0)
+    history_size: int = key(at_least=1)
+    line_search_fn: str | None = key(one_of=("strong_wolfe",))
 
 
 OPTIMIZER: dict[str, type[OptimizerConfig]] = {

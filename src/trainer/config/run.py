@@ -1,14 +1,16 @@
-"""Types and checks of the `run` and `eval` groups, and the whole config of a command."""
+"""The `run` and `eval` groups, and the whole config of a command."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from trainer.config import checks
 from trainer.config.data import DataConfig
+from trainer.config.keys import Affects, Section, key
+from trainer.config.logger import LoggerConfig
+from trainer.config.model import LossConfig, ModelConfig
 from trainer.config.optim import OptimizerConfig
 from trainer.config.scheduler import SchedulerConfig
 from trainer.config.trainer import TrainerConfig
@@ -18,58 +20,60 @@ from trainer.errors import ConfigError
 _WORDS = ("last", "auto")
 
 
+def _folder_name(name: str, value: str) -> None:
+    if not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", value):
+        raise ConfigError(
+            f"{name}={value!r} cannot name a folder.", hint="Use run.dir for a whole path."
+        )
+
+
+def _no_word(name: str, value: str) -> None:
+    if str(Path(value)) in _WORDS:
+        raise ConfigError(
+            f"{name}={value} is a word of trainer's: resume={value} would mean another run.",
+            hint="Choose another name for the folder.",
+        )
+
+
 @dataclass(kw_only=True, slots=True)
-class RunConfig:
+class RunConfig(Section):
     """Where the run folder goes: `root`/<date>/<time>-`name`, or exactly `dir`."""
 
-    root: str
-    name: str | None
-    dir: str | None
+    group: ClassVar[str] = "run"
+    affects: ClassVar[Affects] = "command"
+    settable: ClassVar[tuple[str, ...]] = ("eval", "reproduce")
 
-    def __post_init__(self) -> None:
-        checks.filled("run.root", self.root)
-        checks.filled("run.dir", self.dir)
-        if self.dir is not None and str(Path(self.dir)) in _WORDS:
-            raise ConfigError(
-                f"run.dir={self.dir} is a word of trainer's: resume={self.dir} would mean another "
-                "run.",
-                hint="Choose another name for the folder.",
-            )
-        if self.name is not None and not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", self.name):
-            raise ConfigError(
-                f"run.name={self.name!r} cannot name a folder.",
-                hint="Use run.dir for a whole path.",
-            )
+    root: str = key(is_path=True, listed=("fit",))
+    name: str | None = key(form=_folder_name, listed=("fit",))
+    dir: str | None = key(is_path=True, form=_no_word)
 
 
 @dataclass(kw_only=True, slots=True)
-class EvalOptions:
+class EvalOptions(Section):
     """What `trainer eval` evaluates and how it reports."""
 
-    split: str
-    json: bool
+    group: ClassVar[str] = "eval"
+    affects: ClassVar[Affects] = "command"
+    settable: ClassVar[tuple[str, ...]] = ("eval",)
 
-    def __post_init__(self) -> None:
-        checks.one_of("eval.split", self.split, ("test", "val", "train"))
+    split: str = key(one_of=("test", "val", "train"), listed=("eval",))
+    json: bool = key(listed=("eval",))
 
 
 @dataclass(kw_only=True, slots=True)
-class FitConfig:
+class FitConfig(Section):
     """Everything `trainer fit` needs."""
 
     data: DataConfig
-    model: Any
-    loss: Any
+    model: ModelConfig
+    loss: LossConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     trainer: TrainerConfig
-    logger: Any
+    logger: LoggerConfig
     run: RunConfig
-    seed: int
-    resume: str | None
-
-    def __post_init__(self) -> None:
-        checks.within("seed", self.seed, 0, 2**63 - 1)
+    seed: int = key(between=(0, 2**63 - 1), affects="order", listed=("fit",), column=8)
+    resume: str | None = key(is_path=True, affects="command", words=("last",), listed=("fit",))
 
     @property
     def run_name(self) -> str:
@@ -78,9 +82,9 @@ class FitConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class EvalConfig:
+class EvalConfig(Section):
     """Everything `trainer eval` needs; all but `ckpt` and `eval` comes from the checkpoint."""
 
     fit: FitConfig
-    ckpt: str
+    ckpt: str = key(is_path=True, affects="command", words=("last",), settable=("eval",))
     eval: EvalOptions

@@ -1,5 +1,4 @@
-"""Types and checks of the `sweep` and `launcher` groups: which runs a sweep makes, and where they
-run.
+"""The `sweep` and `launcher` groups: which runs a sweep makes, and where they run.
 
 They are about the command and not about a run: no run's config holds them, and no checkpoint.
 """
@@ -8,46 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from omegaconf import DictConfig
 
-from trainer.config import checks
+from trainer.config.checks import MAX_THREADS
+from trainer.config.keys import Affects, Section, key
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 
 _AUTO = "auto"
 
 
+def _num_jobs(name: str, value: str) -> None:
+    is_number = value.isascii() and value.isdigit() and 1 <= int(value) <= 1024
+    if value != _AUTO and not is_number:
+        raise ConfigError(
+            f"{name}={value} is not known.",
+            hint=f"Write auto, or how many jobs run at a time: {name}=2",
+        )
+
+
 @dataclass(kw_only=True, slots=True)
-class GridConfig:
+class GridConfig(Section):
     """Every combination of the values; and what every sweep has."""
 
+    group: ClassVar[str] = "sweep"
+    affects: ClassVar[Affects] = "command"
+
     name: str
-    jobs: str
-    devices: list[int] | None
-    jobs_per_device: int
+    jobs: str = key(form=_num_jobs, words=(_AUTO,), affects="speed", listed=("fit",))
+    devices: list[int] | None = key(between=(0, 1023), affects="speed")
+    jobs_per_device: int = key(between=(1, 64), affects="speed")
     retry_failed: bool
     fresh: bool
     params: dict[str, Any]
 
-    def __post_init__(self) -> None:
-        if self.jobs != _AUTO and not (
-            self.jobs.isascii() and self.jobs.isdigit() and 1 <= int(self.jobs) <= 1024
-        ):
+    def check_together(self) -> None:
+        if self.devices is None:
+            return
+        if not self.devices or len(set(self.devices)) < len(self.devices):
             raise ConfigError(
-                f"sweep.jobs={self.jobs} is not known.",
-                hint="Write auto, or how many jobs run at a time: sweep.jobs=2",
+                f"sweep.devices={self.devices} must name GPUs, each once.",
+                hint="Such as sweep.devices=[0,1].",
             )
-        checks.within("sweep.jobs_per_device", self.jobs_per_device, 1, 64)
-        if self.devices is not None:
-            if not self.devices or len(set(self.devices)) < len(self.devices):
-                raise ConfigError(
-                    f"sweep.devices={self.devices} must name GPUs, each once.",
-                    hint="Such as sweep.devices=[0,1].",
-                )
-            for device in self.devices:
-                checks.within("sweep.devices", device, 0, 1023)
 
     @property
     def num_jobs(self) -> int | None:
@@ -59,86 +62,76 @@ class GridConfig:
 class RandomConfig(GridConfig):
     """Values drawn at random."""
 
-    trials: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        GridConfig.__post_init__(self)
-        checks.within("sweep.trials", self.trials, 1, 100_000)
-        checks.within("sweep.seed", self.seed, 0, 2**31 - 1)
+    # The same sweep with more trials: the values of those before are the same.
+    trials: int = key(between=(1, 100_000))
+    seed: int = key(between=(0, 2**31 - 1), affects="result")
 
 
 @dataclass(kw_only=True, slots=True)
 class OptunaConfig(RandomConfig):
-    """Values that Optuna suggests from what the trials before gave, and an early end for trials
-    without prospects.
-    """
+    """Values that Optuna suggests from earlier trials, and an early end for hopeless ones."""
 
-    startup_trials: int
-    pruner: str
-    warmup: int
-    storage: str | None
-
-    def __post_init__(self) -> None:
-        RandomConfig.__post_init__(self)
-        checks.within("sweep.startup_trials", self.startup_trials, 1, 100_000)
-        checks.one_of("sweep.pruner", self.pruner, ("median", "hyperband", "none"))
-        checks.within("sweep.warmup", self.warmup, 0, 100_000)
-        checks.filled("sweep.storage", self.storage)
+    startup_trials: int = key(between=(1, 100_000), affects="result")
+    pruner: str = key(one_of=("median", "hyperband", "none"), affects="result")
+    warmup: int = key(between=(0, 100_000), affects="result")
+    storage: str | None = key(is_filled=True, affects="result")
 
 
-SWEEP: dict[str, type] = {"grid": GridConfig, "random": RandomConfig, "optuna": OptunaConfig}
+SWEEP: dict[str, type[GridConfig]] = {
+    "grid": GridConfig,
+    "random": RandomConfig,
+    "optuna": OptunaConfig,
+}
 
 
 @dataclass(kw_only=True, slots=True)
-class LocalConfig:
+class _Launcher(Section):
+    """What every launcher has."""
+
+    group: ClassVar[str] = "launcher"
+    affects: ClassVar[Affects] = "command"
+
+    name: str
+
+
+@dataclass(kw_only=True, slots=True)
+class LocalConfig(_Launcher):
     """Processes on this machine."""
 
-    name: str
-
 
 @dataclass(kw_only=True, slots=True)
-class SlurmConfig:
+class SlurmConfig(_Launcher):
     """Jobs of a Slurm cluster, handed in by submitit; None leaves a value to the cluster."""
 
-    name: str
-    cluster: str
+    cluster: str = key(one_of=("slurm", "local"))
     partition: str | None
     account: str | None
     qos: str | None
-    timeout_min: int
-    cpus_per_task: int | None
-    mem_gb: float | None
-    gpus_per_node: int | None
-    array_parallelism: int
+    timeout_min: int = key(at_least=1)
+    cpus_per_task: int | None = key(between=(1, MAX_THREADS))
+    mem_gb: float | None = key(above=0)
+    gpus_per_node: int | None = key(at_least=0)
+    array_parallelism: int = key(between=(1, 1_000_000))
     setup: list[str]
-    extra: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        checks.one_of("launcher.cluster", self.cluster, ("slurm", "local"))
-        checks.at_least("launcher.timeout_min", self.timeout_min, 1)
-        checks.within("launcher.cpus_per_task", self.cpus_per_task, 1, checks.MAX_THREADS)
-        checks.above("launcher.mem_gb", self.mem_gb, 0)
-        checks.at_least("launcher.gpus_per_node", self.gpus_per_node, 0)
-        checks.within("launcher.array_parallelism", self.array_parallelism, 1, 1_000_000)
+    extra: dict[str, Any] = key(is_open=True)
 
 
 @dataclass(kw_only=True, slots=True)
-class RayConfig:
+class RayConfig(_Launcher):
     """Tasks of a Ray cluster; without an address one is started here."""
 
-    name: str
-    address: str | None
-    cpus_per_job: float
-    gpus_per_job: float
-
-    def __post_init__(self) -> None:
-        checks.filled("launcher.address", self.address)
-        checks.above("launcher.cpus_per_job", self.cpus_per_job, 0)
-        checks.at_least("launcher.gpus_per_job", self.gpus_per_job, 0)
+    address: str | None = key(is_filled=True)
+    cpus_per_job: float = key(above=0)
+    gpus_per_job: float = key(at_least=0)
 
 
-LAUNCHER: dict[str, type] = {"local": LocalConfig, "slurm": SlurmConfig, "ray": RayConfig}
+LauncherConfig: TypeAlias = LocalConfig | SlurmConfig | RayConfig
+
+LAUNCHER: dict[str, type[LauncherConfig]] = {
+    "local": LocalConfig,
+    "slurm": SlurmConfig,
+    "ray": RayConfig,
+}
 
 
 def key_of(word: str) -> str:
@@ -184,6 +177,6 @@ class SweepRequest:
     words: list[str]
     axes: list[Axis]
     sweep: GridConfig
-    launcher: Any
+    launcher: LauncherConfig
     run: RunConfig
     compose: Callable[[Sequence[str]], DictConfig]

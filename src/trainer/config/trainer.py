@@ -1,60 +1,59 @@
-"""Types and checks of the `trainer` group."""
+"""The `trainer` group: how long and on what to train, and what changes the maths of a step."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
-from trainer.config import checks
-from trainer.config.checks import Cadence
+from trainer.config.checks import MAX_THREADS, Cadence
+from trainer.config.keys import Section, key
 from trainer.errors import ConfigError
 
 
-@dataclass(kw_only=True, slots=True)
-class TrainerConfig:
-    """How long and on what to train, what changes the maths of a step, and when to evaluate and save."""
+def _device(name: str, value: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+        raise ConfigError(
+            f"{name}={value} is not a device.",
+            hint="Write auto, cpu, cuda, or cuda:1 for the second GPU.",
+        )
 
-    epochs: int
-    max_steps: int | None
-    device: str
-    precision: str
-    compile: str
-    accumulate: int
-    clip_norm: float | None
-    l1: float
-    ema: float | None
-    patience: int | None
-    monitor: str | None
-    threads: int | None
-    deterministic: bool
-    save_every: str
-    eval_every: str
-    keep: int
-    # The values are in configs/; these are for checkpoints from before there were such keys.
-    profile: bool = False
-    profile_from: int = 10
-    profile_steps: int = 20
+
+@dataclass(kw_only=True, slots=True)
+class TrainerConfig(Section):
+    """How long and on what to train, and when to evaluate and save."""
+
+    group: ClassVar[str] = "trainer"
+    settable: ClassVar[tuple[str, ...]] = ("eval",)
+
+    epochs: int = key(at_least=0, listed=("fit",), column=7)
+    max_steps: int | None = key(at_least=0, listed=("fit",), column=18)
+    device: str = key(
+        form=_device,
+        words=("auto", "cpu", "cuda"),
+        affects="rounding",
+        listed=("fit", "eval"),
+        settable=("eval", "reproduce"),
+    )
+    precision: str = key(one_of=("fp32", "bf16", "fp16"), listed=("fit",))
+    compile: str = key(one_of=("off", "on", "auto"), affects="rounding")
+    accumulate: int = key(at_least=1, affects="order", listed=("fit",))
+    clip_norm: float | None = key(above=0, listed=("fit",))
+    l1: float = key(at_least=0)
+    ema: float | None = key(between=(0, 1), open_end=True, listed=("fit",))
+    patience: int | None = key(at_least=1, listed=("fit",))
+    monitor: str | None = key(listed=("fit",))
+    threads: int | None = key(between=(1, MAX_THREADS), affects="rounding")
+    deterministic: bool = key(affects="rounding")
+    save_every: str = key(form=Cadence.parse, affects="record", listed=("fit",))
+    eval_every: str = key(form=Cadence.parse, affects="evaluation")
+    keep: int = key(at_least=0, affects="record")
+    profile: bool = key(affects="record")
+    profile_from: int = key(at_least=1, affects="record")
+    profile_steps: int = key(between=(1, 1000), affects="record")
 
     def __post_init__(self) -> None:
-        checks.at_least("trainer.epochs", self.epochs, 0)
-        checks.at_least("trainer.max_steps", self.max_steps, 0)
-        checks.one_of("trainer.precision", self.precision, ("fp32", "bf16", "fp16"))
         # YAML reads a bare `off` as false, the command line reads it as a word.
         self.compile = {"true": "on", "false": "off"}.get(self.compile.lower(), self.compile)
-        checks.one_of("trainer.compile", self.compile, ("off", "on", "auto"))
-        checks.at_least("trainer.accumulate", self.accumulate, 1)
-        checks.above("trainer.clip_norm", self.clip_norm, 0)
-        checks.at_least("trainer.l1", self.l1, 0)
-        checks.within("trainer.ema", self.ema, 0, 1, open_end=True)
-        checks.at_least("trainer.patience", self.patience, 1)
-        checks.within("trainer.threads", self.threads, 1, checks.MAX_THREADS)
-        checks.at_least("trainer.keep", self.keep, 0)
-        checks.at_least("trainer.profile_from", self.profile_from, 1)
-        checks.within("trainer.profile_steps", self.profile_steps, 1, 1000)
-        Cadence.parse("trainer.save_every", self.save_every)
-        Cadence.parse("trainer.eval_every", self.eval_every)
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", self.device):
-            raise ConfigError(
-                f"trainer.device={self.device} is not a device.",
-                hint="Write auto, cpu, cuda, or cuda:1 for the second GPU.",
-            )
+        # super() without arguments does not work in a dataclass with slots: the class is made anew.
+        Section.__post_init__(self)

@@ -1,9 +1,8 @@
-"""Types, defaults and checks of `data.transforms`, the list of augmentations;
-trainer.data.transforms applies them.
+"""The list `data.transforms`: its options with their bounds. trainer.data.transforms applies them.
 
-Defaults live here and not in configs/, because these are options inside a list and not keys of a
-YAML group. Names, options and meanings are those of torchvision.transforms.v2; grey values are
-bytes, 0 to 255.
+Options have their default here and not in configs/, because they are options inside a list and not
+keys of a YAML group. Names, options and meanings are those of torchvision.transforms.v2; grey
+values are bytes, 0 to 255.
 """
 
 from __future__ import annotations
@@ -11,74 +10,74 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, get_args
 
 from trainer.config import checks
+from trainer.config.keys import REQUIRED, Section, key, keys_of
 from trainer.errors import ConfigError, suggestion
 
 _KEY = "data.transforms"
+_BYTE = (0, 255)
+Interval: TypeAlias = tuple[float, float]
 
 
 @dataclass(kw_only=True, slots=True)
-class RandomCrop:
-    """Pad with `fill` by `padding` pixels on every side, then cut out `size` (one number,
-    [height, width], or null for the image's own size) at a random place. Evaluation takes the
+class _Transform(Section):
+    """An item of the list; `group` is what its options are called after."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def dotted(cls, name: str) -> str:
+        return f"{_KEY}: {cls.name}.{name}"
+
+
+@dataclass(kw_only=True, slots=True)
+class RandomCrop(_Transform):
+    """Pad with `fill` by `padding` pixels on every side, then cut out `size` at a random place.
+
+    `size` is one number, [height, width], or null for the image's own size. Evaluation takes the
     centre instead, if `size` is given.
     """
 
     name: ClassVar[str] = "random_crop"
-    size: int | tuple[int, int] | None = None
-    padding: int = 4
-    fill: int = 0
-
-    def __post_init__(self) -> None:
-        if self.size is not None:
-            self.size = _size(self, "size")
-        _integer(self, "padding", low=0)
-        _integer(self, "fill", low=0, high=255)
+    size: int | tuple[int, int] | None = key(at_least=1, default=None)
+    padding: int = key(at_least=0, default=4)
+    fill: int = key(between=_BYTE, default=0)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the crop of an image of `height` and `width`. Raises ConfigError
-        if it does not fit.
-        """
+        """Height and width of the crop of an image; raises ConfigError if it does not fit."""
         size = self.size or (height, width)
         wanted = (size, size) if isinstance(size, int) else size
         padded = (height + 2 * self.padding, width + 2 * self.padding)
         if wanted[0] > padded[0] or wanted[1] > padded[1]:
             area = f"{padded[0]} x {padded[1]} with padding={self.padding}"
             raise ConfigError(
-                f"{_key(self, 'size')}={_shown(self.size)} is larger than the image, {area}."
+                f"{self.dotted('size')}={_as_yaml(self.size)} is larger than the image, {area}."
             )
         if self.padding >= min(wanted):
             area = f"{wanted[0]} x {wanted[1]}"
             raise ConfigError(
-                f"{_key(self, 'padding')}={self.padding} lets a crop of {area} miss the image "
+                f"{self.dotted('padding')}={self.padding} lets a crop of {area} miss the image "
                 "altogether."
             )
         return wanted
 
 
 @dataclass(kw_only=True, slots=True)
-class Crop:
-    """Cut out `height` x `width` pixels, from row `top` and column `left` on. It also happens at
-    evaluation.
-    """
+class Crop(_Transform):
+    """Cut out `height` x `width` pixels, from row `top` and column `left` on; at evaluation too."""
 
     name: ClassVar[str] = "crop"
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        for option, low in (("top", 0), ("left", 0), ("height", 1), ("width", 1)):
-            _integer(self, option, low=low)
+    top: int = key(at_least=0)
+    left: int = key(at_least=0)
+    height: int = key(at_least=1)
+    width: int = key(at_least=1)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the crop of an image of `height` and `width`. Raises ConfigError
-        if it does not fit.
-        """
+        """Height and width of the crop of an image; raises ConfigError if it does not fit."""
         for start, size, limit in (("top", "height", height), ("left", "width", width)):
             end = getattr(self, start) + getattr(self, size)
             if end > limit:
@@ -88,82 +87,65 @@ class Crop:
 
 
 @dataclass(kw_only=True, slots=True)
-class RandomHorizontalFlip:
+class RandomHorizontalFlip(_Transform):
     """Swap left and right with probability `p`."""
 
     name: ClassVar[str] = "random_horizontal_flip"
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        self.p = _probability(self)
+    p: float = key(between=(0, 1), default=0.5)
 
 
 @dataclass(kw_only=True, slots=True)
-class RandomRotation:
-    """Rotate about the centre by an angle drawn from [-degrees, degrees], or from `degrees` if
-    it is [min, max]; positive is anticlockwise. `interpolation` is nearest or bilinear, what
-    comes in from outside has the value `fill`.
+class RandomRotation(_Transform):
+    """Rotate about the centre by an angle drawn from [-degrees, degrees], or from [min, max].
+
+    Positive is anticlockwise. `interpolation` is nearest or bilinear, what comes in from outside
+    has the value `fill`.
     """
 
     name: ClassVar[str] = "random_rotation"
-    degrees: float | tuple[float, float] = 10.0
-    interpolation: str = "nearest"
-    fill: int = 0
+    degrees: float | Interval = key(default=10.0)
+    interpolation: str = key(one_of=("nearest", "bilinear"), default="nearest")
+    fill: int = key(between=_BYTE, default=0)
 
-    def __post_init__(self) -> None:
-        self.degrees = _number_or_interval(self, "degrees", low=None)
-        if not isinstance(self.interpolation, str):
-            raise _wrong_type(self, "interpolation", "a word, nearest or bilinear")
-        checks.one_of(_key(self, "interpolation"), self.interpolation, ("nearest", "bilinear"))
-        _integer(self, "fill", low=0, high=255)
+    def check_together(self) -> None:
+        # Both ends of [min, max] may be negative.
+        if not isinstance(self.degrees, tuple):
+            checks.at_least(self.dotted("degrees"), self.degrees, 0)
 
 
 @dataclass(kw_only=True, slots=True)
-class RandomInvert:
+class RandomInvert(_Transform):
     """Turn every grey value v into 255 - v with probability `p`."""
 
     name: ClassVar[str] = "random_invert"
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        self.p = _probability(self)
+    p: float = key(between=(0, 1), default=0.5)
 
 
 @dataclass(kw_only=True, slots=True)
-class ColorJitter:
-    """Change brightness and contrast, each by a factor drawn from [max(0, 1 - x), 1 + x], or
-    from x itself if it is [min, max]. 0 leaves an image as it is.
+class ColorJitter(_Transform):
+    """Change brightness and contrast, each by a factor drawn from [max(0, 1 - x), 1 + x].
+
+    If x is [min, max], the factor is drawn from that. 0 leaves an image as it is.
     """
 
     name: ClassVar[str] = "color_jitter"
-    brightness: float | tuple[float, float] = 0.0
-    contrast: float | tuple[float, float] = 0.0
-
-    def __post_init__(self) -> None:
-        self.brightness = _number_or_interval(self, "brightness", low=0)
-        self.contrast = _number_or_interval(self, "contrast", low=0)
+    brightness: float | Interval = key(at_least=0, default=0.0)
+    contrast: float | Interval = key(at_least=0, default=0.0)
 
 
 @dataclass(kw_only=True, slots=True)
-class RandomErasing:
-    """With probability `p` set a random rectangle to `value`; it covers a part of the image
-    drawn from `scale`, and its height over its width is drawn from `ratio` (both [min, max]).
+class RandomErasing(_Transform):
+    """With probability `p` set a random rectangle to `value`.
+
+    It covers a part of the image drawn from `scale`, and its height over its width is drawn from
+    `ratio` (both [min, max]).
     """
 
     name: ClassVar[str] = "random_erasing"
-    p: float = 0.5
-    scale: tuple[float, float] = (0.02, 0.33)
-    ratio: tuple[float, float] = (0.3, 3.3)
-    value: int = 0
-
-    def __post_init__(self) -> None:
-        self.p = _probability(self)
-        self.scale = _interval(self, "scale")
-        checks.within(_key(self, "scale[0]"), self.scale[0], 0, 1)
-        checks.within(_key(self, "scale[1]"), self.scale[1], 0, 1)
-        self.ratio = _interval(self, "ratio")
-        checks.above(_key(self, "ratio[0]"), self.ratio[0], 0)
-        _integer(self, "value", low=0, high=255)
+    p: float = key(between=(0, 1), default=0.5)
+    scale: Interval = key(between=(0, 1), default=(0.02, 0.33))
+    ratio: Interval = key(above=0, default=(0.3, 3.3))
+    value: int = key(between=_BYTE, default=0)
 
 
 Transform: TypeAlias = (
@@ -180,39 +162,40 @@ TRANSFORMS: dict[str, type[Transform]] = {kind.name: kind for kind in get_args(T
 
 
 def parse_transforms(items: object) -> list[Transform]:
-    """Read `data.transforms`: a list of names and `{name: ..., option: ...}`. Raises
-    ConfigError, naming the option.
+    """Read `data.transforms`, a list of names and of `{name: ..., option: ...}`.
+
+    Raises ConfigError, naming the option.
     """
     if not isinstance(items, list | tuple):
         hint = f"Write {_KEY}=[random_crop,random_invert], or {_KEY}=[] for none."
-        raise ConfigError(f"{_KEY}={_shown(items)} must be a list.", hint=hint)
+        raise ConfigError(f"{_KEY}={_as_yaml(items)} must be a list.", hint=hint)
     return [_parse_one(item) for item in items]
 
 
 def to_plain(parsed: list[Transform]) -> list[dict[str, Any]]:
-    """`parsed` as `{name: ..., option: ...}` with every option spelt out: `parse_transforms`
-    turns it back.
-    """
+    """`parsed` with every option spelt out, as `parse_transforms` reads it."""
     return [
         {"name": transform.name}
         | {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(transform).items()
+            option: list(value) if isinstance(value, tuple) else value
+            for option, value in dataclasses.asdict(transform).items()
         }
         for transform in parsed
     ]
 
 
 def output_shape(parsed: list[Transform], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape (C, h, w) of an image of `shape` (C, H, W) after `parsed`; the same in training and at
-    evaluation.
+    """Shape (C, h, w) of an image of `shape` (C, H, W) after `parsed`, at evaluation as well.
 
     Raises ConfigError if a crop does not lie in the image, or the samples are not such images.
     """
     for transform in parsed:
         if len(shape) != 3:
-            what = f"{_KEY}: {transform.name} needs images of (channels, height, width), not samples of {shape}."
-            raise ConfigError(what, hint=f"Write {_KEY}=[].")
+            raise ConfigError(
+                f"{_KEY}: {transform.name} needs images of (channels, height, width), not samples "
+                f"of {shape}.",
+                hint=f"Write {_KEY}=[].",
+            )
         channels, height, width = shape
         if isinstance(transform, Crop | RandomCrop):
             shape = (channels, *transform.output_size(height, width))
@@ -229,7 +212,7 @@ def _parse_one(item: object) -> Transform:
         item = {"name": item}
     if not isinstance(item, dict):
         raise ConfigError(
-            f"{_KEY}: {_shown(item)} is neither a name nor {{name: ..., option: ...}}."
+            f"{_KEY}: {_as_yaml(item)} is neither a name nor {{name: ..., option: ...}}."
         )
     name = item.get("name")
     if not isinstance(name, str):
@@ -237,45 +220,44 @@ def _parse_one(item: object) -> Transform:
         spelled = next(iter(item)) if len(item) == 1 else None
         hint = f"Write {{name: {spelled}, option: ...}}." if spelled in TRANSFORMS else None
         raise ConfigError(
-            f"{_KEY}: {_shown(item)} has no name.", hint=hint or suggestion("", TRANSFORMS)
+            f"{_KEY}: {_as_yaml(item)} has no name.", hint=hint or suggestion("", TRANSFORMS)
         )
     if name not in TRANSFORMS:
         raise ConfigError(f"{_KEY}: {name} is not a transform.", hint=suggestion(name, TRANSFORMS))
-    return _build(
-        TRANSFORMS[name], {str(option): value for option, value in item.items() if option != "name"}
-    )
+    options = {str(option): value for option, value in item.items() if option != "name"}
+    return _build(TRANSFORMS[name], options)
 
 
 def _build(kind: type[Transform], given: dict[str, Any]) -> Transform:
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    known = keys_of(kind)
     for option in given:
-        if option not in fields:
-            hint = suggestion(option, fields, label="Options")
+        if option not in known:
+            hint = suggestion(option, known, label="Options")
             raise ConfigError(f"{_KEY}: {kind.name} has no option {option}.", hint=hint)
     missing = [
-        o for o, field in fields.items() if o not in given and field.default is dataclasses.MISSING
+        option
+        for option, declared in known.items()
+        if option not in given and declared.default is REQUIRED
     ]
     if missing:
         raise ConfigError(
             f"{_KEY}: {kind.name} needs {', '.join(missing)}.",
-            hint=f"Options: {', '.join(fields)}.",
+            hint=f"Options: {', '.join(known)}.",
         )
-    return kind(**given)
+    options: dict[str, Any] = {
+        option: _READERS[known[option].type](kind.dotted(option), value)
+        for option, value in given.items()
+    }
+    return kind(**options)
 
 
-def _key(transform: Transform, option: str) -> str:
-    return f"{_KEY}: {transform.name}.{option}"
-
-
-def _shown(value: object) -> str:
+def _as_yaml(value: object) -> str:
     """`value` as YAML would have it: null and true, not None and True."""
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _wrong_type(transform: Transform, option: str, wanted: str) -> ConfigError:
-    return ConfigError(
-        f"{_key(transform, option)}={_shown(getattr(transform, option))} must be {wanted}."
-    )
+def _wrong_type(option: str, value: object, wanted: str) -> ConfigError:
+    return ConfigError(f"{option}={_as_yaml(value)} must be {wanted}.")
 
 
 def _is_integer(value: object) -> bool:
@@ -292,51 +274,56 @@ def _is_pair(value: object) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2
 
 
-def _integer(transform: Transform, option: str, *, low: int, high: int | None = None) -> None:
-    value = getattr(transform, option)
+def _integer(option: str, value: Any) -> int:
     if not _is_integer(value):
-        raise _wrong_type(transform, option, "an integer")
-    checks.at_least(_key(transform, option), value, low)
-    checks.within(_key(transform, option), value, low, value if high is None else high)
+        raise _wrong_type(option, value, "an integer")
+    return int(value)
 
 
-def _probability(transform: RandomHorizontalFlip | RandomInvert | RandomErasing) -> float:
-    if not _is_number(transform.p):
-        raise _wrong_type(transform, "p", "a number in [0, 1]")
-    checks.within(_key(transform, "p"), transform.p, 0, 1)
-    return float(transform.p)
+def _number(option: str, value: Any) -> float:
+    if not _is_number(value):
+        raise _wrong_type(option, value, "a number")
+    return float(value)
 
 
-def _size(transform: Transform, option: str) -> int | tuple[int, int]:
-    value = getattr(transform, option)
-    sides = list(value) if _is_pair(value) else [value]
-    if not all(_is_integer(side) for side in sides):
-        raise _wrong_type(transform, option, "an integer, [height, width] or null")
-    if min(sides) < 1:
-        raise _wrong_type(transform, option, "at least 1")
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+def _word(option: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(option, value, "a word")
+    return value
 
 
-def _interval(transform: Transform, option: str) -> tuple[float, float]:
-    value = getattr(transform, option)
-    if not (_is_pair(value) and all(_is_number(end) for end in value)):
-        raise _wrong_type(transform, option, "two numbers, [min, max]")
+def _size(option: str, value: Any) -> int | tuple[int, int] | None:
+    if value is None:
+        return None
+    if _is_integer(value):
+        return int(value)
+    if not _is_pair(value) or not all(map(_is_integer, value)):
+        raise _wrong_type(option, value, "an integer, [height, width] or null")
+    return value[0], value[1]
+
+
+def _interval(option: str, value: Any) -> Interval:
+    if not _is_pair(value) or not all(map(_is_number, value)):
+        raise _wrong_type(option, value, "two numbers, [min, max]")
     if value[0] > value[1]:
-        raise _wrong_type(transform, option, "[min, max], the smaller number first")
+        raise _wrong_type(option, value, "[min, max], the smaller number first")
     return float(value[0]), float(value[1])
 
 
-def _number_or_interval(
-    transform: Transform, option: str, *, low: float | None
-) -> float | tuple[float, float]:
-    """A number of at least 0, or [min, max] with a min of at least `low`."""
-    value = getattr(transform, option)
+def _number_or_interval(option: str, value: Any) -> float | Interval:
     if _is_pair(value):
-        interval = _interval(transform, option)
-        if low is not None:
-            checks.at_least(_key(transform, f"{option}[0]"), interval[0], low)
-        return interval
+        return _interval(option, value)
     if not _is_number(value):
-        raise _wrong_type(transform, option, "a number or [min, max]")
-    checks.at_least(_key(transform, option), value, 0)
+        raise _wrong_type(option, value, "a number or [min, max]")
     return float(value)
+
+
+# By the annotation of the option.
+_READERS: dict[str, Callable[[str, Any], object]] = {
+    "int": _integer,
+    "float": _number,
+    "str": _word,
+    "Interval": _interval,
+    "float | Interval": _number_or_interval,
+    "int | tuple[int, int] | None": _size,
+}

@@ -20,6 +20,7 @@ from test_wrong_commands import DRIVER, Outcome, check
 from trainer.cli.arguments import Arguments
 from trainer.cli.compose import sweep_request
 from trainer.commands.sweep import plan
+from trainer.config import to_plain
 from trainer.config.sweep import Axis, SweepRequest
 
 BASE = "data=dirichlet model=mlp"
@@ -113,7 +114,10 @@ def test_a_key_that_is_left_out_is_left_out_of_every_job() -> None:
     )
     with asked(f"-m {words} ~model.kwargs.depth") as request:
         configs = [plan.config_of(request, job) for job in plan.grid(request.axes)]
-    assert [config.model.kwargs for config in configs] == [{"width": 1}, {"width": 2}]
+    assert [to_plain(config)["model"]["kwargs"] for config in configs] == [
+        {"width": 1},
+        {"width": 2},
+    ]
 
 
 @pytest.mark.parametrize("kind", ["random", "optuna"])
@@ -160,7 +164,11 @@ def test_an_experiment_may_be_a_sweep(
         with asked(f"{flag} experiment=grid", mine=mine) as request:
             assert {axis.key: axis.values for axis in request.axes} == everything
             first = plan.config_of(request, plan.grid(request.axes)[0])
-            assert (first.optimizer.lr, first.seed, first.model.hidden) == (0.1, 0, [8])
+            assert (first.optimizer.lr, first.seed, to_plain(first)["model"]["hidden"]) == (
+                0.1,
+                0,
+                [8],
+            )
         with asked(f"{flag} experiment=search", mine=mine) as request:
             lr, batch_size = request.axes
             assert (lr.log, lr.low, lr.high) == (True, 1e-4, 1.0)

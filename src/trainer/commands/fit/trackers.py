@@ -110,11 +110,13 @@ def _make_tensorboard(
     from trainer.tracking.tensorboard.context import Context
     from trainer.tracking.tensorboard.tracker import TensorBoard
 
+    kinds = parts.config.logger
     data = parts.data
+    assert isinstance(kinds, TensorBoardConfig), "the caller has looked"
     shown = data.train_unshuffled if data.val is None else data.val
     return TensorBoard(
         folder,
-        kinds=parts.config.logger,
+        kinds=kinds,
         context=Context(
             model=parts.model,
             evaluated=parts.evaluated,

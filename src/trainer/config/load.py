@@ -1,0 +1,239 @@
+"""Building: what Hydra composed, or a checkpoint holds, as checked dataclasses, and back.
+
+Past `load_fit`, `load_sweep`, `load_eval` and `from_saved` there is no DictConfig.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from types import NoneType
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from trainer.config.closed_schema import refuse_code
+from trainer.config.compatibility import check_fit
+from trainer.config.keys import Key, Section, keys_of
+from trainer.config.run import EvalConfig, EvalOptions, FitConfig, RunConfig
+from trainer.config.schema import (
+    CHOICES,
+    COMMAND_SCHEMAS,
+    SCHEMAS,
+    SECTIONS,
+    TOP_LEVEL,
+    affects,
+    is_custom,
+)
+from trainer.config.sweep import LAUNCHER, SWEEP, GridConfig, LauncherConfig
+from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
+from trainer.registry import look_up
+
+S = TypeVar("S", bound=Section)
+
+
+def load_fit(composed: DictConfig) -> FitConfig:
+    """What Hydra composed for `fit`; raises ConfigError naming the key."""
+    config = _build(_resolved(_without(composed, "experiment", *COMMAND_SCHEMAS)))
+    check_fit(config)
+    try:
+        refuse_code(to_plain(config), source="this config")
+    except CheckpointError as error:
+        raise ConfigError(f"A checkpoint could not hold this config. {error.what}") from error
+    return config
+
+
+def load_sweep(composed: DictConfig) -> tuple[GridConfig, LauncherConfig, RunConfig]:
+    """The groups `sweep`, `launcher` and `run` of what Hydra composed; raises ConfigError."""
+    whole = _resolved(_without(composed, "experiment"))
+    return (
+        _choice("sweep", whole.get("sweep"), SWEEP),
+        _choice("launcher", whole.get("launcher"), LAUNCHER),
+        _section("run", whole.get("run"), RunConfig),
+    )
+
+
+def load_eval(composed: DictConfig) -> EvalConfig:
+    """What Hydra composed for `eval`; raises ConfigError naming the key."""
+    whole = _resolved(_without(composed, "experiment", *COMMAND_SCHEMAS))
+    options = _section("eval", whole.get("eval"), EvalOptions)
+    if not isinstance(whole.get("ckpt"), str):
+        raise ConfigError(
+            "ckpt is missing.",
+            hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>.",
+        )
+    fit = _build(_without(whole, "eval", "ckpt"))
+    check_fit(fit)
+    return EvalConfig(fit=fit, ckpt=whole["ckpt"], eval=options)
+
+
+def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
+    """The config inside a checkpoint: a closed schema of names and plain values.
+
+    Nothing in it is resolved, imported or called. Raises CheckpointError for an unknown key, a
+    wrong type, an interpolation or anything that asks to run code; `source` names the file in the
+    message.
+    """
+    refuse_code(saved, source=source)
+    try:
+        return _build(OmegaConf.create(dict(saved)))
+    except (UsageError, OmegaConfBaseException) as error:
+        what = error.what if isinstance(error, UsageError) else str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{source}: its config is not one of trainer's. {what[:300]}"
+        ) from error
+
+
+def to_plain(config: FitConfig) -> dict[str, Any]:
+    """`config` as plain values, ready for YAML or JSON: what `from_saved` reads back."""
+    return dataclasses.asdict(config)
+
+
+def comparable(config: FitConfig) -> dict[str, Any]:
+    """`config` as plain values, without the folders: where it is equal, runs train the same."""
+    return {key: value for key, value in to_plain(config).items() if affects(key) != "command"}
+
+
+def overlay(composed: DictConfig, saved: FitConfig, changed: Sequence[str]) -> DictConfig:
+    """`saved`, with the keys in `changed` (those on the command line) as Hydra composed them.
+
+    A group on the command line is taken as a whole, unless it names the saved choice anyway.
+    """
+    if "experiment" in changed:
+        return composed
+    result = OmegaConf.create(to_plain(saved))
+    for key in composed:
+        # Where results go and what to resume is this command's business.
+        is_new = key not in result or affects(str(key)) == "command"
+        if is_new or _is_other_code(str(key), composed[key], saved):
+            result[key] = composed[key]
+    for key in changed:
+        value = OmegaConf.select(composed, key)
+        is_choice = key in SCHEMAS and value is not None
+        if not is_choice or value.get("name") != result[key]["name"]:
+            OmegaConf.update(result, key, value, merge=False, force_add=True)
+    return result
+
+
+def _is_other_code(group: str, composed: Any, saved: FitConfig) -> bool:
+    """Whether a group names another class of a person's own: only the command line may do so."""
+    if group not in SCHEMAS or composed.get("name") != "custom":
+        return False
+    before = getattr(saved, group)
+    if OmegaConf.is_missing(composed, "target") or not is_custom(before):
+        return True
+    return bool(composed["target"] != before.target)
+
+
+def _without(composed: DictConfig, *keys: str) -> DictConfig:
+    return OmegaConf.create({key: composed._get_node(key) for key in composed if key not in keys})
+
+
+def _resolved(composed: DictConfig) -> DictConfig:
+    """`composed` with every ${…} replaced by its value; raises ConfigError naming the key."""
+    try:
+        return OmegaConf.create(OmegaConf.to_container(composed, resolve=True))  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{error.full_key} cannot be read: {str(error).splitlines()[0]}."
+        ) from error
+
+
+def _build(composed: DictConfig) -> FitConfig:
+    known = {*SCHEMAS, *SECTIONS, *TOP_LEVEL}
+    for key in composed:
+        if key not in known:
+            raise ConfigError(
+                f"{key!s} is not a key of trainer.", hint=suggestion(str(key), known, label="Keys")
+            )
+    for key in sorted(known - set(composed)):
+        raise ConfigError(
+            f"{key} is missing from the config.", hint=f"Every config needs it: {key}=…"
+        )
+    parts: dict[str, Any] = {}
+    for group, choices in SCHEMAS.items():
+        parts[group] = _choice(group, composed.get(group), choices)
+    for group, schema in SECTIONS.items():
+        parts[group] = _section(group, composed.get(group), schema)
+    for name in TOP_LEVEL:
+        parts[name] = _top_level(name, composed.get(name))
+    return FitConfig(**parts)
+
+
+def _top_level(name: str, value: object) -> object:
+    # OmegaConf would read the text "0" as a seed.
+    types = {"int": (int,), "str | None": (str, NoneType)}[keys_of(FitConfig)[name].type]
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise ConfigError(
+            f"{name}={value} has the wrong type.", hint="seed is a whole number, resume a path."
+        )
+    return value
+
+
+def _choice(group: str, section: object, choices: Mapping[str, type[S]]) -> S:
+    """A group as the dataclass of its choice."""
+    name = section.get("name") if isinstance(section, DictConfig) else None
+    if not isinstance(name, str):
+        hint = suggestion("", choices, label="Its YAML needs a key `name`, one of")
+        raise ConfigError(f"The config of {group} has no name.", hint=hint)
+    return _section(group, section, look_up(choices, name, kind=group))
+
+
+def _section(group: str, section: object, schema: type[S]) -> S:
+    """One group as its dataclass, its types and values checked."""
+    if not isinstance(section, DictConfig):
+        raise ConfigError(f"{group}={section} is not a group of keys.")
+    keys = keys_of(schema)
+    label = f"{group}={section['name']}" if group in CHOICES else group
+    for name in section:
+        if name not in keys:
+            settable = [key for key in keys if key != "name" or group not in CHOICES]
+            hint = suggestion(str(name), settable, label="Keys")
+            raise ConfigError(f"{group}.{name!s}: {label} has no such key.", hint=hint)
+    name = ""
+    try:
+        merged = OmegaConf.structured(schema)
+        for name in section:  # one key at a time, so that an error can name it
+            _assign(merged, str(name), section, keys[str(name)])
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except (ValidationError, OverflowError) as error:
+        value = OmegaConf.to_container(section, resolve=False).get(name)  # type: ignore[union-attr]
+        wanted = _in_words(keys[str(name)].type)
+        raise ConfigError(
+            f"{group}.{name!s}={value} has the wrong type: {wanted} is expected."
+        ) from error
+    except MissingMandatoryValue as error:
+        # Without one, what is missing is a value in a list: OmegaConf reads `???` as such.
+        missing = next((key for key in keys if key not in section), error.full_key or name)
+        raise ConfigError(
+            f"{group}.{missing!s} is missing: {label} needs it.", hint=f"Add {group}.{missing!s}=…"
+        ) from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{group}.{name!s} cannot be read: {reason}.") from error
+
+
+def _assign(merged: Any, name: str, section: DictConfig, key: Key) -> None:
+    value = section[name]
+    # OmegaConf takes any number for a switch, and more words than YAML does.
+    if key.type == "bool" and value not in (True, False, "true", "false"):
+        raise ValidationError(f"{value} is no switch.")
+    merged[name] = value
+
+
+def _in_words(kind: str) -> str:
+    """A field's type as a person would say it."""
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a text",
+        "None": "null",
+        "list[int]": "a list of whole numbers, such as [1,2],",
+        "list[str]": "a list of words, such as [a,b],",
+        "list[float]": "a list of numbers, such as [0.1,0.2],",
+        "list[Any]": "a list, such as [a,b],",
+        "dict[str, Any]": "a table, such as {a: 1},",
+    }
+    return " or ".join(words[part] for part in kind.split(" | "))

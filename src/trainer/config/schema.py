@@ -1,0 +1,116 @@
+"""Every group and key there is, and the questions that other modules put to them.
+
+A dotted key may name a value inside a table, such as `model.kwargs.width`: it is as its table.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.config.data import DATA
+from trainer.config.keys import Affects, Key, Section, keys_of
+from trainer.config.logger import LOGGER
+from trainer.config.model import LOSS, MODEL
+from trainer.config.optim import OPTIMIZER
+from trainer.config.run import EvalConfig, EvalOptions, FitConfig, RunConfig
+from trainer.config.scheduler import SCHEDULER
+from trainer.config.sweep import LAUNCHER, SWEEP
+from trainer.config.trainer import TrainerConfig
+
+# Groups whose schema depends on the choice, found by the `name` in the group.
+SCHEMAS: dict[str, Mapping[str, type[Section]]] = {
+    "data": DATA,
+    "model": MODEL,
+    "loss": LOSS,
+    "optimizer": OPTIMIZER,
+    "scheduler": SCHEDULER,
+    "logger": LOGGER,
+}
+# Groups of the command and not of a run: no run's config holds them.
+COMMAND_SCHEMAS: dict[str, Mapping[str, type[Section]]] = {"sweep": SWEEP, "launcher": LAUNCHER}
+# Every group of which one is chosen by name.
+CHOICES = {**SCHEMAS, **COMMAND_SCHEMAS}
+# Groups with one schema.
+SECTIONS: dict[str, type[Section]] = {"trainer": TrainerConfig, "run": RunConfig}
+# Keys of a run's config that are in no group.
+TOP_LEVEL = tuple(name for name in keys_of(FitConfig) if name not in {**SCHEMAS, **SECTIONS})
+
+
+def schemas_of(group: str) -> list[type[Section]]:
+    """The schemas of a group, one for each choice; none for what is no group."""
+    one = {**SECTIONS, "eval": EvalOptions}
+    return [one[group]] if group in one else list(CHOICES.get(group, {}).values())
+
+
+@functools.cache
+def known_keys() -> Mapping[str, Key]:
+    """Every key of every choice of every group by its dotted name.
+
+    What a key changes and where it appears is the same in all choices that have it; its bounds are
+    those of the first.
+    """
+    found: dict[str, Key] = {}
+    for group in (*SCHEMAS, *SECTIONS, *COMMAND_SCHEMAS, "eval"):
+        for schema in schemas_of(group):
+            for name, key in keys_of(schema).items():
+                found.setdefault(schema.dotted(name), key)
+    found |= {name: keys_of(FitConfig)[name] for name in TOP_LEVEL}
+    found["ckpt"] = keys_of(EvalConfig)["ckpt"]
+    return found
+
+
+def find_key(dotted: str) -> Key | None:
+    """The key called so; None for a whole group and for what is unknown."""
+    return known_keys().get(".".join(dotted.split(".")[:2]))
+
+
+def affects(dotted: str) -> Affects:
+    """What a key changes, or the keys of a group unless they say otherwise."""
+    key = find_key(dotted)
+    if key is not None and key.affects is not None:
+        return key.affects
+    schemas = schemas_of(dotted.partition(".")[0])
+    return schemas[0].affects if schemas else "result"
+
+
+def may_set(verb: str, dotted: str) -> bool:
+    """Whether a verb on a checkpoint may set this key, or choose this group, anew."""
+    key = find_key(dotted)
+    if key is not None and key.settable is not None:
+        return verb in key.settable
+    schemas = schemas_of(dotted.partition(".")[0])
+    return bool(schemas) and verb in schemas[0].settable
+
+
+def listed_keys(verb: str) -> list[str]:
+    """The keys on the help page of a verb."""
+    return [name for name, key in known_keys().items() if verb in key.listed]
+
+
+def settable_keys(verb: str) -> list[str]:
+    """The single keys that a verb on a checkpoint may set anew."""
+    return [name for name, key in known_keys().items() if verb in (key.settable or ())]
+
+
+def is_custom(section: Section) -> bool:
+    """Whether a group of a config names a person's own class."""
+    return any(key.is_code for key in keys_of(type(section)).values())
+
+
+def custom_groups(config: FitConfig) -> list[str]:
+    """The groups of a config that name a person's own class, under `target`."""
+    return [group for group in SCHEMAS if is_custom(getattr(config, group))]
+
+
+def flatten(table: Mapping[str, Any], *, levels: int = 2) -> dict[str, Any]:
+    """Nested tables as one of dotted keys; a table below `levels` is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and levels > 1:
+            inner = flatten(value, levels=levels - 1)
+            flat |= {f"{key}.{name}": item for name, item in inner.items()}
+        else:
+            flat[str(key)] = value
+    return flat
