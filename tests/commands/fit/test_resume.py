@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from running import SMALL, Fit, Run, Trainer
 
-from trainer.engine.fit import Limits
-from trainer.engine.progress import Progress
+from trainer.engine.progress import Limits, Progress
 
 
 def timeless(run: Run) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from trainer.checkpoint.header import Description, is_usable, read_description
 from trainer.checkpoint.load import load_into, load_weights, restore
 from trainer.commands.build import check_checkpoint_fits
 from trainer.commands.fit import summary as report
-from trainer.commands.fit.components import Parts
+from trainer.commands.fit.components import Components
 from trainer.config import FitConfig, to_plain
 from trainer.data.load import Data
 from trainer.engine.progress import Progress
@@ -69,14 +69,14 @@ class Origin:
             source=self.step_folder,
         )
 
-    def load(self, parts: Parts, terminal: Terminal) -> None:
-        """Bring `parts` to where the checkpoint stood, and say what is not as it was; raises
+    def load(self, components: Components, terminal: Terminal) -> None:
+        """Bring `components` to where the checkpoint stood, and say what is not as it was; raises
         CheckpointError.
         """
-        self._check_not_complete(parts)
-        load_into(parts.evaluated, self._weights(), source=self.step_folder)
-        restore(self.step_folder, parts.table)
-        self._check_place(parts)
+        self._check_not_complete(components)
+        load_into(components.evaluated, self._weights(), source=self.step_folder)
+        restore(self.step_folder, components.table)
+        self._check_place(components)
         if self.changes:
             told = (
                 f"{key} {_shown(old)} -> {_shown(new)}"
@@ -95,25 +95,27 @@ class Origin:
                 f"{record} is damaged and is written anew: since when the run is, and its changes, "
                 "are lost."
             )
-        for difference in parts.machine.differences:
+        for difference in components.machine.differences:
             terminal.warn(f"{difference}; results will not be bit-identical.")
 
-    def point(self, parts: Parts) -> ResumePoint | None:
+    def point(self, components: Components) -> ResumePoint | None:
         """From where its records go on; None in a new folder, which has none yet."""
-        step = parts.progress.step
+        step = components.state.progress.step
         return (
-            ResumePoint(step=step, splits=parts.standing.splits_at(step)) if self.in_place else None
+            ResumePoint(step=step, splits=components.state.loop_state.splits_at(step))
+            if self.in_place
+            else None
         )
 
     def _weights(self) -> dict[str, Tensor]:
         return load_weights(self.step_folder, self.description.aliases)
 
-    def _check_place(self, parts: Parts) -> None:
+    def _check_place(self, components: Components) -> None:
         """The two files of a step are at the same place, and it is one that training can go on from."""
-        done = parts.progress
+        done = components.state.progress
         if (
             done.counters() != self.progress.counters()
-            or done.batch >= parts.data.train.num_batches
+            or done.batch >= components.data.train.num_batches
         ):
             raise CheckpointError(
                 f"{self.step_folder}: its progress does not fit this run: epoch {done.epoch}, "
@@ -122,14 +124,14 @@ class Origin:
                 hint="Nothing was changed. Resume from another step.",
             )
 
-    def _check_not_complete(self, parts: Parts) -> None:
+    def _check_not_complete(self, components: Components) -> None:
         done = self.progress
         is_done = read_json(self.run / "run.json").get("status") == "done"
-        if parts.limits.are_reached(done) and (is_done or not self.in_place):
+        if components.state.limits.are_reached(done) and (is_done or not self.in_place):
             raise UsageError(
-                f"{self.step_folder} is complete: epoch {done.epoch} of {parts.limits.epochs}, "
+                f"{self.step_folder} is complete: epoch {done.epoch} of {components.state.limits.epochs}, "
                 f"step {done.step}.",
-                hint=f"To train longer, add {report.longer(parts.limits, done)}",
+                hint=f"To train longer, add {report.longer(components.state.limits, done)}",
             )
 
 

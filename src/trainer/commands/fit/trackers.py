@@ -1,21 +1,21 @@
-"""What watches a run, made from its config: metrics.jsonl, TensorBoard, the terminal."""
+"""The trackers of a run, made from its config: metrics.jsonl, TensorBoard, the terminal."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.commands.fit.components import Parts
+from trainer.commands.fit.components import Components
+from trainer.commands.fit.lifecycle import Run
 from trainer.config import to_plain
 from trainer.config.logger import TensorBoardConfig
 from trainer.device import device_label
 from trainer.errors import Stopped
 from trainer.files import read_json
-from trainer.run.record import RunRecord
 from trainer.tracking import FailSafeTracker, ObservingTracker, Tracker, Trackers
-from trainer.tracking.console import ConsoleTracker, Terminal
+from trainer.tracking.console import ConsoleTracker
 from trainer.tracking.metrics_file import MetricsFile
 from trainer.tracking.observer import Observer
 from trainer.tracking.records import ResumePoint
@@ -23,35 +23,25 @@ from trainer.tracking.records import ResumePoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watchers:
-    """Who is told of a run's numbers, and who looks at its model, if anybody does."""
+    """The trackers of the numbers as one, and the observer of the model, if any."""
 
     tracker: Tracker
     observer: Observer | None
 
 
-def check_logger(parts: Parts) -> None:
-    """Raises ConfigError when the logger names a layer that the model has not: before anything
-    is written.
-    """
-    logger = parts.config.logger
+def check_logger(components: Components) -> None:
+    """Raises ConfigError when the logger names a layer that the model does not have."""
+    logger = components.config.logger
     if isinstance(logger, TensorBoardConfig) and logger.projector_layer is not None:
         from trainer.tracking.tensorboard.projector import find_layer
 
-        find_layer(parts.evaluated, logger.projector_layer)
+        find_layer(components.evaluated, logger.projector_layer)
 
 
 @contextlib.contextmanager
-def watching(
-    parts: Parts,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    record: RunRecord,
-    resumed: ResumePoint | None,
-    varied: Sequence[str],
-) -> Iterator[Watchers]:
-    """Watch a run, and close all files with the word for how it ended."""
-    watchers = _make(parts, folder, terminal, record=record, resumed=resumed, varied=varied)
+def watching(run: Run) -> Iterator[Watchers]:
+    """Open the trackers of a run, and close them with the word for how it ended."""
+    watchers = _make(run)
     outcome = "failed"
     try:
         yield watchers
@@ -63,78 +53,66 @@ def watching(
         watchers.tracker.close(outcome)
 
 
-def _make(
-    parts: Parts,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    record: RunRecord,
-    resumed: ResumePoint | None,
-    varied: Sequence[str],
-) -> Watchers:
-    trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
+def _make(run: Run) -> Watchers:
+    components = run.components
+    terminal = run.terminal
+    resumed = None if run.origin is None else run.origin.point(components)
+    trackers: list[Tracker] = [MetricsFile(run.folder, warn=terminal.warn, resumed=resumed)]
     observer = None
 
-    def lost(said: str) -> None:
-        terminal.warn(said)
-        record.lose_events()
+    def warn_of_loss(text: str) -> None:
+        terminal.warn(text)
+        run.record.lose_events()
 
-    if isinstance(parts.config.logger, TensorBoardConfig):
+    if isinstance(components.config.logger, TensorBoardConfig):
         observer = FailSafeTracker(
-            lambda: _make_tensorboard(parts, folder, terminal, resumed=resumed, varied=varied),
-            name="TensorBoard",
-            warn=lost,
+            lambda: _make_tensorboard(run, resumed), name="TensorBoard", warn=warn_of_loss
         )
         trackers.append(observer)
+    limits = components.state.limits
     trackers.append(
         ConsoleTracker(
             terminal,
-            num_epochs=parts.limits.num_epochs(parts.data.train.num_batches),
-            num_samples=parts.limits.num_samples(parts.data.train),
-            num_samples_done=parts.progress.samples,
+            num_epochs=limits.num_epochs(components.data.train.num_batches),
+            num_samples=limits.num_samples(components.data.train),
+            num_samples_done=components.state.progress.samples,
         )
     )
     return Watchers(tracker=Trackers(trackers), observer=observer)
 
 
-def _make_tensorboard(
-    parts: Parts,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    resumed: ResumePoint | None,
-    varied: Sequence[str],
-) -> ObservingTracker:
+def _make_tensorboard(run: Run, resumed: ResumePoint | None) -> ObservingTracker:
     # Imported here: with logger=none a run need not wait for it.
     from trainer.tracking.tensorboard.context import Subject
     from trainer.tracking.tensorboard.tracker import TensorBoard
 
-    data = parts.data
-    shown = data.train_unshuffled if data.val is None else data.val
+    components = run.components
+    data = components.data
+    observed = data.train_unshuffled if data.val is None else data.val
     return TensorBoard(
-        folder,
-        kinds=parts.config.logger,
+        run.folder,
+        kinds=components.config.logger,
         subject=Subject(
-            model=parts.model,
-            evaluated=parts.evaluated,
+            model=components.model,
+            evaluated=components.evaluated,
             classes=data.classes,
-            samples=lambda: shown.epoch(0),
-            first=shown.first,
+            samples=lambda: observed.epoch(0),
+            first=observed.first,
         ),
-        config=to_plain(parts.config),
-        varied=varied,
-        texts=_texts(parts, folder),
-        warn=terminal.warn,
+        config=to_plain(components.config),
+        varied=run.varied,
+        texts=_texts(run.folder, device=device_label(components.device)),
+        warn=run.terminal.warn,
         resumed=resumed,
     )
 
 
-def _texts(parts: Parts, folder: Path) -> dict[str, str]:
-    """What a person reads beside the curves, as Markdown: the config, the command, and on what it ran."""
+def _texts(folder: Path, *, device: str) -> dict[str, str]:
+    """The config, the command and the environment, as Markdown beside the curves."""
     record = read_json(folder / "run.json")
     versions = record.get("versions", {})
     facts = {
-        "device": device_label(parts.device),
+        "device": device,
         "host": record.get("host"),
         "started": record.get("started"),
         "git commit": record.get("git_commit") or "none",

@@ -77,7 +77,7 @@ def _fit(task: Task, terminal: Terminal) -> Outcome:
         return outcome
     judge = judge_of(task.trial, warn=terminal.warn, start=_go_on(config, run))
     result = fit.run(
-        config, command=task.command, terminal=terminal, varied=task.varied, judge=judge
+        config, command=task.command, terminal=terminal, varied=task.varied, should_prune=judge
     )
     metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
     return Outcome(
