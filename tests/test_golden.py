@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trainer.commands.fit.components import build_parts
+from trainer.commands.fit.components import build_components
 from trainer.data.image_sets.download import QuietReport
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,14 +41,16 @@ RUNS: dict[str, list[str]] = {
 
 def first_losses(config: Any) -> list[float]:
     """The losses of the first batches, each trained on."""
-    parts = build_parts(config, QuietReport())
+    components = build_components(config, QuietReport())
     losses: list[float] = []
     epoch = 0
     while len(losses) < NUM_STEPS:
-        for number, (inputs, targets) in enumerate(parts.data.train.epoch(epoch)):
-            parts.schedule.apply(step=len(losses), epoch=epoch)
-            parts.step(inputs, targets, updates=(number + 1) % config.trainer.accumulate == 0)
-            loss, _, samples = parts.step.read_sums()
+        for number, (inputs, targets) in enumerate(components.data.train.epoch(epoch)):
+            components.state.schedule.apply(step=len(losses), epoch=epoch)
+            components.state.step(
+                inputs, targets, is_update=(number + 1) % config.trainer.accumulate == 0
+            )
+            loss, _, samples = components.state.step.read_sums()
             losses.append(loss / samples)
             if len(losses) == NUM_STEPS:
                 break

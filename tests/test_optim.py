@@ -150,7 +150,7 @@ for name in OPTIMIZERS:
     optimizer = make_optimizer(model, name=name, lr=0.1)
     options = {"optimizer": optimizer, "device": torch.device("cpu"), "counts_correct": True}
     step = Step(model, torch.nn.functional.cross_entropy, **options)
-    step(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]), updates=True)
+    step(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]), is_update=True)
     OptimizerState(optimizer).load_state_dict(OptimizerState(optimizer).state_dict())
 print("torch._dynamo" in sys.modules)
 """

@@ -126,7 +126,8 @@ def test_plateau_equals_torch(
     schedule = ours("plateau", **options, maximize=maximize)
     for value in values:
         theirs.step(value)
-        schedule.after_evaluation(value, step=0, epoch=0)
+        schedule.after_evaluation(value)
+        schedule.apply(step=0, epoch=0)
         assert schedule.learning_rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
 
 
@@ -140,7 +141,8 @@ def test_plateau_goes_on_from_its_state() -> None:
     }
     first, second = ours("plateau", **options), ours("plateau", **options)
     for value in (0.5, 0.4, 0.3):
-        first.after_evaluation(value, step=0, epoch=0)
+        first.after_evaluation(value)
+    first.apply(step=0, epoch=0)
     second.load_state_dict(first.state_dict())
     second.apply(step=0, epoch=0)
     assert second.learning_rate == first.learning_rate == pytest.approx(0.025)

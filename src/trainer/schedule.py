@@ -206,7 +206,7 @@ class Schedule:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the next update (of the first parameter group)."""
+        """The learning rate that was applied last (to the first parameter group)."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def apply(self, *, step: int, epoch: int) -> None:
@@ -218,11 +218,10 @@ class Schedule:
             if self._one_cycle is not None and self._one_cycle.cycle_momentum:
                 _set_momentum(group, self._one_cycle.momentum(at))
 
-    def after_evaluation(self, monitored: float, *, step: int, epoch: int) -> None:
-        """Tell a schedule that waits for a plateau the monitored metric."""
+    def after_evaluation(self, monitored: float) -> None:
+        """Pass the monitored metric to `plateau`; `apply` then uses it."""
         if self._plateau is not None:
             self._plateau.observe(monitored)
-            self.apply(step=step, epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """What `plateau` remembers; the other schedules need nothing."""

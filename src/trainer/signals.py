@@ -1,6 +1,4 @@
-"""Signals: outside of training they leave, while a model trains they ask the loop to stop, and
-SIGUSR1 to save.
-"""
+"""Signals: outside of training they end the process; in training they stop the loop, or save."""
 
 from __future__ import annotations
 
@@ -17,36 +15,33 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def set_signals() -> None:
-    """Let a signal that stops leave with its exit code, what is half done tidied away; a second
-    one leaves at once.
-    """
+    """Make a stop signal leave with its exit code after clean-up, and a second one at once."""
     for number in STOPPING:
         # Started by nohup, SIGHUP is ignored and stays so.
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
-    # Asks for a save; by default it would kill.
+    # Requests a save in training; by default it would kill.
     signal.signal(signal.SIGUSR1, pass_over)
 
 
 def pass_signals_over() -> None:
-    """What is left is leaving: a late signal must not turn the exit code into another, or into a
-    traceback.
+    """Ignore stop signals from here on.
+
+    One that arrives during shutdown must not change the exit code, or print a traceback.
     """
     for number in STOPPING:
         signal.signal(number, pass_over)
 
 
 def ignore_signals() -> None:
-    """As `pass_signals_over`, and also when Python, as it ends, takes its own handlers away; of
-    a whole process.
-    """
+    """As `pass_signals_over`, and also after Python has removed its own handlers at its end."""
     pass_signals_over()
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 
 def pass_over(number: int, frame: FrameType | None) -> None:
-    """Not SIG_IGN at once: where a signal has come and its handler is gone, Python prints a traceback."""
+    """Do nothing. With SIG_IGN instead, Python prints a traceback for a signal that is pending."""
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -62,9 +57,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether a module is being loaded, which takes an exception for a failure of its own, or
-    swallows it.
-    """
+    """Whether a module is being imported: an import may swallow an exception, or report it."""
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True
@@ -77,19 +70,20 @@ def _leave_at_once(number: int, frame: FrameType | None) -> None:
 
 
 class Signals:
-    """A context in which signals set flags that the training loop asks for; `stopped_by` says which
-    one came.
+    """A context in which signals set flags that the training loop reads; `stopped_by` is the first.
 
-    A second signal, or with `at_once` the first, leaves. Then `before_leaving` is called, which
-    must be quick: it may come in the middle of anything.
+    A second signal, or with `at_once` the first, ends the process after a call of `before_leaving`,
+    which must be quick: it may interrupt anything.
     """
 
     def __init__(
         self, *, at_once: bool = False, before_leaving: Callable[[], None] = lambda: None
     ) -> None:
         self.stopped_by: int | None = None
-        self._at_once, self._before_leaving, self._is_leaving = at_once, before_leaving, False
-        self._is_save_asked = False
+        self._at_once = at_once
+        self._before_leaving = before_leaving
+        self._is_leaving = False
+        self._is_save_requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -107,18 +101,18 @@ class Signals:
         where: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            # Stopped, the process leaves as fast as it can: a further signal must not take the
-            # words from it.
+            # After a stop the process ends as fast as it can: a further signal must not cut its
+            # last message.
             signal.signal(number, handler if self.stopped_by is None else pass_over)
 
     def should_stop(self) -> bool:
-        """Whether a signal asked to stop."""
+        """Whether a stop signal has come."""
         return self.stopped_by is not None
 
-    def take_save(self) -> bool:
-        """Whether a save was asked for since the last call."""
-        is_asked, self._is_save_asked = self._is_save_asked, False
-        return is_asked
+    def pop_save_request(self) -> bool:
+        """Whether a save was requested since the last call."""
+        is_requested, self._is_save_requested = self._is_save_requested, False
+        return is_requested
 
     def _note_stop(self, number: int, frame: FrameType | None) -> None:
         if self._at_once or self.stopped_by is not None:
@@ -128,18 +122,16 @@ class Signals:
                     self._before_leaving()
             _exit_now(128 + number)
         self.stopped_by = number
-        # DataLoader raises when a worker dies, wherever we are; of a signal to all, workers may
-        # die. It stays so: they may still die when the process leaves.
+        # A signal to the whole group may kill workers, and DataLoader raises when one dies, wherever
+        # we are. Not undone: they may still die when the process leaves.
         signal.signal(signal.SIGCHLD, pass_over)
 
     def _note_save(self, number: int, frame: FrameType | None) -> None:
-        self._is_save_asked = True
+        self._is_save_requested = True
 
 
 def _exit_now(code: int) -> NoReturn:
-    """Not SystemExit: it would wait for a save that is being written, and be lost where Python
-    is tidying up.
-    """
+    """End the process. SystemExit would wait for a save in progress, and may be swallowed."""
     # Looked up, not imported: this may run in the middle of an import, and without the module there
     # are no children.
     if (loaded := sys.modules.get("multiprocessing")) is not None:

@@ -19,7 +19,7 @@ from running import SMALL, Fit, Outcome, Run
 from torch import Tensor, nn
 
 from trainer.commands import build
-from trainer.engine.step import Step
+from trainer.engine.step import Precision, Step
 from trainer.losses import make_loss
 
 # 9 updates an epoch; the norm of the gradient is measured every 4.
@@ -184,10 +184,17 @@ def test_an_overflow_under_the_loss_scaler_is_not_an_error() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     loss = make_loss("cross_entropy", label_smoothing=0.0)
-    step = Step(net, loss, optimizer=optimizer, device=device, counts_correct=True, scaler=scaler)
+    step = Step(
+        net,
+        loss,
+        optimizer=optimizer,
+        device=device,
+        counts_correct=True,
+        precision=Precision(scaler=scaler),
+    )
     before = net.weight.detach().clone()
     for number in range(10):
-        step(100 * torch.ones(6, 4), torch.arange(6) % 3, updates=True, measures=True)
+        step(100 * torch.ones(6, 4), torch.arange(6) % 3, is_update=True, measure_norm=True)
         assert step.has_finite_weights()
         if number == 0:
             assert torch.equal(net.weight, before)

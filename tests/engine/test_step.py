@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainer.engine.step import NonFiniteError, Step
+from trainer.engine.step import NonFiniteError, Precision, Step, UpdateOptions
 from trainer.losses import cross_entropy, make_loss, mse
 
 CPU = torch.device("cpu")
@@ -28,10 +28,24 @@ def make_batch(num: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     )
 
 
-def make_step(net: nn.Module, **options: Any) -> Step:
-    optimizer = options.pop("optimizer", None) or torch.optim.SGD(net.parameters(), lr=0.1)
-    loss = make_loss("cross_entropy", label_smoothing=0.0)
-    return Step(net, loss, optimizer=optimizer, device=CPU, counts_correct=True, **options)
+def make_step(
+    net: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    autocast: torch.dtype | None = None,
+    ema: AveragedModel | None = None,
+    **options: Any,
+) -> Step:
+    return Step(
+        net,
+        make_loss("cross_entropy", label_smoothing=0.0),
+        optimizer=optimizer or torch.optim.SGD(net.parameters(), lr=0.1),
+        device=CPU,
+        counts_correct=True,
+        options=UpdateOptions(**options),
+        precision=Precision(autocast=autocast),
+        ema=ema,
+    )
 
 
 def values(net: nn.Module) -> Tensor:
@@ -41,7 +55,7 @@ def values(net: nn.Module) -> Tensor:
 def test_a_plain_step_is_the_textbook_loop() -> None:
     net, twin = make_net(), make_net()
     inputs, targets = make_batch(8)
-    make_step(net)(inputs, targets, updates=True)
+    make_step(net)(inputs, targets, is_update=True)
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     nn.functional.cross_entropy(twin(inputs), targets).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -59,8 +73,8 @@ def test_accumulation_equals_one_large_batch_also_when_batches_are_uneven(
         zip(torch.split(inputs, list(parts)), torch.split(targets, list(parts)), strict=True)
     )
     for number, piece in enumerate(pieces, 1):
-        step(*piece, updates=number == len(pieces))
-    make_step(twin)(inputs, targets, updates=True)
+        step(*piece, is_update=number == len(pieces))
+    make_step(twin)(inputs, targets, is_update=True)
     torch.testing.assert_close(values(net), values(twin), rtol=1e-6, atol=1e-7)
 
 
@@ -68,9 +82,9 @@ def test_no_update_before_the_window_is_full() -> None:
     net = make_net()
     before = values(net)
     step = make_step(net, accumulate=2)
-    step(*make_batch(4), updates=False)
+    step(*make_batch(4), is_update=False)
     assert torch.equal(values(net), before)
-    step(*make_batch(4), updates=True)
+    step(*make_batch(4), is_update=True)
     assert not torch.equal(values(net), before)
 
 
@@ -78,7 +92,7 @@ def test_clipping_bounds_the_update() -> None:
     net = make_net()
     before = values(net)
     step = make_step(net, clip_norm=0.01)
-    step(*make_batch(8), updates=True)
+    step(*make_batch(8), is_update=True)
     assert (values(net) - before).norm().item() == pytest.approx(0.1 * 0.01, rel=1e-3)
     norm = step.read_grad_norm()
     assert norm is not None and norm > 0.01, "the norm is the one before clipping"
@@ -88,28 +102,28 @@ def test_the_norm_is_measured_only_when_asked() -> None:
     net, twin = make_net(), make_net()
     batch = make_batch(8)
     step = make_step(net)
-    step(*batch, updates=True, measures=True)
+    step(*batch, is_update=True, measure_norm=True)
     cross_entropy(twin(batch[0]), batch[1], label_smoothing=0.0).backward()  # type: ignore[no-untyped-call]
     expected = (
         torch.cat([p.grad.flatten() for p in twin.parameters() if p.grad is not None]).norm().item()
     )
     assert step.read_grad_norm() == pytest.approx(expected, rel=1e-5)
-    step(*batch, updates=True)
+    step(*batch, is_update=True)
     assert step.read_grad_norm() is None
 
 
 def test_l1_adds_the_sign_of_each_weight_to_its_gradient() -> None:
     net, twin = make_net(), make_net()
     batch = make_batch(8)
-    make_step(net, l1=0.01)(*batch, updates=True)
-    make_step(twin)(*batch, updates=True)
+    make_step(net, l1=0.01)(*batch, is_update=True)
+    make_step(twin)(*batch, is_update=True)
     torch.testing.assert_close(values(net), values(twin) - 0.1 * 0.01 * values(make_net()).sign())
 
 
 def test_l1_is_not_part_of_the_recorded_loss() -> None:
     with_l1, without = make_step(make_net(), l1=10.0), make_step(make_net())
     for step in (with_l1, without):
-        step(*make_batch(8), updates=True)
+        step(*make_batch(8), is_update=True)
     assert with_l1.read_sums() == without.read_sums()
 
 
@@ -119,7 +133,7 @@ def test_the_moving_average_follows_the_formula() -> None:
     step = make_step(net, ema=average)
     expected = None
     for seed in range(4):
-        step(*make_batch(8, seed), updates=True)
+        step(*make_batch(8, seed), is_update=True)
         # The first update copies the weights; from then on average = 0.9 average + 0.1 weights.
         expected = values(net) if expected is None else 0.9 * expected + 0.1 * values(net)
     assert expected is not None
@@ -132,7 +146,7 @@ def test_sums_are_weighted_by_samples_and_start_anew_when_read() -> None:
     expected_loss, expected_correct = 0.0, 0
     for num, seed in ((8, 1), (3, 2)):
         inputs, targets = make_batch(num, seed)
-        step(inputs, targets, updates=True)
+        step(inputs, targets, is_update=True)
         with torch.no_grad():
             outputs = net(inputs)
         expected_loss += num * nn.functional.cross_entropy(outputs, targets).item()
@@ -148,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
     before = values(net)
     inputs, targets = make_batch(8)
     with pytest.raises(NonFiniteError) as caught:
-        make_step(net)(inputs * float("inf"), targets, updates=True)
+        make_step(net)(inputs * float("inf"), targets, is_update=True)
     assert caught.value.what == "Loss"
     assert torch.equal(values(net), before)
 
@@ -169,10 +183,10 @@ def test_an_infinite_gradient_of_a_finite_loss_stops_before_the_update() -> None
         optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
         device=CPU,
         counts_correct=False,
-        clip_norm=1.0,
+        options=UpdateOptions(clip_norm=1.0),
     )
     with pytest.raises(NonFiniteError) as caught:
-        step(torch.ones(2, 1), torch.ones(2, 1), updates=True)
+        step(torch.ones(2, 1), torch.ones(2, 1), is_update=True)
     assert caught.value.what == "Gradient norm"
     assert net.weight.item() == 0.0
 
@@ -184,7 +198,7 @@ def test_lbfgs_evaluates_several_times_and_records_once() -> None:
     batch = make_batch(16)
     losses = []
     for _ in range(5):
-        step(*batch, updates=True)
+        step(*batch, is_update=True)
         loss, _, samples = step.read_sums()
         assert samples == 16
         losses.append(loss / samples)
@@ -194,8 +208,8 @@ def test_lbfgs_evaluates_several_times_and_records_once() -> None:
 def test_bf16_autocast_keeps_weights_in_fp32_and_comes_close() -> None:
     net, twin = make_net(), make_net()
     batch = make_batch(64)
-    make_step(net, autocast=torch.bfloat16)(*batch, updates=True)
-    make_step(twin)(*batch, updates=True)
+    make_step(net, autocast=torch.bfloat16)(*batch, is_update=True)
+    make_step(twin)(*batch, is_update=True)
     assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
     torch.testing.assert_close(values(net), values(twin), rtol=0.05, atol=0.005)
     assert not torch.equal(values(net), values(twin))
@@ -204,7 +218,7 @@ def test_bf16_autocast_keeps_weights_in_fp32_and_comes_close() -> None:
 def test_state_goes_on_with_unread_sums() -> None:
     net = make_net()
     step = make_step(net)
-    step(*make_batch(8), updates=True)
+    step(*make_batch(8), is_update=True)
     other = make_step(copy.deepcopy(net))
     other.load_state_dict(step.state_dict())
     assert other.read_sums() == step.read_sums()
@@ -222,10 +236,10 @@ def test_a_kept_update_tells_what_was_before_it_and_changes_nothing(
     for number, batch in enumerate(batches, 1):
         before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
         updates = number % accumulate == 0
-        keeping(*batch, updates=updates, keeps=True)
-        plain(*batch, updates=updates)
-        update = keeping.take_update()
-        assert (update is not None) == updates and keeping.take_update() is None
+        keeping(*batch, is_update=updates, keep_update=True)
+        plain(*batch, is_update=updates)
+        update = keeping.pop_update()
+        assert (update is not None) == updates and keeping.pop_update() is None
         if update is None:
             continue
         assert (
@@ -243,8 +257,8 @@ def test_an_update_of_lbfgs_can_be_kept() -> None:
     net = make_net()
     step = make_step(net, optimizer=torch.optim.LBFGS(net.parameters(), lr=0.1))
     before = values(net).clone()
-    step(*make_batch(8), updates=True, keeps=True)
-    update = step.take_update()
+    step(*make_batch(8), is_update=True, keep_update=True)
+    update = step.pop_update()
     assert update is not None and torch.equal(
         torch.cat([v.flatten() for v in update.before.values()]), before
     )

@@ -37,7 +37,7 @@ from trainer.signals import pass_signals_over, set_signals
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from trainer.commands.fit.resume import SavedStep
+    from trainer.commands.fit.saved_step import SavedStep
     from trainer.config import FitConfig
 
 FLAGS = ("--help", "--version", "--shell-completion")

@@ -36,8 +36,9 @@ def options(section: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def user_code_errors(config: FitConfig) -> Iterator[None]:
-    """What a person's own class raises is theirs, and shown with their traceback; what the
-    machine refuses is not.
+    """Raise CustomCodeError, with their traceback, for what a person's own class raises.
+
+    What the machine refuses (memory, disk) is raised as it is.
     """
     own = [
         f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"
@@ -63,11 +64,9 @@ def prepare_device(config: FitConfig) -> torch.device:
 
 
 def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Data:
-    """The data set of the config, on `device`; from then on, memory that is freed is kept for
-    the next step.
-    """
+    """The data set of the config, on `device`; from then on freed memory is kept."""
     data = load_data(**options(config.data), seed=config.seed, device=device, report=report)
-    disable_malloc_trim()  # not earlier: what loading took for a while is returned
+    disable_malloc_trim()  # not earlier: memory that only loading needs is returned
     return data
 
 
@@ -93,20 +92,21 @@ def check_checkpoint_fits(
 ) -> None:
     """Raises CheckpointError unless the model of the config has the tensors of `weights`.
 
-    Compared without memory for the model: the config may be a stranger's, and its sizes as large as
-    it likes.
+    No memory is taken for the model: a stranger's config may have any sizes. A custom model is not
+    checked, because making it may do anything.
     """
-    if config.model.name != "custom":  # a person's own may do anything when it is made
-        try:
-            with torch.device("meta"):
-                model = make_model(
-                    **options(config.model), input_shape=input_shape, num_outputs=num_outputs
-                )
-        except (RuntimeError, OverflowError) as error:
-            raise CheckpointError(
-                f"{source}: the model of its config is too large to be made."
-            ) from error
-        check_fits(model, weights, source=source)
+    if config.model.name == "custom":
+        return
+    try:
+        with torch.device("meta"):
+            model = make_model(
+                **options(config.model), input_shape=input_shape, num_outputs=num_outputs
+            )
+    except (RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{source}: the model of its config is too large to be made."
+        ) from error
+    check_fits(model, weights, source=source)
 
 
 def evaluate_split(
@@ -119,7 +119,7 @@ def evaluate_split(
     should_stop: Callable[[], bool] = lambda: False,
     watch: Watch | None = None,
 ) -> Evaluation:
-    """Evaluate `model` on `train`, `val` or `test`; raises UsageError when `data` has no such split."""
+    """Evaluate `model` on `train`, `val` or `test`; raises UsageError when there is no such split."""
     batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[split]
     if batches is None:
         raise UsageError(

@@ -15,7 +15,7 @@ from trainer.commands.build import (
     user_code_errors,
 )
 from trainer.commands.fit import summary as report
-from trainer.commands.fit.resume import SavedStep
+from trainer.commands.fit.saved_step import SavedStep
 from trainer.config import EvalConfig
 from trainer.data.load import Data
 from trainer.device import device_label

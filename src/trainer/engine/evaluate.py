@@ -18,13 +18,14 @@ from trainer.tracking.records import EvalRecord
 
 
 class EvaluationStopped(Exception):
-    """Asked to stop before the pass was complete: there is no result."""
+    """A stop signal came before the pass was complete: there is no result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Mean loss and accuracy over `count` samples, and the confusion matrix (C, C), row = true;
-    None for values.
+    """Mean loss and accuracy over `count` samples, and the confusion matrix (C, C), row = true.
+
+    Accuracy and confusion are None where the targets are values.
     """
 
     loss: float
@@ -33,9 +34,7 @@ class Evaluation:
     confusion: Tensor | None
 
     def as_record(self, split: str, *, at: Progress, seconds: float) -> EvalRecord:
-        """What a tracker is told of it: of which split it is, of the weights `at` which place of
-        the training.
-        """
+        """The record for trackers, with the counters `at` which the weights were."""
         return EvalRecord(
             split=split,
             epoch=at.epoch,
@@ -59,37 +58,32 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     watch: Watch | None = None,
 ) -> Evaluation:
-    """Evaluate `model` on one pass over `batches`; `num_classes` is None where the targets are values.
+    """Evaluate `model` on one pass over `batches`; `num_classes` is None where targets are values.
 
         for inputs, targets in batches:
             outputs = model(inputs)
-            sum the loss, weighted by samples; count (target, prediction); tell `watch`
+            sum the loss, weighted by samples; count (target, prediction); call `watch`
 
-    The model's mode is what it was before, whatever happens; the host waits for the device once, at
-    the end. Raises EvaluationStopped when `should_stop` says so between two batches.
+    The model's mode is restored, whatever happens; the host waits for the device once, at the end.
+    Raises EvaluationStopped when `should_stop` is true between two batches.
     """
     was_training = model.training
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=device)
-    confusion = (
-        None
-        if num_classes is None
-        else torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-    )
+    confusion = None
+    if num_classes is not None:
+        confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    precision = torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
     try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
-        ):
+        with torch.inference_mode(), precision:
             for inputs, targets in batches.epoch(0):
                 if should_stop():
                     raise EvaluationStopped
                 outputs = model(inputs).float()
                 total += loss(outputs, targets).double() * len(targets)
-                if confusion is not None and num_classes is not None:
-                    confusion += confusion_matrix(
-                        outputs.argmax(1), targets, num_classes=num_classes
-                    )
+                if confusion is not None:
+                    predicted = outputs.argmax(1)
+                    confusion += confusion_matrix(predicted, targets, num_classes=len(confusion))
                 if watch is not None:
                     watch(inputs, outputs, targets)
     finally:

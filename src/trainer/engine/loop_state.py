@@ -1,93 +1,85 @@
-"""What the journal remembers from step to step: sums that are not logged yet, where it stands,
-what it still owes.
-"""
+"""What training advances: the objects as one, and what the loop remembers between updates."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
 
+from trainer.engine.progress import Limits, Monitor, Progress
+from trainer.engine.step import Step
+from trainer.schedule import Schedule
 from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, check
 
 
+@dataclass(slots=True)
 class MetricSums:
-    """Loss and right predictions added up on the host, over a logging window or an epoch."""
+    """Loss and correct predictions summed on the host, over a logging window or an epoch."""
 
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew."""
-        self.loss, self.correct, self.samples = 0.0, 0.0, 0
+    loss: float = 0.0
+    correct: float = 0.0
+    samples: int = 0
 
     def add(self, loss: float, correct: float, samples: int) -> None:
-        """Take in more sums."""
-        self.loss, self.correct, self.samples = (
-            self.loss + loss,
-            self.correct + correct,
-            self.samples + samples,
-        )
+        """Add the sums of more samples."""
+        self.loss += loss
+        self.correct += correct
+        self.samples += samples
 
     def means(self, *, counts_correct: bool) -> tuple[float, float | None]:
         """Mean loss and accuracy; accuracy is None where predictions are values."""
         samples = max(1, self.samples)
         return self.loss / samples, self.correct / samples if counts_correct else None
 
-    def state_dict(self) -> dict[str, Any]:
-        """The sums by name."""
-        return {"loss": self.loss, "correct": self.correct, "samples": self.samples}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
-        check(state, loss=NUMBER, correct=NUMBER, samples=Count)
-        self.loss, self.correct, self.samples = state["loss"], state["correct"], state["samples"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingWork:
-    """What is to be done at a step after its row was logged."""
+    """The work of an update that follows its log row; checkpoints use these names."""
 
     evaluates: bool
     ends_epoch: bool
     saves: bool
 
 
-class Standing:
-    """What the journal remembers from step to step, and a checkpoint keeps: sums, where it
-    stands, what it owes.
+@dataclass(slots=True)
+class LoopState:
+    """What the loop remembers between updates, besides the counters.
+
+    A checkpoint saves it all but `saved_at` and `metrics`, those of the last evaluation: its
+    folder's name and its header have them.
     """
 
-    def __init__(self) -> None:
-        self.window, self.epoch = MetricSums(), MetricSums()
-        self.logged_at = self.evaluated_at = -1
-        self.learning_rate = 0.0  # of the last update
-        self.last_epoch: tuple[float | None, float | None] = (None, None)
-        self.owed: PendingWork | None = None
+    window: MetricSums = field(default_factory=MetricSums)
+    epoch: MetricSums = field(default_factory=MetricSums)
+    logged_at: int = -1
+    evaluated_at: int = -1
+    saved_at: int = -1
+    learning_rate: float = 0.0  # of the last update
+    last_epoch: tuple[float | None, float | None] = (None, None)  # mean loss and accuracy
+    pending: PendingWork | None = None  # work that a stop interrupted
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     def splits_at(self, step: int) -> frozenset[str]:
         """The splits that have a record at `step`."""
-        return frozenset(
-            split
-            for split, at in (("train", self.logged_at), ("val", self.evaluated_at))
-            if at == step
-        )
+        steps = {"train": self.logged_at, "val": self.evaluated_at}
+        return frozenset(split for split, at in steps.items() if at == step)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The saved fields as plain values."""
         return {
-            "window": self.window.state_dict(),
-            "epoch": self.epoch.state_dict(),
+            "window": dataclasses.asdict(self.window),
+            "epoch": dataclasses.asdict(self.epoch),
             "logged_at": self.logged_at,
             "evaluated_at": self.evaluated_at,
             "learning_rate": self.learning_rate,
             "last_epoch": self.last_epoch,
-            "owed": None if self.owed is None else dataclasses.asdict(self.owed),
+            "owed": None if self.pending is None else dataclasses.asdict(self.pending),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        """Restore what `state_dict` returned; raises ValueError for anything else."""
         check(
             state,
             window=dict,
@@ -98,14 +90,29 @@ class Standing:
             last_epoch=tuple,
             owed=(dict, NoneType),
         )
-        self.window.load_state_dict(state["window"])
-        self.epoch.load_state_dict(state["epoch"])
-        self.logged_at, self.evaluated_at = state["logged_at"], state["evaluated_at"]
-        self.learning_rate = state["learning_rate"]
+        for sums in (state["window"], state["epoch"]):
+            check(sums, loss=NUMBER, correct=NUMBER, samples=Count)
         loss, accuracy = state["last_epoch"]
         check({"loss": loss, "accuracy": accuracy}, loss=NUMBER_OR_NONE, accuracy=NUMBER_OR_NONE)
+        owed = state["owed"]
+        if owed is not None:
+            check(owed, evaluates=bool, ends_epoch=bool, saves=bool)
+        self.window = MetricSums(**state["window"])
+        self.epoch = MetricSums(**state["epoch"])
+        self.logged_at = state["logged_at"]
+        self.evaluated_at = state["evaluated_at"]
+        self.learning_rate = state["learning_rate"]
         self.last_epoch = (loss, accuracy)
-        self.owed = None
-        if state["owed"] is not None:
-            check(state["owed"], evaluates=bool, ends_epoch=bool, saves=bool)
-            self.owed = PendingWork(**state["owed"])
+        self.pending = None if owed is None else PendingWork(**owed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """All that training advances, and the limits that end it."""
+
+    step: Step
+    schedule: Schedule
+    progress: Progress
+    monitor: Monitor
+    limits: Limits
+    loop_state: LoopState

@@ -1,4 +1,4 @@
-"""What happens beside the training, when it is due: read the sums, log, evaluate, save."""
+"""The work between updates, each at its own cadence: read the sums, log, evaluate, save."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from trainer.engine.evaluate import Evaluation
-from trainer.engine.loop_state import PendingWork, Standing
-from trainer.engine.progress import Due, Monitor, Progress
-from trainer.engine.step import NonFiniteError, Step
-from trainer.schedule import Schedule
+from trainer.engine.loop_state import MetricSums, PendingWork, TrainState
+from trainer.engine.progress import CadenceTimer
+from trainer.engine.step import NonFiniteError
 from trainer.tracking import Tracker
 from trainer.tracking.observer import Observer, Watch
 from trainer.tracking.records import EpochRecord, TrainRecord
@@ -32,133 +32,133 @@ class Store(Protocol):
         """Save the state after `step`; raises EnvironmentFault when an earlier save failed."""
 
     def raise_failure(self) -> None:
-        """Raise the EnvironmentFault of a save that failed meanwhile."""
+        """Raise the EnvironmentFault of a save that failed since the last call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cadences:
+    """How often the loop logs (in updates), evaluates and saves."""
+
+    log_every: int
+    eval_every: CadenceTimer
+    save_every: CadenceTimer
 
 
 class Periodic:
-    """Logs every `log_every` updates, evaluates and saves at their own cadence, and keeps the best.
+    """Logs, evaluates and saves at the `cadences`, and keeps the best checkpoint.
 
-    `observer` is shown the updates that it looks at, `profile` is told of every one. `metrics` are
-    those of the checkpoint that is gone on from; with `is_saved`, it is where the store's run
-    stands.
+    `validate` is None without a validation set: then training metrics are monitored. `observer`
+    gets the updates that it wants, `profile` the number of every one. `should_save` returns whether
+    a save was requested from outside since the last call.
     """
 
     def __init__(
         self,
+        state: TrainState,
         *,
-        step: Step,
         validate: Callable[[Watch | None], Evaluation] | None,
-        schedule: Schedule,
         tracker: Tracker,
         observer: Observer | None,
         profile: Callable[[int], None] | None,
         store: Store,
-        progress: Progress,
-        monitor: Monitor,
-        standing: Standing,
         should_save: Callable[[], bool],
-        log_every: int,
-        eval_every: Due,
-        save_every: Due,
-        counts_correct: bool,
-        metrics: Mapping[str, float | None],
-        is_saved: bool,
+        cadences: Cadences,
     ) -> None:
-        self._step, self._validate, self._schedule, self._monitor = (
-            step,
-            validate,
-            schedule,
-            monitor,
-        )
-        self._tracker, self._observer, self._profile = tracker, observer, profile
-        self._store, self._progress = store, progress
-        self._log_every, self._eval_every, self._save_every = log_every, eval_every, save_every
-        self._counts_correct, self._standing, self._should_save = (
-            counts_correct,
-            standing,
-            should_save,
-        )
-        self._window, self._epoch = standing.window, standing.epoch
-        self._metrics = dict(metrics)
-        self._saved_at = progress.step if is_saved and standing.owed is None else -1
+        self._state = state
+        self._progress = state.progress
+        self._loop = state.loop_state
+        self._step = state.step
+        self._validate = validate
+        self._tracker = tracker
+        self._observer = observer
+        self._profile = profile
+        self._store = store
+        self._should_save = should_save
+        self._cadences = cadences
         self._clock = self._epoch_clock = time.perf_counter()
         self._window_seconds = 0.0
 
     def should_log(self, step: int) -> bool:
         """Whether the update that completes `step` closes a logging window."""
-        return step % self._log_every == 0
+        return step % self._cadences.log_every == 0
 
     def should_keep(self, step: int) -> bool:
-        """Whether the update that completes `step` is looked at."""
+        """Whether the observer wants the update that completes `step`."""
         return self._observer is not None and self._observer.wants_update(step)
 
-    def after_update(self, *, learning_rate: float, ends_epoch: bool) -> None:
-        """Log, evaluate, save, where due; `learning_rate` is what the update used.
+    def after_update(self, *, is_epoch_end: bool) -> None:
+        """Log, evaluate and save, where due.
 
-        Raises NonFiniteError when the device found a loss that is not finite (on a GPU it is read
-        only here), EvaluationStopped when asked to stop meanwhile.
+        Raises NonFiniteError when the device found a loss that is not finite (a GPU is read only
+        here), and EvaluationStopped when a stop signal arrives during the evaluation.
         """
         progress = self._progress
-        self._standing.learning_rate = learning_rate
-        evaluates = self._eval_every.is_due(progress, ends_epoch=ends_epoch)
-        saves = self._save_every.is_due(progress, ends_epoch=ends_epoch) | self._should_save()
-        logs = self.should_log(progress.step)
-        if logs or evaluates or ends_epoch:
-            self._read()
-        elif saves:
+        self._loop.learning_rate = self._state.schedule.learning_rate
+        is_log_due = self.should_log(progress.step)
+        is_eval_due = self._cadences.eval_every.is_due(progress, is_epoch_end=is_epoch_end)
+        is_save_requested = self._should_save()
+        is_save_due = (
+            self._cadences.save_every.is_due(progress, is_epoch_end=is_epoch_end)
+            or is_save_requested
+        )
+        if is_log_due or is_eval_due or is_epoch_end:
+            self._read_sums()
+        elif is_save_due:
             self._check_finite()
-        if logs:
+        if is_log_due:
             self._log()
             self._store.raise_failure()
-        if self._observer is not None and (update := self._step.take_update()) is not None:
+        if self._observer is not None and (update := self._step.pop_update()) is not None:
             self._observer.update(progress.step, update)
         if self._profile is not None:
             with self._pause():
                 self._profile(progress.step)
-        self._complete(PendingWork(evaluates=evaluates, ends_epoch=ends_epoch, saves=saves))
+        self._complete(
+            PendingWork(evaluates=is_eval_due, ends_epoch=is_epoch_end, saves=is_save_due)
+        )
 
     def catch_up(self) -> None:
-        """Do what the checkpoint gone on from still owed: it was made when a stop cut an evaluation short."""
-        if self._standing.owed is not None:
-            self._complete(self._standing.owed)
+        """Do the work that a stop interrupted before the checkpoint was made."""
+        if self._loop.pending is not None:
+            self._complete(self._loop.pending)
 
     def finish(self) -> None:
-        """The last log, evaluation and checkpoint, unless they were just made. Raises as `after_update`."""
-        step = self._progress.step
-        self._read()
-        if self._window.samples:
+        """Log, evaluate and save a last time, unless just done; raises as `after_update`."""
+        self._read_sums()
+        if self._loop.window.samples:
             self._log()
-        if self._standing.evaluated_at != step:
+        if self._loop.evaluated_at != self._progress.step:
             self._complete(PendingWork(evaluates=True, ends_epoch=False, saves=True))
         self.save_now()
 
     def save_now(self) -> None:
-        """Save where the run stands, unless that is saved already."""
+        """Save the state, unless that of this step is saved already."""
         self._check_finite()
-        if self._saved_at != self._progress.step:
+        if self._loop.saved_at != self._progress.step:
             self._save(is_best=False)
 
-    def _complete(self, owed: PendingWork) -> None:
-        """Evaluate, end the epoch and save, where due. What an evaluation that is stopped leaves
-        undone stays owed.
-        """
-        self._standing.owed = owed
-        is_best = owed.evaluates and self._evaluate()
-        if owed.ends_epoch:
+    def _complete(self, work: PendingWork) -> None:
+        """Evaluate, end the epoch and save; the work stays pending when the evaluation is stopped."""
+        self._loop.pending = work
+        is_best = work.evaluates and self._evaluate()
+        if work.ends_epoch:
             self._end_epoch()
-        self._standing.owed = None
-        if is_best or owed.saves:
+        self._loop.pending = None
+        if is_best or work.saves:
             self._save(is_best=is_best)
 
-    def _read(self) -> None:
+    def _read_sums(self) -> None:
         self._check_finite()
         sums = self._step.read_sums()
-        self._window.add(*sums)
-        self._epoch.add(*sums)
+        self._loop.window.add(*sums)
+        self._loop.epoch.add(*sums)
 
     def _check_finite(self) -> None:
         if not self._step.is_finite:
             raise NonFiniteError("Loss", math.nan, step=self._progress.step)
+
+    def _means(self, sums: MetricSums) -> tuple[float, float | None]:
+        return sums.means(counts_correct=self._step.counts_correct)
 
     def _count_time(self) -> None:
         """Add the training time since the last call."""
@@ -169,8 +169,9 @@ class Periodic:
 
     def _log(self) -> None:
         progress = self._progress
+        window = self._loop.window
         self._count_time()
-        loss, accuracy = self._window.means(counts_correct=self._counts_correct)
+        loss, accuracy = self._means(window)
         record = TrainRecord(
             epoch=progress.epoch,
             step=progress.step,
@@ -178,74 +179,72 @@ class Periodic:
             seconds=progress.seconds,
             loss=loss,
             accuracy=accuracy,
-            learning_rate=self._standing.learning_rate,
+            learning_rate=self._loop.learning_rate,
             grad_norm=self._step.read_grad_norm(),
-            samples_per_second=self._window.samples / max(self._window_seconds, 1e-9),
+            samples_per_second=window.samples / max(self._window_seconds, 1e-9),
         )
-        self._window.reset()
+        self._loop.window = MetricSums()
         self._window_seconds = 0.0
-        self._standing.logged_at = progress.step
+        self._loop.logged_at = progress.step
         self._tracker.record(record)
 
     def _evaluate(self) -> bool:
-        """Evaluate, tell the tracker and the schedule; returns whether the monitored metric is
-        the best so far.
-        """
+        """Evaluate, and pass the result on; returns whether the monitored metric is the best."""
         progress = self._progress
+        monitor = self._state.monitor
         self._count_time()
-        means = self._epoch.means(counts_correct=self._counts_correct)
-        # Right after an epoch nothing is summed up yet: then the epoch that is over is what
-        # training looks like.
-        loss, accuracy = means if self._epoch.samples else self._standing.last_epoch
-        self._metrics = {"train/loss": loss, "train/accuracy": accuracy}
+        # Right after an epoch nothing is summed yet: then its own means are those of training.
+        means = self._means(self._loop.epoch) if self._loop.epoch.samples else self._loop.last_epoch
+        metrics = dict(zip(("train/loss", "train/accuracy"), means, strict=True))
         if self._validate is not None:
             watch = None if self._observer is None else self._observer.watch("val")
             with self._pause():
                 result = self._validate(watch)
-                self._metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
+                metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
                 self._tracker.record(result.as_record("val", at=progress, seconds=progress.seconds))
-        self._standing.evaluated_at = progress.step
-        monitored = self._metrics[self._monitor.metric]
+        self._loop.metrics = metrics
+        self._loop.evaluated_at = progress.step
+        monitored = metrics[monitor.metric]
         assert monitored is not None, "the config offers accuracy only where there are classes"
-        self._schedule.after_evaluation(monitored, step=progress.step, epoch=progress.epoch)
-        return self._monitor.update(monitored, progress.step)
+        self._state.schedule.after_evaluation(monitored)
+        return monitor.update(monitored, progress.step)
 
     def _end_epoch(self) -> None:
-        progress, now = self._progress, time.perf_counter()
-        loss, accuracy = self._epoch.means(counts_correct=self._counts_correct)
+        now = time.perf_counter()
         seconds = max(now - self._epoch_clock, 1e-9)
         self._epoch_clock = now
+        loss, accuracy = self._means(self._loop.epoch)
         self._tracker.record(
             EpochRecord(
-                epoch=progress.epoch,
-                step=progress.step,
+                epoch=self._progress.epoch,
+                step=self._progress.step,
                 loss=loss,
                 accuracy=accuracy,
-                learning_rate=self._standing.learning_rate,
+                learning_rate=self._loop.learning_rate,
                 seconds=seconds,
-                samples_per_second=self._epoch.samples / seconds,
+                samples_per_second=self._loop.epoch.samples / seconds,
             )
         )
-        self._standing.last_epoch = (loss, accuracy)
-        self._epoch.reset()
+        self._loop.last_epoch = (loss, accuracy)
+        self._loop.epoch = MetricSums()
 
     def _save(self, *, is_best: bool) -> None:
         progress = self._progress
         self._count_time()
         if not self._step.has_finite_weights():
             raise NonFiniteError("A weight", math.nan, step=progress.step)
-        metrics = self._metrics if self._standing.evaluated_at == progress.step else {}
+        metrics = self._loop.metrics if self._loop.evaluated_at == progress.step else {}
         with self._pause():
-            # First: after a kill, what was logged up to a checkpoint must be there.
+            # First: after a kill, the log must reach as far as the checkpoint.
             self._tracker.flush()
             self._store.save(
                 progress.step, progress=progress.counters(), metrics=metrics, is_best=is_best
             )
-        self._saved_at = progress.step
+        self._loop.saved_at = progress.step
 
     @contextlib.contextmanager
     def _pause(self) -> Iterator[None]:
-        """Time that is not training time."""
+        """Leave out of the training time what runs in here."""
         start = time.perf_counter()
         yield
         self._clock += time.perf_counter() - start

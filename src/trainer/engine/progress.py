@@ -1,4 +1,4 @@
-"""How far a run has come. The counters mean completed work and live here only."""
+"""How far a run is and when it ends. The counters mean completed work and live here only."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer.config.checks import Cadence
 from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
+
+if TYPE_CHECKING:
+    from trainer.config.checks import Cadence
+    from trainer.data.batches import Batches
 
 
 class StopReason(StrEnum):
@@ -25,9 +28,7 @@ class StopReason(StrEnum):
 
 @dataclass(slots=True)
 class Progress:
-    """Completed epochs, batches of the current epoch, steps (optimizer updates), samples;
-    seconds of training.
-    """
+    """Completed epochs, batches of the current epoch, updates, samples; seconds of training."""
 
     epoch: int = 0
     batch: int = 0
@@ -35,15 +36,14 @@ class Progress:
     samples: int = 0
     seconds: float = 0.0
 
-    def count_batch(self, num_samples: int, *, updates: bool, ends_epoch: bool) -> None:
-        """One more batch is complete, and with it an update or an epoch."""
-        self.batch, self.samples, self.step = (
-            self.batch + 1,
-            self.samples + num_samples,
-            self.step + updates,
-        )
-        if ends_epoch:
-            self.epoch, self.batch = self.epoch + 1, 0
+    def count_batch(self, num_samples: int, *, is_update: bool, is_epoch_end: bool) -> None:
+        """Count a completed batch, and with it an update or an epoch."""
+        self.batch += 1
+        self.samples += num_samples
+        self.step += is_update
+        if is_epoch_end:
+            self.epoch += 1
+            self.batch = 0
 
     def counters(self) -> dict[str, int]:
         """The counters by name, without the time."""
@@ -59,7 +59,7 @@ class Progress:
         return dataclasses.asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        """Restore what `state_dict` returned; raises ValueError for anything else."""
         check(state, epoch=Count, batch=Count, step=Count, samples=Count, seconds=NUMBER)
         if not 0 <= state["seconds"] < LARGEST:
             raise ValueError("seconds is out of range")
@@ -67,31 +67,65 @@ class Progress:
             setattr(self, name, value)
 
 
-class Due:
-    """Whether it is time again, for a cadence such as `1epoch`, `50steps` or `10min`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a run is over, and how many batches make an update."""
+
+    epochs: int
+    max_steps: int | None
+    accumulate: int
+
+    def are_reached(self, progress: Progress) -> bool:
+        """Whether no batch is left to train on."""
+        if self.max_steps is not None and progress.step >= self.max_steps:
+            return True
+        return progress.epoch >= self.epochs
+
+    def updates_per_epoch(self, num_batches: int) -> int:
+        """Updates in an epoch of `num_batches`: its last window may be short."""
+        return -(-num_batches // self.accumulate)
+
+    def num_updates(self, num_batches: int) -> int:
+        """Updates of the whole run, for `num_batches` an epoch."""
+        updates = self.epochs * self.updates_per_epoch(num_batches)
+        return updates if self.max_steps is None else min(updates, self.max_steps)
+
+    def num_epochs(self, num_batches: int) -> int:
+        """Epochs that the whole run reaches into."""
+        per_epoch = max(1, self.updates_per_epoch(num_batches))
+        return min(self.epochs, -(-self.num_updates(num_batches) // per_epoch))
+
+    def num_samples(self, batches: Batches) -> int:
+        """About how many samples the whole run trains on; exact when it ends with an epoch."""
+        per_epoch = self.updates_per_epoch(batches.num_batches)
+        return round(self.num_updates(batches.num_batches) / per_epoch * batches.num_samples)
+
+
+class CadenceTimer:
+    """A cadence such as `1epoch`, `50steps` or `10min`, counted from the start of the process."""
 
     def __init__(self, cadence: Cadence) -> None:
-        self._cadence, self._since = cadence, time.monotonic()
-
-    def is_due(self, progress: Progress, *, ends_epoch: bool) -> bool:
-        """Asked after every update, and again when the update `ends_epoch` (progress.epoch then
-        counts it).
-        """
-        count, unit = self._cadence.count, self._cadence.unit
-        if unit == "epoch":
-            return ends_epoch and progress.epoch % int(count) == 0
-        if unit == "step":
-            return progress.step % int(count) == 0
-        if time.monotonic() - self._since < 60 * count:
-            return False
+        self._cadence = cadence
         self._since = time.monotonic()
-        return True
+
+    def is_due(self, progress: Progress, *, is_epoch_end: bool) -> bool:
+        """Whether the update that `progress` just counted is one of the cadence."""
+        count = self._cadence.count
+        match self._cadence.unit:
+            case "epoch":
+                return is_epoch_end and progress.epoch % int(count) == 0
+            case "step":
+                return progress.step % int(count) == 0
+        is_due = time.monotonic() - self._since >= 60 * count
+        if is_due:
+            self._since = time.monotonic()
+        return is_due
 
 
 class Monitor:
-    """The best value of one metric, and for how many evaluations it has not been beaten.
+    """The best value of one metric, and the evaluations since.
 
-    `judge` is shown each value, and says whether the run is worth no more time: see `is_pruned`.
+    `should_prune` gets each value and returns whether a search gives the run up.
     """
 
     def __init__(
@@ -99,43 +133,51 @@ class Monitor:
         metric: str,
         *,
         patience: int | None,
-        judge: Callable[[float], bool] = lambda value: False,
+        should_prune: Callable[[float], bool] = lambda value: False,
     ) -> None:
-        self.metric, self.patience, self._judge = metric, patience, judge
+        self.metric = metric
+        self.patience = patience
         self.maximize = metric.endswith("accuracy")
+        self._should_prune = should_prune
+        self._is_pruned = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Start afresh: the checkpoint of the best value is missing."""
         self.best: float | None = None
         self.best_step = 0
         self.num_stale = 0
-        self.is_pruned = False
 
     def update(self, value: float, step: int) -> bool:
-        """Take in a new value; returns whether it is the best so far. A NaN never is."""
-        is_better = math.isfinite(value) and (
-            self.best is None or (value > self.best if self.maximize else value < self.best)
-        )
-        if is_better:
-            self.best, self.best_step, self.num_stale = value, step, 0
+        """Add the value of an evaluation; returns whether it is the best so far. A NaN never is."""
+        is_best = self._is_better(value)
+        if is_best:
+            self.best = value
+            self.best_step = step
+            self.num_stale = 0
         else:
             self.num_stale += 1
-        self.is_pruned = self._judge(value)
-        return is_better
+        self._is_pruned = self._should_prune(value)
+        return is_best
 
-    def forget(self) -> None:
-        """Begin anew: the checkpoint of the best value is not there."""
-        self.best, self.best_step, self.num_stale = None, 0, 0
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether patience is over."""
-        return self.patience is not None and self.num_stale >= self.patience
+    def _is_better(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        if self.best is None:
+            return True
+        return value > self.best if self.maximize else value < self.best
 
     @property
-    def verdict(self) -> str:
-        """Why a run should end now: `pruned` or `patience`; `done` when nothing but its limits ends it."""
-        return "pruned" if self.is_pruned else "patience" if self.is_exhausted else "done"
+    def stop_reason(self) -> StopReason:
+        """PRUNED or PATIENCE when the last evaluation ends the run, else DONE."""
+        if self._is_pruned:
+            return StopReason.PRUNED
+        if self.patience is not None and self.num_stale >= self.patience:
+            return StopReason.PATIENCE
+        return StopReason.DONE
 
     def state_dict(self) -> dict[str, Any]:
-        """Best value, its step, and the evaluations since."""
+        """The metric, its best value, the step of that, and the evaluations since."""
         return {
             "metric": self.metric,
             "best": self.best,
@@ -144,11 +186,9 @@ class Monitor:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; another metric starts afresh. Raises ValueError."""
+        """Restore what `state_dict` returned, unless of another metric; raises ValueError."""
         check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
         if state["metric"] == self.metric:
-            self.best, self.best_step, self.num_stale = (
-                state["best"],
-                state["best_step"],
-                state["num_stale"],
-            )
+            self.best = state["best"]
+            self.best_step = state["best_step"]
+            self.num_stale = state["num_stale"]

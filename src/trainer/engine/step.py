@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,20 +18,38 @@ from trainer.tracking.observer import Update
 
 # How the model is run: as it is, or compiled.
 Forward = Callable[[Tensor], Tensor]
-# Batches whose predictions wait to be counted.
+# Batches whose correct predictions are counted together.
 _UNREAD = 16
 
 
 class NonFiniteError(Exception):
     """The loss (or the norm of the gradient) is not finite; the update was not made.
 
-    `step` is the update after which that was found; None when it was found before the next one was
-    made.
+    `step` is the update after which that was found; None when it was found before the next one.
     """
 
     def __init__(self, what: str, value: float, *, step: int | None = None) -> None:
         super().__init__(what, value)
-        self.what, self.value, self.step = what, value, step
+        self.what = what
+        self.value = value
+        self.step = step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateOptions:
+    """Batches per update, the bound of the gradient's norm, and the weight of the L1 penalty."""
+
+    accumulate: int = 1
+    clip_norm: float | None = None
+    l1: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """The number format of the forward pass, and the loss scaler that half precision needs."""
+
+    autocast: torch.dtype | None = None
+    scaler: torch.amp.GradScaler | None = None
 
 
 class Step:
@@ -53,62 +72,73 @@ class Step:
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         counts_correct: bool,
-        autocast: torch.dtype | None = None,
-        scaler: torch.amp.GradScaler | None = None,
-        accumulate: int = 1,
-        clip_norm: float | None = None,
-        l1: float = 0.0,
+        options: UpdateOptions = UpdateOptions(),
+        precision: Precision = Precision(),
         ema: AveragedModel | None = None,
     ) -> None:
-        self._model, self._loss, self._optimizer, self._device = model, loss, optimizer, device
+        self.counts_correct = counts_correct
+        self._model = model
+        self._loss = loss
+        self._optimizer = optimizer
+        self._device = device
+        self._accumulates = options.accumulate > 1
+        self._clip_norm = options.clip_norm
+        self._l1 = options.l1
+        self._autocast = precision.autocast
+        self._scaler = precision.scaler
+        self._ema = ema
         self._run: Forward = model
-        self._counts_correct, self._autocast, self._scaler = counts_correct, autocast, scaler
-        self._accumulates, self._clip_norm, self._l1, self._ema = accumulate > 1, clip_norm, l1, ema
-        self._names = [
-            name for name, parameter in model.named_parameters() if parameter.requires_grad
-        ]
-        self._parameters = [
-            parameter for parameter in model.parameters() if parameter.requires_grad
-        ]
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names = list(trained)
+        self._parameters = list(trained.values())
         self._unwrapped_step = unwrapped_step(optimizer)
         self._needs_closure = isinstance(optimizer, torch.optim.LBFGS)
         self._window_samples = 0
         self._grad_norm: Tensor | None = None
         self._kept: Update | None = None
         self._is_finite = torch.ones((), dtype=torch.bool, device=device)
-        self._reset()
+        self._reset_sums()
 
     def __call__(
         self,
         inputs: Tensor,
         targets: Tensor,
         *,
-        updates: bool,
-        measures: bool = False,
-        keeps: bool = False,
+        is_update: bool,
+        measure_norm: bool = False,
+        keep_update: bool = False,
     ) -> None:
-        """Train on a batch; with `updates` the window is full and the optimizer steps. Raises
-        NonFiniteError before it.
+        """Train on a batch; with `is_update` the window is full and the optimizer steps.
 
-        With `measures` the gradient's norm is taken, with `keeps` what the update did can be had by
-        `take_update`.
+        With `measure_norm` the gradient's norm is measured, with `keep_update` `pop_update` returns
+        what the update did. Raises NonFiniteError before the update.
         """
-        kept = (inputs, targets) if keeps and updates else None
+        kept = (inputs, targets) if keep_update and is_update else None
         if self._needs_closure:
-            self._step_with_closure(inputs, targets, keeps=kept is not None)
+            self._step_with_closure(inputs, targets, keep_update=kept is not None)
             return
-        self._backward(inputs, targets)
+        outputs, loss = self._forward(inputs, targets)
+        self._record(outputs, loss, targets)
+        total = self._penalized(loss)
+        if self._accumulates:
+            # Summed over samples here and divided by their number at the update, so that uneven
+            # batches weigh right.
+            total = total * len(targets)
+        if self._scaler is not None:
+            total = self._scaler.scale(total)
+        total.backward()  # type: ignore[no-untyped-call]
         self._window_samples += len(targets)
-        if updates:
-            self._update(measures=measures, kept=kept)
+        if is_update:
+            self._update(measure_norm=measure_norm, kept=kept)
 
-    def use(self, forward: Forward) -> None:
+    def set_forward(self, forward: Forward) -> None:
         """Run the model in another, equivalent way from now on."""
         self._run = forward
 
-    def rehearse(self, forward: Forward, inputs: Tensor, targets: Tensor) -> None:
-        """A forward and a backward pass in that way, for its time: nothing is recorded, and
-        gradients are left over.
+    def time_pass(self, forward: Forward, inputs: Tensor, targets: Tensor) -> None:
+        """One forward and backward pass by `forward`, to be timed.
+
+        Nothing is recorded; the gradients stay.
         """
         before, self._run = self._run, forward
         try:
@@ -118,20 +148,18 @@ class Step:
             self._run = before
 
     def read_sums(self) -> tuple[float, float, int]:
-        """Sums of loss and right predictions, and the samples, since the last reading: here the
-        host waits.
-        """
+        """Sums of loss and correct predictions, and samples, since the last call; a sync."""
         self._count_correct()
         sums = float(self._loss_sum), float(self._correct), self._samples
-        self._reset()
+        self._reset_sums()
         return sums
 
     def read_grad_norm(self) -> float | None:
         """The norm of the last update's gradient before clipping; None when it was not measured."""
         return None if self._grad_norm is None else float(self._grad_norm)
 
-    def take_update(self) -> Update | None:
-        """The last update that was to be kept, once; None when there is none."""
+    def pop_update(self) -> Update | None:
+        """The last kept update, once; None when there is none."""
         update, self._kept = self._kept, None
         return update
 
@@ -155,14 +183,14 @@ class Step:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        """Restore what `state_dict` returned; raises ValueError for anything else."""
         check(state, loss=NUMBER, correct=Count, samples=Count)
-        self._reset()
+        self._reset_sums()
         self._loss_sum += state["loss"]
         self._correct += state["correct"]
         self._samples = state["samples"]
 
-    def _reset(self) -> None:
+    def _reset_sums(self) -> None:
         # On a CPU the loss is read at every step anyway, so it is added up on the host.
         on_device = torch.zeros((), dtype=torch.float64, device=self._device)
         self._loss_sum: float | Tensor = 0.0 if self._device.type == "cpu" else on_device
@@ -180,15 +208,8 @@ class Step:
         outputs = outputs.float()
         return outputs, self._loss(outputs, targets)
 
-    def _backward(self, inputs: Tensor, targets: Tensor) -> None:
-        outputs, loss = self._forward(inputs, targets)
-        self._record(outputs, loss, targets)
-        total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
-        if self._accumulates:
-            # Summed over samples here and divided by their number at the update, so that uneven
-            # batches weigh right.
-            total = total * len(targets)
-        (total if self._scaler is None else self._scaler.scale(total)).backward()  # type: ignore[no-untyped-call]
+    def _penalized(self, loss: Tensor) -> Tensor:
+        return loss + self._l1 * l1_norm(self._parameters) if self._l1 else loss
 
     @torch.no_grad()
     def _record(self, outputs: Tensor, loss: Tensor, targets: Tensor) -> None:
@@ -202,85 +223,80 @@ class Step:
         else:
             self._is_finite &= torch.isfinite(loss)
             self._loss_sum += loss.double() * num
-        if self._counts_correct:
+        if self.counts_correct:
             self._unread.append((outputs.detach(), targets))
             if len(self._unread) == _UNREAD:
                 self._count_correct()
         self._samples += num
 
     def _count_correct(self) -> None:
-        """Count the right predictions of several batches at once: four small operations less a step."""
+        """Count the correct predictions of several batches at once: it saves 4 operations a step."""
         if self._unread:
             outputs, targets = (torch.cat(tensors) for tensors in zip(*self._unread, strict=True))
             self._correct += (outputs.argmax(1) == targets).sum()
             self._unread.clear()
 
-    def _update(self, *, measures: bool, kept: tuple[Tensor, Tensor] | None) -> None:
-        optimizer, scaler = self._optimizer, self._scaler
-        looks = measures or kept is not None
-        if scaler is not None and (looks or self._clip_norm is not None or self._accumulates):
-            scaler.unscale_(optimizer)
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+    def _update(self, *, measure_norm: bool, kept: tuple[Tensor, Tensor] | None) -> None:
+        scaler = self._scaler
+        needs_norm = measure_norm or self._clip_norm is not None
+        if scaler is not None and (needs_norm or kept is not None or self._accumulates):
+            scaler.unscale_(self._optimizer)
+        gradients = self._gradients()
         if self._accumulates:
             torch._foreach_div_(gradients, self._window_samples)
         if kept is not None:
             self._keep(*kept)
-        self._grad_norm = self._clip(gradients) if measures or self._clip_norm is not None else None
+        self._grad_norm = self._clip(gradients) if needs_norm else None
         if scaler is None:
             with torch.no_grad():
                 self._unwrapped_step()
         else:
-            scaler.step(optimizer)
+            scaler.step(self._optimizer)
             scaler.update()
-        self._after_update()
+        self._end_window()
 
-    def _clip(self, gradients: Iterable[Tensor]) -> Tensor:
-        gradients = list(gradients)
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def _clip(self, gradients: list[Tensor]) -> Tensor:
+        """Scale the gradients down to `clip_norm`, if any; returns their norm before that."""
         norm = nn.utils.get_total_norm(gradients)
         # Overflow under the loss scaler is not an error: the scaler skips the update and lowers its
         # scale.
-        if (
-            self._scaler is None
-            and self._device.type == "cpu"
-            and not math.isfinite(value := norm.item())
-        ):
-            raise NonFiniteError("Gradient norm", value)
+        if self._scaler is None and self._device.type == "cpu":
+            value = norm.item()
+            if not math.isfinite(value):
+                raise NonFiniteError("Gradient norm", value)
         if self._clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
         return norm
 
     @torch.no_grad()
     def _keep(self, inputs: Tensor, targets: Tensor) -> None:
-        """Keep what the update that comes now starts from. Clipping alone changes gradients
-        where they are.
-        """
-        own = [
-            (name, p)
-            for name, p in zip(self._names, self._parameters, strict=True)
-            if p.grad is not None
-        ]
-        copies = self._clip_norm is not None
+        """Keep the batch, the gradients and the weights that the coming update starts from."""
+        named = zip(self._names, self._parameters, strict=True)
+        trained = {name: p for name, p in named if p.grad is not None}
+        gradients = {name: p.grad for name, p in trained.items() if p.grad is not None}
+        if self._clip_norm is not None:
+            # Only clipping changes gradients in place.
+            gradients = {name: gradient.clone() for name, gradient in gradients.items()}
         self._kept = Update(
             inputs=inputs,
             targets=targets,
-            gradients={
-                name: p.grad.clone() if copies else p.grad for name, p in own if p.grad is not None
-            },
-            before={name: p.detach().clone() for name, p in own},
+            gradients=gradients,
+            before={name: p.detach().clone() for name, p in trained.items()},
             loss_scale=None if self._scaler is None else self._scaler.get_scale(),
         )
 
-    def _after_update(self) -> None:
+    def _end_window(self) -> None:
         for parameter in self._parameters:
             parameter.grad = None
         self._window_samples = 0
         if self._ema is not None:
             self._ema.update_parameters(self._model)
 
-    def _step_with_closure(self, inputs: Tensor, targets: Tensor, *, keeps: bool) -> None:
-        """L-BFGS evaluates the loss as often as it likes; the first evaluation is the one that
-        is recorded.
-        """
+    def _step_with_closure(self, inputs: Tensor, targets: Tensor, *, keep_update: bool) -> None:
+        """L-BFGS evaluates the loss as often as it likes; only the first evaluation is recorded."""
         is_first = True
 
         def closure() -> Tensor:
@@ -289,11 +305,11 @@ class Step:
             outputs, loss = self._forward(inputs, targets)
             if is_first:
                 self._record(outputs, loss, targets)
-            total = loss if not self._l1 else loss + self._l1 * l1_norm(self._parameters)
+            total = self._penalized(loss)
             total.backward()  # type: ignore[no-untyped-call]
-            if is_first and keeps:
+            if is_first and keep_update:
                 self._keep(inputs, targets)
-            norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+            norm = nn.utils.get_total_norm(self._gradients())
             if self._clip_norm is not None:
                 nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
             if is_first:
@@ -303,4 +319,4 @@ class Step:
 
         with torch.no_grad():
             self._unwrapped_step(closure)
-        self._after_update()
+        self._end_window()

@@ -17,14 +17,14 @@ from disks import Disk
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from trainer.commands.fit import profile as under_test
-from trainer.commands.fit.profile import Profile, Profiled, top_rows, write_trace
+from trainer.commands.fit.profile import Profile, ProfileResult, top_rows, write_trace
 
 
 @dataclass
 class Heard:
     """What a profile told and warned of."""
 
-    found: list[Profiled] = field(default_factory=list)
+    found: list[ProfileResult] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -50,7 +50,7 @@ def train(
         done=done,
         path=path,
         on_gpu=False,
-        tell=heard.found.append,
+        report=heard.found.append,
         warn=heard.warnings.append,
     ) as profile:
         for step in range(done + 1, until + 1):
@@ -147,7 +147,7 @@ def test_a_run_that_fails_tells_what_there_is_and_the_next_one_is_profiled(tmp_p
             done=0,
             path=tmp_path / "first",
             on_gpu=False,
-            tell=heard.found.append,
+            report=heard.found.append,
             warn=heard.warnings.append,
         ) as profile,
     ):
@@ -233,7 +233,10 @@ def test_a_profiler_that_fails_is_a_sentence(
     monkeypatch.setattr(under_test, "profile", Failing)
     heard = train(tmp_path / "trace.json", first=2, count=2, until=9)
     assert heard.found == [] and list(tmp_path.iterdir()) == []
-    assert len(heard.warnings) == 1 and "(it is in use). Training goes on." in heard.warnings[0]
+    assert (
+        len(heard.warnings) == 1
+        and "(RuntimeError: it is in use). Training goes on." in heard.warnings[0]
+    )
 
 
 def event(
@@ -271,7 +274,7 @@ def test_a_gpu_is_in_the_trace(tmp_path: Path) -> None:
         done=0,
         path=tmp_path / "trace.json",
         on_gpu=True,
-        tell=heard.found.append,
+        report=heard.found.append,
         warn=heard.warnings.append,
     ) as profile:
         for step in range(1, 7):

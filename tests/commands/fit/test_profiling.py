@@ -14,7 +14,7 @@ from disks import Disk
 from rich.console import Console
 from running import SMALL, Fit, Run, Trainer
 
-from trainer.commands.fit.profile import Profiled, Row, profile_table
+from trainer.commands.fit.profile import OperatorTime, ProfileResult, profile_table
 from trainer.config import from_saved, to_plain
 
 # 18 updates in all.
@@ -171,8 +171,10 @@ def test_a_checkpoint_from_before_the_keys_is_read_as_one_without_a_profile() ->
 
 
 def test_a_name_with_brackets_is_no_markup() -> None:
-    row = Row(operator="[bold]mm[/]" * 9, calls=1234, total_ms=1.0, share=1.0, ms_per_update=0.5)
-    found = Profiled(
+    row = OperatorTime(
+        operator="[bold]mm[/]" * 9, calls=1234, total_ms=1.0, share=1.0, ms_per_update=0.5
+    )
+    found = ProfileResult(
         first=1, last=2, on_gpu=False, rows=(row,), total_ms=1.0, wall_ms=2.0, trace=None
     )
     console = Console(width=66, no_color=True, force_terminal=False)

@@ -19,8 +19,7 @@ from trainer.commands.fit import run as fit_command
 from trainer.commands.fit.resume import open_saved
 from trainer.config import FitConfig
 from trainer.data.load import Data
-from trainer.engine.fit import Limits
-from trainer.engine.progress import Progress
+from trainer.engine.progress import Limits, Progress
 from trainer.errors import UsageError
 from trainer.tracking.console import Terminal
 

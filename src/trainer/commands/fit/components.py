@@ -24,10 +24,9 @@ from trainer.data.image_sets.download import Report
 from trainer.data.load import Data
 from trainer.device import Machine, RandomState, autocast_dtype, seed_everything
 from trainer.engine.evaluate import Evaluation
-from trainer.engine.fit import Limits
-from trainer.engine.loop_state import Standing
-from trainer.engine.progress import Monitor, Progress
-from trainer.engine.step import Step
+from trainer.engine.loop_state import LoopState, TrainState
+from trainer.engine.progress import Limits, Monitor, Progress
+from trainer.engine.step import Precision, Step, UpdateOptions
 from trainer.errors import EnvironmentFault
 from trainer.optim import OptimizerState, make_optimizer
 from trainer.schedule import Schedule
@@ -35,11 +34,11 @@ from trainer.tracking.observer import Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Everything a run trains with. `evaluated` holds the weights that count: the moving average
-    where there is one.
+class Components:
+    """Everything a run trains with.
 
-    `table` is the state that a checkpoint keeps beside those weights.
+    `evaluated` is the model with the weights that count: the moving average where there is one.
+    `table` is the state that a checkpoint saves beside those weights.
     """
 
     config: FitConfig
@@ -47,19 +46,14 @@ class Parts:
     data: Data
     model: nn.Module
     evaluated: nn.Module
-    step: Step
-    schedule: Schedule
-    progress: Progress
-    monitor: Monitor
-    limits: Limits
-    standing: Standing
+    state: TrainState
     machine: Machine
     table: dict[str, Stateful]
 
     def evaluate(
         self, split: str, *, should_stop: Callable[[], bool], watch: Watch | None
     ) -> Evaluation:
-        """Evaluate the weights that count on `val` or `test`; raises EvaluationStopped when asked to stop."""
+        """Evaluate the weights that count on `val` or `test`; raises EvaluationStopped."""
         return evaluate_split(
             self.config,
             self.evaluated,
@@ -70,87 +64,112 @@ class Parts:
             watch=watch,
         )
 
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run."""
+        return self.state.limits.num_updates(self.data.train.num_batches)
 
-def build_parts(
+
+def build_components(
     config: FitConfig,
     report: Report,
     *,
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
-    judge: Callable[[float], bool] = lambda value: False,
-) -> Parts:
+    should_prune: Callable[[float], bool] = lambda value: False,
+) -> Components:
     """Build all of it; raises what is wrong with the config, the data or the machine.
 
-    `check` is asked before memory is taken for the model: the sizes in it may be a stranger's.
-    `judge` is for the monitor.
+    `check` is called before memory is taken for the model: a stranger's config may have any sizes.
+    `should_prune` is for the monitor.
     """
     trainer = config.trainer
     device = prepare_device(config)
-    if trainer.precision == "fp16" and device.type == "cpu":
-        raise EnvironmentFault(
-            "trainer.precision=fp16 needs a GPU, and there is none.",
-            hint="Use trainer.precision=bf16 or fp32.",
-        )
+    _check_precision(config, device)
     data = build_data(config, device=device, report=report)
     check(config, data)
     seed_everything(config.seed)
-    model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs).to(
-        device
-    )
+    model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs)
+    model = model.to(device)
     average = None
     if trainer.ema is not None:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(trainer.ema))  # type: ignore[no-untyped-call]
     scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
     optimizer = make_optimizer(model, **options(config.optimizer))
-    limits = Limits(
-        epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate
-    )
-    monitor = Monitor(monitored_metric(config), patience=trainer.patience, judge=judge)
-    progress, standing, machine = Progress(), Standing(), Machine(device, threads=trainer.threads)
-    num_steps = limits.num_updates(data.train.num_batches)
-    schedule = Schedule(
-        optimizer, **options(config.scheduler), num_steps=num_steps, maximize=monitor.maximize
-    )
     step = Step(
         model,
         build_loss(config),
         optimizer=optimizer,
         device=device,
         counts_correct=data.classes is not None,
-        autocast=autocast_dtype(trainer.precision),
-        scaler=scaler,
-        accumulate=trainer.accumulate,
-        clip_norm=trainer.clip_norm,
-        l1=trainer.l1,
+        options=UpdateOptions(
+            accumulate=trainer.accumulate, clip_norm=trainer.clip_norm, l1=trainer.l1
+        ),
+        precision=Precision(autocast=autocast_dtype(trainer.precision), scaler=scaler),
         ema=average,
     )
+    state = _build_state(config, data, step=step, optimizer=optimizer, should_prune=should_prune)
+    machine = Machine(device, threads=trainer.threads)
     table: dict[str, Stateful] = {
         "optimizer": OptimizerState(optimizer),
-        "schedule": schedule,
-        "progress": progress,
-        "monitor": monitor,
+        "schedule": state.schedule,
+        "progress": state.progress,
+        "monitor": state.monitor,
         "unread_sums": step,
-        "journal": standing,
+        "journal": state.loop_state,
         "random": RandomState(),
         "machine": machine,
     }
     if scaler is not None:
         table["scaler"] = scaler
     if average is not None:
-        # The moving average goes to model.safetensors, so the weights in training need a place of
-        # their own.
+        # model.safetensors has the moving average, so the weights in training need another place.
         table |= {"model": model, "ema": average}
-    return Parts(
+    return Components(
         config=config,
         device=device,
         data=data,
         model=model,
         evaluated=model if average is None else average.module,
-        step=step,
-        schedule=schedule,
-        progress=progress,
-        monitor=monitor,
-        limits=limits,
-        standing=standing,
+        state=state,
         machine=machine,
         table=table,
+    )
+
+
+def _check_precision(config: FitConfig, device: torch.device) -> None:
+    if config.trainer.precision == "fp16" and device.type == "cpu":
+        raise EnvironmentFault(
+            "trainer.precision=fp16 needs a GPU, and there is none.",
+            hint="Use trainer.precision=bf16 or fp32.",
+        )
+
+
+def _build_state(
+    config: FitConfig,
+    data: Data,
+    *,
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    should_prune: Callable[[float], bool],
+) -> TrainState:
+    trainer = config.trainer
+    limits = Limits(
+        epochs=trainer.epochs, max_steps=trainer.max_steps, accumulate=trainer.accumulate
+    )
+    monitor = Monitor(
+        monitored_metric(config), patience=trainer.patience, should_prune=should_prune
+    )
+    schedule = Schedule(
+        optimizer,
+        **options(config.scheduler),
+        num_steps=limits.num_updates(data.train.num_batches),
+        maximize=monitor.maximize,
+    )
+    return TrainState(
+        step=step,
+        schedule=schedule,
+        progress=Progress(),
+        monitor=monitor,
+        limits=limits,
+        loop_state=LoopState(),
     )

@@ -1,16 +1,17 @@
-"""The folder of a run: made, and what is written there when the run begins and however it ends."""
+"""A run and its folder: made, and what is written there when the run begins and when it ends."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from trainer.commands.fit.compile import Choice
-from trainer.commands.fit.components import Parts
-from trainer.commands.fit.resume import SavedStep
+from trainer.commands.fit.components import Components
+from trainer.commands.fit.saved_step import SavedStep
 from trainer.config import FitConfig, to_plain
 from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
 from trainer.files import remove, write_text
@@ -23,12 +24,29 @@ from trainer.run.folder import (
 )
 from trainer.run.lock import check_free
 from trainer.run.record import RunRecord, RunStatus
+from trainer.signals import Signals
+from trainer.tracking.console import Terminal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that has begun: what it trains with, its folder and record, and who started it how.
+
+    `saved` is the checkpoint it was resumed from, `varied` the keys that its sweep varies.
+    """
+
+    components: Components
+    folder: Path
+    record: RunRecord
+    saved: SavedStep | None
+    terminal: Terminal
+    signals: Signals
+    command: Sequence[str]
+    varied: Sequence[str]
 
 
 def new_folder(config: FitConfig) -> Path:
-    """Make the folder of a run; raises UsageError when another is in it, EnvironmentFault where
-    none can be made.
-    """
+    """Make the folder of a run; raises UsageError for one in use, EnvironmentFault from the disk."""
     if config.run.dir is not None:
         check_free(Path(config.run.dir))
         return create_exact_folder(Path(config.run.dir))
@@ -36,42 +54,39 @@ def new_folder(config: FitConfig) -> Path:
 
 
 def begin(
-    parts: Parts, folder: Path, *, command: Sequence[str], origin: SavedStep | None, choice: Choice
+    components: Components,
+    folder: Path,
+    *,
+    command: Sequence[str],
+    saved: SavedStep | None,
+    choice: Choice,
 ) -> RunRecord:
-    """Write down what will run: run.json and config.yaml; raises EnvironmentFault when they
-    cannot be written.
-    """
-    config, resumed = parts.config, None
-    if origin is not None:
+    """Write run.json and config.yaml; raises EnvironmentFault when they cannot be written."""
+    config = components.config
+    resumed = None
+    if saved is not None:
         resumed = {
-            "from": str(origin.folder),
-            "step": parts.progress.step,
-            "changes": origin.changes,
+            "from": str(saved.folder),
+            "step": components.state.progress.step,
+            "changes": saved.changes,
         }
     try:
-        # run.json first: it is what a later command knows a run by.
+        # run.json first: by it a later command knows a run.
         record = RunRecord(
             folder,
             command=command,
             seed=config.seed,
-            checksums=parts.data.checksums,
+            checksums=components.data.checksums,
             compiling=choice.as_record(),
-            steps=parts.limits.num_updates(parts.data.train.num_batches),
+            steps=components.num_updates,
             resumed=resumed,
         )
-        write_text(
-            folder / "config.yaml",
-            yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True),
-        )
+        text = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+        write_text(folder / "config.yaml", text)
         return record
     except BaseException as error:
-        if (
-            origin is None or not origin.in_place
-        ):  # nothing is in it yet, and the same command must work when there is space
-            remove_outputs(folder)
-            remove(folder / LOCK_FILE)
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        if saved is None or not saved.in_place:
+            _remove_new(folder)
         if not isinstance(error, OSError):
             raise
         raise EnvironmentFault(
@@ -81,9 +96,17 @@ def begin(
         ) from error
 
 
+def _remove_new(folder: Path) -> None:
+    """Remove a folder with no results yet: the same command must work once there is space."""
+    remove_outputs(folder)
+    remove(folder / LOCK_FILE)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 @contextlib.contextmanager
 def ending(record: RunRecord, folder: Path) -> Iterator[None]:
-    """Whatever ends the run early is written to its run.json."""
+    """Write to run.json whatever ends the run early."""
     try:
         yield
     except TrainingError as error:
@@ -94,10 +117,10 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
         record_end(record, RunStatus.FAILED, error.what)
         raise
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
-        record_end(record, RunStatus.INTERRUPTED, None)
+        record_end(record, RunStatus.INTERRUPTED)
         raise
     except EnvironmentFault as error:
-        # Not the run's fault: with the machine put right it can go on.
+        # Not the run's fault: it can be resumed once the machine is put right.
         record_end(record, RunStatus.INTERRUPTED, error.what)
         raise
     except TrainerError as error:
@@ -108,9 +131,9 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
         raise
 
 
-def record_end(record: RunRecord, status: RunStatus, error: str | None) -> None:
-    """Write down how the run ended, unless it is done already."""
-    # The disk may be what ended the run: its own error is the one to tell.
+def record_end(record: RunRecord, status: RunStatus, error: str | None = None) -> None:
+    """Write down how the run ended, unless it is done: a failing last message does not undo that."""
+    # The disk may be what ended the run: then its own error is the one to report.
     with contextlib.suppress(OSError):
-        if not record.is_done:  # what ends the words about it does not undo it
+        if not record.is_done:
             record.end(status, error=error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from trainer.checkpoint.header import VERSION, read_description
 from trainer.checkpoint.load import load_into, load_weights
 from trainer.checkpoint.store import CheckpointStore
 from trainer.commands.build import user_code_errors
-from trainer.commands.fit import summary as report
+from trainer.commands.fit import summary
 from trainer.commands.fit.compile import choose_variant
-from trainer.commands.fit.components import Parts, build_parts
-from trainer.commands.fit.lifecycle import begin, ending, new_folder, record_end
+from trainer.commands.fit.components import Components, build_components
+from trainer.commands.fit.lifecycle import Run, begin, ending, new_folder, record_end
 from trainer.commands.fit.profile import profiling
-from trainer.commands.fit.resume import SavedStep
+from trainer.commands.fit.saved_step import SavedStep
 from trainer.commands.fit.trackers import Watchers, check_logger, watching
 from trainer.config import FitConfig, to_plain
 from trainer.config.checks import Cadence
@@ -27,12 +27,12 @@ from trainer.config.logger import TensorBoardConfig
 from trainer.data.load import Data
 from trainer.engine.evaluate import Evaluation, EvaluationStopped
 from trainer.engine.fit import fit
-from trainer.engine.periodic import Periodic
-from trainer.engine.progress import Due, Progress
+from trainer.engine.periodic import Cadences, Periodic
+from trainer.engine.progress import CadenceTimer, Progress, StopReason
 from trainer.errors import EnvironmentFault, Stopped
 from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.lock import locked
-from trainer.run.record import RunRecord, RunStatus
+from trainer.run.record import RunStatus
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 from trainer.tracking.observer import Watch
@@ -43,8 +43,8 @@ class FitResult:
     """Where a run is, its final metrics, and whether a search ended it early."""
 
     run: Path
-    metrics: dict[str, float | None]
-    is_pruned: bool
+    metrics: Mapping[str, float | None]
+    is_pruned: bool = False
 
 
 def run(
@@ -55,15 +55,14 @@ def run(
     saved: SavedStep | None = None,
     varied: Sequence[str] = (),
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
-    judge: Callable[[float], bool] = lambda value: False,
+    should_prune: Callable[[float], bool] = lambda value: False,
 ) -> FitResult:
     """Train as `config` says; raises the errors of trainer.errors.
 
     `saved` is the step to continue from, the one of `config.resume`. `varied` are the keys that a
-    sweep varies: TensorBoard shows them first among the hparams. `check` gets the data before
-    anything is written, also on a resume, and raises what is wrong with it. `judge`
-    is shown the monitored metric after each evaluation, and says whether the run is worth no more
-    time: a search prunes it.
+    sweep varies: TensorBoard lists them first among the hparams. `check` gets the data before
+    anything is written, on a resume too, and raises what is wrong with it. `should_prune` gets the monitored metric after each evaluation, and returns whether a search
+    gives the run up.
     """
     _check_installed(config)
     assert (config.resume is None) == (saved is None), "the step to resume is opened by the caller"
@@ -75,45 +74,44 @@ def run(
         if saved is not None:
             saved.check_model(config, data)
 
-    with contextlib.ExitStack() as held:
-        origin = saved
-        parts = build_parts(config, terminal, check=check_all, judge=judge)
-        if origin is not None:
-            origin.load(parts, terminal)
-        check_logger(parts)
-        keeps = origin is not None and "trainer.compile" not in origin.changes
-        choice = choose_variant(parts, terminal, keeps=keeps)
-        if origin is not None and origin.in_place:
-            folder = origin.run
+    with contextlib.ExitStack() as locks:
+        components = build_components(config, terminal, check=check_all, should_prune=should_prune)
+        if saved is not None:
+            saved.load(components, terminal)
+        check_logger(components)
+        keep_variant = saved is not None and "trainer.compile" not in saved.changes
+        choice = choose_variant(components, terminal, keep=keep_variant)
+        if saved is not None and saved.in_place:
+            folder = saved.run
         else:
             folder = new_folder(config)
-            held.enter_context(locked(folder))
-        record = begin(parts, folder, command=command, origin=origin, choice=choice)
-        commands = report.NextCommands(folder, config, given=command)
-        before_leaving = functools.partial(record_end, record, RunStatus.INTERRUPTED, None)
+            locks.enter_context(locked(folder))
+        record = begin(components, folder, command=command, saved=saved, choice=choice)
+        interrupted = functools.partial(record_end, record, RunStatus.INTERRUPTED)
         with (
-            Signals(before_leaving=before_leaving) as signals,
+            Signals(before_leaving=interrupted) as signals,
             ending(record, folder),
             user_code_errors(config),
         ):
             return _train_and_test(
-                parts,
-                folder,
-                record=record,
-                signals=signals,
-                terminal=terminal,
-                origin=origin,
-                next_commands=commands,
-                varied=varied,
+                Run(
+                    components=components,
+                    folder=folder,
+                    record=record,
+                    saved=saved,
+                    terminal=terminal,
+                    signals=signals,
+                    command=command,
+                    varied=varied,
+                )
             )
 
 
 def _check_installed(config: FitConfig) -> None:
     """Before anything is built: an installation without its dependencies may lack TensorBoard."""
-    if (
-        isinstance(config.logger, TensorBoardConfig)
-        and importlib.util.find_spec("tensorboard") is None
-    ):
+    if not isinstance(config.logger, TensorBoardConfig):
+        return
+    if importlib.util.find_spec("tensorboard") is None:
         raise EnvironmentFault(
             f"logger={config.logger.name} needs the package tensorboard, which is not installed.",
             hint="Install it (pip install tensorboard), or use logger=none: metrics.jsonl is "
@@ -121,165 +119,131 @@ def _check_installed(config: FitConfig) -> None:
         )
 
 
-def _train_and_test(
-    parts: Parts,
-    folder: Path,
-    *,
-    record: RunRecord,
-    signals: Signals,
-    terminal: Terminal,
-    origin: SavedStep | None,
-    next_commands: report.NextCommands,
-    varied: Sequence[str],
-) -> FitResult:
-    """Train in `folder`, then test the best checkpoint and report."""
-    config, monitor = parts.config, parts.monitor
-    store = CheckpointStore(
-        folder,
-        weights=parts.evaluated,
-        table=parts.table,
-        description=_description(parts),
-        keep=config.trainer.keep,
-    )
-    if origin is not None:
-        store.adopt(origin.folder, best_step=monitor.best_step)
-        if store.best is None:
-            if monitor.best is not None and origin.in_place:
-                terminal.warn(
-                    f"The best so far, of step {monitor.best_step}, is not there or damaged: a new "
-                    "one is found."
-                )
-            monitor.forget()
-    report.start(parts, folder, terminal=terminal, is_resumed=origin is not None)
-    resumed = None if origin is None else origin.point(parts)
-    with watching(
-        parts, folder, terminal, record=record, resumed=resumed, varied=varied
-    ) as watchers:
-        with store, profiling(parts, folder, terminal) as profile:
-            reason = _train(parts, store, watchers, signals, profile=profile, origin=origin)
-        record.checkpoints(best=_name(store.best), last=_name(store.last))
-        if reason == "stopped":
-            raise _stopped(parts, store, signals, next_commands)
-        if reason == "pruned":
-            return _pruned(parts, folder, store, record=record, terminal=terminal)
+def _train_and_test(run: Run) -> FitResult:
+    """Train, then test the best checkpoint and report."""
+    state = run.components.state
+    store = _open_store(run)
+    summary.start(run)
+    with watching(run) as watchers:
+        with store, profiling(run) as profile:
+            reason = fit(
+                state,
+                run.components.data.train,
+                periodic=_make_periodic(run, store, watchers, profile=profile),
+                should_stop=run.signals.should_stop,
+            )
+        record_best = None if store.best is None else store.best.name
+        record_last = None if store.last is None else store.last.name
+        run.record.checkpoints(best=record_best, last=record_last)
+        if reason is StopReason.STOPPED:
+            raise _stopped(run, store)
+        metrics = _best_metrics(store)
+        if reason is StopReason.PRUNED:
+            run.record.end(RunStatus.PRUNED, metrics=metrics)
+            at = state.progress
+            run.terminal.line(
+                f"Pruned at step {at.step} (epoch {at.epoch}): other trials were better there."
+            )
+            return FitResult(run.folder, metrics, is_pruned=True)
         try:
-            metrics = _test(parts, store, watchers, signals)
+            metrics |= _test(run, store, watchers)
         except EvaluationStopped:
-            raise _stopped(parts, store, signals, next_commands) from None
+            raise _stopped(run, store) from None
         watchers.metrics = metrics
-    record.end(RunStatus.DONE, metrics=metrics)
-    report.end(
-        parts,
-        folder,
-        metrics=metrics,
-        reason=reason,
-        next_commands=next_commands,
-        terminal=terminal,
+    run.record.end(RunStatus.DONE, metrics=metrics)
+    summary.end(run, metrics, reason=reason)
+    return FitResult(run.folder, metrics)
+
+
+def _open_store(run: Run) -> CheckpointStore:
+    """The checkpoints of the run; a resumed one keeps its own, and what they say."""
+    components = run.components
+    state = components.state
+    store = CheckpointStore(
+        run.folder,
+        weights=components.evaluated,
+        table=components.table,
+        description=_description(components),
+        keep=components.config.trainer.keep,
     )
-    return FitResult(folder, metrics, is_pruned=False)
+    if run.saved is None:
+        return store
+    store.adopt(run.saved.folder, best_step=state.monitor.best_step)
+    if store.best is None:
+        if state.monitor.best is not None and run.saved.in_place:
+            run.terminal.warn(
+                f"The best so far, of step {state.monitor.best_step}, is not there or damaged: a "
+                "new one is found."
+            )
+        state.monitor.forget()
+    state.loop_state.metrics = run.saved.description.metrics
+    if run.saved.in_place and state.loop_state.pending is None:
+        state.loop_state.saved_at = state.progress.step
+    return store
 
 
-def _pruned(
-    parts: Parts, folder: Path, store: CheckpointStore, *, record: RunRecord, terminal: Terminal
-) -> FitResult:
-    """The end of a run that a search gave up: it is saved, and the test is spared."""
-    metrics = _best_metrics(store)
-    record.end(RunStatus.PRUNED, metrics=metrics)
-    at = parts.progress
-    terminal.line(f"Pruned at step {at.step} (epoch {at.epoch}): other trials were better there.")
-    return FitResult(folder, metrics, is_pruned=True)
+def _description(components: Components) -> dict[str, Any]:
+    """The header of every checkpoint of the run, besides progress and metrics."""
+    return {
+        "version": VERSION,
+        "config": to_plain(components.config) | {"resume": None},
+        "input_shape": list(components.data.input_shape),
+        "num_outputs": components.data.num_outputs,
+        "checksums": components.data.checksums,
+    }
 
 
-def _stopped(
-    parts: Parts, store: CheckpointStore, signals: Signals, next_commands: report.NextCommands
-) -> Stopped:
-    assert signals.stopped_by is not None, "only a signal stops"
-    step = parts.progress.step
-    if store.last is None:
-        return Stopped(
-            f"Stopped at step {step}, before anything could be saved.",
-            signal_number=signals.stopped_by,
-        )
-    is_saved = step_of(store.last) == step
-    return Stopped(
-        f"Stopped at step {step}. Saved."
-        if is_saved
-        else f"Stopped at step {step}. Saved is {store.last.name}.",
-        signal_number=signals.stopped_by,
-        hint=f"Continue with: {next_commands.resume()}",
-    )
-
-
-def _train(
-    parts: Parts,
+def _make_periodic(
+    run: Run,
     store: CheckpointStore,
     watchers: Watchers,
-    signals: Signals,
     *,
     profile: Callable[[int], None] | None,
-    origin: SavedStep | None,
-) -> str:
-    config = parts.config
+) -> Periodic:
+    components = run.components
+    config = components.config
 
     def validate(watch: Watch | None) -> Evaluation:
-        return parts.evaluate("val", should_stop=signals.should_stop, watch=watch)
+        return components.evaluate("val", should_stop=run.signals.should_stop, watch=watch)
 
-    journal = Periodic(
-        step=parts.step,
-        validate=None if parts.data.val is None else validate,
-        schedule=parts.schedule,
+    cadences = Cadences(
+        log_every=config.logger.log_every,
+        eval_every=CadenceTimer(Cadence.parse("trainer.eval_every", config.trainer.eval_every)),
+        save_every=CadenceTimer(Cadence.parse("trainer.save_every", config.trainer.save_every)),
+    )
+    return Periodic(
+        components.state,
+        validate=None if components.data.val is None else validate,
         tracker=watchers.tracker,
         observer=watchers.observer,
         profile=profile,
         store=store,
-        progress=parts.progress,
-        monitor=parts.monitor,
-        standing=parts.standing,
-        should_save=signals.take_save,
-        log_every=config.logger.log_every,
-        eval_every=Due(Cadence.parse("trainer.eval_every", config.trainer.eval_every)),
-        save_every=Due(Cadence.parse("trainer.save_every", config.trainer.save_every)),
-        counts_correct=parts.data.classes is not None,
-        metrics={} if origin is None else origin.description.metrics,
-        is_saved=origin is not None and origin.in_place,
-    )
-    return fit(
-        step=parts.step,
-        batches=parts.data.train,
-        schedule=parts.schedule,
-        journal=journal,
-        monitor=parts.monitor,
-        progress=parts.progress,
-        limits=parts.limits,
-        should_stop=signals.should_stop,
+        should_save=run.signals.pop_save_request,
+        cadences=cadences,
     )
 
 
-def _test(
-    parts: Parts, store: CheckpointStore, watchers: Watchers, signals: Signals
-) -> dict[str, float | None]:
-    """The final metrics: what the best checkpoint had on the validation set, and what it has on
-    the test set now.
-    """
-    metrics = _best_metrics(store)
-    if parts.data.test is None:
-        return metrics
+def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, float | None]:
+    """The metrics of the best checkpoint on the test set, if there is one."""
+    components = run.components
+    if components.data.test is None:
+        return {}
     best = _best_step(store)
     description = read_description(best / MODEL_FILE)
-    load_into(parts.evaluated, load_weights(best, description.aliases), source=best)
+    load_into(components.evaluated, load_weights(best, description.aliases), source=best)
     watch = None if watchers.observer is None else watchers.observer.watch("test")
-    result = parts.evaluate("test", should_stop=signals.should_stop, watch=watch)
+    result = components.evaluate("test", should_stop=run.signals.should_stop, watch=watch)
     at = Progress(**description.progress)
-    watchers.tracker.record(result.as_record("test", at=at, seconds=parts.progress.seconds))
-    return (
-        metrics
-        | {"test/loss": result.loss}
-        | ({} if result.accuracy is None else {"test/accuracy": result.accuracy})
-    )
+    seconds = components.state.progress.seconds
+    watchers.tracker.record(result.as_record("test", at=at, seconds=seconds))
+    metrics: dict[str, float | None] = {"test/loss": result.loss}
+    if result.accuracy is not None:
+        metrics["test/accuracy"] = result.accuracy
+    return metrics
 
 
 def _best_metrics(store: CheckpointStore) -> dict[str, float | None]:
-    """What the best checkpoint had in training and on the validation set."""
+    """The metrics of the best checkpoint in training and on the validation set."""
     found = read_description(_best_step(store) / MODEL_FILE).metrics
     return {
         name: value for name, value in found.items() if value is not None or name.endswith("loss")
@@ -292,16 +256,19 @@ def _best_step(store: CheckpointStore) -> Path:
     return best
 
 
-def _description(parts: Parts) -> dict[str, Any]:
-    """What every checkpoint of this run says of itself, besides progress and metrics."""
-    return {
-        "version": VERSION,
-        "config": to_plain(parts.config) | {"resume": None},
-        "input_shape": list(parts.data.input_shape),
-        "num_outputs": parts.data.num_outputs,
-        "checksums": parts.data.checksums,
-    }
-
-
-def _name(folder: Path | None) -> str | None:
-    return None if folder is None else folder.name
+def _stopped(run: Run, store: CheckpointStore) -> Stopped:
+    """The error that ends a run after a signal, with the command that resumes it."""
+    assert run.signals.stopped_by is not None, "only a signal stops"
+    text = f"Stopped at step {run.components.state.progress.step}"
+    if store.last is None:
+        return Stopped(
+            f"{text}, before anything could be saved.", signal_number=run.signals.stopped_by
+        )
+    is_saved = step_of(store.last) == run.components.state.progress.step
+    saved = "Saved" if is_saved else f"Saved is {store.last.name}"
+    next_commands = summary.NextCommands(run.folder, run.components.config, given=run.command)
+    return Stopped(
+        f"{text}. {saved}.",
+        signal_number=run.signals.stopped_by,
+        hint=f"Continue with: {next_commands.resume()}",
+    )

@@ -1,6 +1,4 @@
-"""The words of fit and eval for the terminal: the block of facts at the start, the closing
-block, the tables.
-"""
+"""The words of fit and eval for the terminal: the facts at the start, the end, the tables."""
 
 from __future__ import annotations
 
@@ -8,44 +6,49 @@ import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from torch import nn
 
 from trainer import __version__
-from trainer.commands.fit.components import Parts
 from trainer.config import FitConfig
 from trainer.config.logger import TensorBoardConfig
 from trainer.config.overrides import override
 from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
-from trainer.engine.fit import Limits
-from trainer.engine.progress import Progress
+from trainer.engine.progress import Limits, Progress, StopReason
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
-from trainer.tracking.console import Terminal
+
+if TYPE_CHECKING:
+    from trainer.commands.fit.lifecycle import Run
 
 
-def start(parts: Parts, folder: Path, *, terminal: Terminal, is_resumed: bool) -> None:
-    """One compact block: data, model, how it is trained, on what, and where the results go."""
-    config, data = parts.config, parts.data
-    how = f"{config.loss.name}, {config.optimizer.name} (lr {config.optimizer.lr:g}), {config.scheduler.name}"
+def start(run: Run) -> None:
+    """Print one compact block: data, model, how it is trained, on what, where results go."""
+    components = run.components
+    config = components.config
+    optimizer = f"{config.optimizer.name} (lr {config.optimizer.lr:g})"
+    training = f"{config.loss.name}, {optimizer}, {config.scheduler.name}"
     rows = [
-        ("data", f"{config.data.name}: {describe_data(data)}"),
-        ("model", f"{config.model.name}: {count_parameters(parts.model):,} parameters"),
-        ("training", f"{how}, batches of {config.data.batch_size}, seed {config.seed}"),
-        ("device", f"{device_label(parts.device)}, {config.trainer.precision}"),
-        ("run", str(folder)),
+        ("data", f"{config.data.name}: {describe_data(components.data)}"),
+        ("model", f"{config.model.name}: {count_parameters(components.model):,} parameters"),
+        ("training", f"{training}, batches of {config.data.batch_size}, seed {config.seed}"),
+        ("device", f"{device_label(components.device)}, {config.trainer.precision}"),
+        ("run", str(run.folder)),
     ]
-    terminal.facts(f"trainer {__version__}", rows)
-    if is_resumed:
-        at = parts.progress
-        total = parts.limits.num_updates(data.train.num_batches)
-        terminal.line(f"Resumed at step {at.step} of {total} (epoch {at.epoch}, batch {at.batch}).")
-        if parts.limits.are_reached(at):
-            terminal.line("Nothing is left to train, only to test.")
+    run.terminal.facts(f"trainer {__version__}", rows)
+    if run.saved is not None:
+        at = components.state.progress
+        run.terminal.line(
+            f"Resumed at step {at.step} of {components.num_updates} (epoch {at.epoch}, batch "
+            f"{at.batch})."
+        )
+        if components.state.limits.are_reached(at):
+            run.terminal.line("Nothing is left to train, only to test.")
 
 
 def describe_data(data: Data) -> str:
@@ -55,27 +58,18 @@ def describe_data(data: Data) -> str:
         f"{batches.num_samples:,} {name}" for name, batches in splits if batches is not None
     )
     shape = "x".join(map(str, data.input_shape))
-    kind = (
-        f"{len(data.classes)} classes"
-        if data.classes
-        else f"{data.num_outputs} value{'s' * (data.num_outputs > 1)}"
-    )
-    return f"{sizes}, {shape} -> {kind}"
+    values = "value" if data.num_outputs == 1 else "values"
+    outputs = f"{len(data.classes)} classes" if data.classes else f"{data.num_outputs} {values}"
+    return f"{sizes}, {shape} -> {outputs}"
 
 
-def end(
-    parts: Parts,
-    folder: Path,
-    *,
-    metrics: Mapping[str, float | None],
-    reason: str,
-    next_commands: NextCommands,
-    terminal: Terminal,
-) -> None:
-    """The closing block: the result, the run folder, and the exact commands to go on with."""
-    monitor, config = parts.monitor, parts.config
-    if reason == "patience":
-        terminal.line(
+def end(run: Run, metrics: Mapping[str, float | None], *, reason: StopReason) -> None:
+    """Print the closing block: the result, the run folder, and the exact next commands."""
+    components = run.components
+    monitor = components.state.monitor
+    next_commands = NextCommands(run.folder, components.config, given=run.command)
+    if reason is StopReason.PATIENCE:
+        run.terminal.line(
             f"Stopped early: {monitor.metric} has not improved for {monitor.num_stale} evaluations."
         )
     rows = []
@@ -83,49 +77,47 @@ def end(
         rows.append(("best", f"{monitor.metric} {monitor.best:.6g} at step {monitor.best_step}"))
     if "test/loss" in metrics:
         rows.append(("test", describe_metrics(metrics, "test")))
-    if learned := describe_line(parts.model):
+    if learned := describe_line(components.model):
         rows.append(("learned", learned))
-    rows.append(("run", str(folder)))
+    rows.append(("run", str(run.folder)))
     rows.append(("evaluate", next_commands.evaluate()))
-    if isinstance(config.logger, TensorBoardConfig):
-        rows.append(("tensorboard", f"trainer tb {shlex.quote(str(folder))}"))
-    rows.append(("resume", next_commands.resume(longer(parts.limits, parts.progress))))
-    terminal.facts("", rows)
+    if isinstance(components.config.logger, TensorBoardConfig):
+        rows.append(("tensorboard", f"trainer tb {shlex.quote(str(run.folder))}"))
+    train_longer = longer(components.state.limits, components.state.progress)
+    rows.append(("resume", next_commands.resume(train_longer)))
+    run.terminal.facts("", rows)
 
 
 def describe_metrics(metrics: Mapping[str, float | None], split: str) -> str:
     """`accuracy 91.60%, loss 0.2412` of a split."""
-    accuracy, loss = metrics.get(f"{split}/accuracy"), metrics.get(f"{split}/loss")
-    parts = [] if accuracy is None else [f"accuracy {100 * accuracy:.2f}%"]
-    return ", ".join([*parts, f"loss {loss:.6g}"])
+    accuracy = metrics.get(f"{split}/accuracy")
+    loss = f"loss {metrics[f'{split}/loss']:.6g}"
+    return loss if accuracy is None else f"accuracy {100 * accuracy:.2f}%, {loss}"
 
 
 def describe_line(model: nn.Module) -> str:
-    """`y = 2.0000 x + 1.0000` for a linear model of one input and one output; empty for any other."""
-    values = {
-        name: parameter for name, parameter in model.named_parameters() if parameter.numel() == 1
-    }
-    if (
-        set(values) - {"fc.weight", "fc.bias"}
-        or "fc.weight" not in values
-        or len(values) != len(list(model.parameters()))
-    ):
+    """`y = 2.0000 x + 1.0000` for a linear model of one input and one output; else empty."""
+    parameters = dict(model.named_parameters())
+    if any(parameter.numel() != 1 for parameter in parameters.values()):
         return ""
-    constant = f" {values['fc.bias'].item():+.4f}" if "fc.bias" in values else ""
-    return f"y = {values['fc.weight'].item():.4f} x{constant}".replace(" +", " + ").replace(
-        " -", " - "
-    )
+    if set(parameters) not in ({"fc.weight"}, {"fc.weight", "fc.bias"}):
+        return ""
+    line = f"y = {parameters['fc.weight'].item():.4f} x"
+    if "fc.bias" in parameters:
+        bias = parameters["fc.bias"].item()
+        line += f" {'-' if bias < 0 else '+'} {abs(bias):.4f}"
+    return line
 
 
 def longer(limits: Limits, done: Progress) -> str:
-    """The override that lets a complete run train on: twice as far, by the limit that ended it."""
+    """The override that trains a complete run twice as far, by the limit that ended it."""
     if limits.max_steps is not None and done.step >= limits.max_steps:
         return f"trainer.max_steps={2 * max(limits.max_steps, done.step) or 100}"
     return f"trainer.epochs={2 * max(limits.epochs, done.epoch) or 1}"
 
 
 class NextCommands:
-    """The exact commands to go on with, ready to be copied into a shell.
+    """The exact next commands for a run, ready to be copied into a shell.
 
     Words that name the person's own classes, or where their YAML is, are repeated: a checkpoint
     never names code.
@@ -133,7 +125,8 @@ class NextCommands:
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
         own = [group for group in ("model", "data") if getattr(config, group).name == "custom"]
-        self._folder, self._words = folder, [word for word in given if _group(word) in own]
+        self._folder = folder
+        self._words = [word for word in given if _group(word) in own]
         for flag, value in itertools.pairwise(given):
             if flag in ("-cd", "--config-dir") and own:
                 self._words += [flag, value]
@@ -143,7 +136,7 @@ class NextCommands:
         return shlex.join(["trainer", "eval", override("ckpt", str(self._folder)), *self._words])
 
     def resume(self, *more: str) -> str:
-        """The command that goes on with the run, with what must change when it was complete."""
+        """The command that resumes the run; `more` is what must change for a complete one."""
         return shlex.join(
             ["trainer", "fit", override("resume", str(self._folder)), *self._words, *more]
         )
@@ -156,18 +149,12 @@ def _group(word: str) -> str:
 
 def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:
     """Precision, recall and F1 of every class."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, justify in (
-        ("class", "left"),
-        ("precision", "right"),
-        ("recall", "right"),
-        ("f1", "right"),
-        ("samples", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
     assert result.confusion is not None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class")
+    for name in ("precision", "recall", "f1", "samples"):
+        table.add_column(name, justify="right")
     for name, row in zip(classes, class_reports(result.confusion), strict=True):
-        table.add_row(
-            name, f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", str(row.support)
-        )
+        scores = (f"{score:.4f}" for score in (row.precision, row.recall, row.f1))
+        table.add_row(name, *scores, str(row.support))
     return table

@@ -1,21 +1,23 @@
-"""What watches a run, made from its config: metrics.jsonl, TensorBoard, the terminal."""
+"""The trackers of a run, made from its config: metrics.jsonl, TensorBoard, the terminal."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.commands.fit.components import Parts
+from trainer.commands.fit.components import Components
+from trainer.commands.fit.lifecycle import Run
 from trainer.config import to_plain
 from trainer.config.logger import TensorBoardConfig
 from trainer.device import device_label
 from trainer.errors import Stopped
 from trainer.files import read_json
-from trainer.run.record import RunRecord, RunStatus
+from trainer.run.folder import RECORD_FILE
+from trainer.run.record import RunStatus
 from trainer.tracking import FailSafeTracker, Metrics, ObservingTracker, Tracker, Trackers
-from trainer.tracking.console import ConsoleTracker, Terminal
+from trainer.tracking.console import ConsoleTracker
 from trainer.tracking.metrics_file import MetricsFile
 from trainer.tracking.observer import Observer
 from trainer.tracking.records import ResumePoint
@@ -23,36 +25,27 @@ from trainer.tracking.records import ResumePoint
 
 @dataclass(slots=True, kw_only=True)
 class Watchers:
-    """What receives a run's numbers, what looks at its model, and the metrics to close with."""
+    """The trackers of the numbers as one, and the observer of the model, if any."""
 
     tracker: Tracker
     observer: Observer | None
+    # The final metrics, once the run is tested: the trackers are closed with them.
     metrics: Metrics | None = None
 
 
-def check_logger(parts: Parts) -> None:
-    """Raises ConfigError when the logger names a layer that the model has not: before anything
-    is written.
-    """
-    logger = parts.config.logger
+def check_logger(components: Components) -> None:
+    """Raises ConfigError when the logger names a layer that the model does not have."""
+    logger = components.config.logger
     if isinstance(logger, TensorBoardConfig) and logger.projector_layer is not None:
         from trainer.tracking.tensorboard.projector import find_layer
 
-        find_layer(parts.evaluated, logger.projector_layer)
+        find_layer(components.evaluated, logger.projector_layer)
 
 
 @contextlib.contextmanager
-def watching(
-    parts: Parts,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    record: RunRecord,
-    resumed: ResumePoint | None,
-    varied: Sequence[str],
-) -> Iterator[Watchers]:
-    """Watch a run, and close all trackers with its outcome and its final metrics."""
-    watchers = _make(parts, folder, terminal, record=record, resumed=resumed, varied=varied)
+def watching(run: Run) -> Iterator[Watchers]:
+    """Open the trackers of a run, and close them with the word for how it ended."""
+    watchers = _make(run)
     outcome = RunStatus.FAILED
     try:
         yield watchers
@@ -64,80 +57,68 @@ def watching(
         watchers.tracker.close(outcome, watchers.metrics)
 
 
-def _make(
-    parts: Parts,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    record: RunRecord,
-    resumed: ResumePoint | None,
-    varied: Sequence[str],
-) -> Watchers:
-    trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
+def _make(run: Run) -> Watchers:
+    components = run.components
+    terminal = run.terminal
+    resumed = None if run.saved is None else run.saved.point(components)
+    trackers: list[Tracker] = [MetricsFile(run.folder, warn=terminal.warn, resumed=resumed)]
     observer = None
 
-    def lost(warning: str) -> None:
-        terminal.warn(warning)
-        record.lose_events()
+    def warn_of_loss(text: str) -> None:
+        terminal.warn(text)
+        run.record.lose_events()
 
-    if isinstance(parts.config.logger, TensorBoardConfig):
+    if isinstance(components.config.logger, TensorBoardConfig):
         observer = FailSafeTracker(
-            lambda: _make_tensorboard(parts, folder, terminal, resumed=resumed, varied=varied),
-            name="TensorBoard",
-            warn=lost,
+            lambda: _make_tensorboard(run, resumed), name="TensorBoard", warn=warn_of_loss
         )
         trackers.append(observer)
+    limits = components.state.limits
     trackers.append(
         ConsoleTracker(
             terminal,
-            num_epochs=parts.limits.num_epochs(parts.data.train.num_batches),
-            num_samples=parts.limits.num_samples(parts.data.train),
-            num_samples_done=parts.progress.samples,
+            num_epochs=limits.num_epochs(components.data.train.num_batches),
+            num_samples=limits.num_samples(components.data.train),
+            num_samples_done=components.state.progress.samples,
         )
     )
     return Watchers(tracker=Trackers(*trackers), observer=observer)
 
 
-def _make_tensorboard(
-    parts: Parts,
-    folder: Path,
-    terminal: Terminal,
-    *,
-    resumed: ResumePoint | None,
-    varied: Sequence[str],
-) -> ObservingTracker:
+def _make_tensorboard(run: Run, resumed: ResumePoint | None) -> ObservingTracker:
     # Imported here: with logger=none a run need not wait for it.
     from trainer.tracking.tensorboard.context import Context
     from trainer.tracking.tensorboard.tracker import TensorBoard
 
-    kinds = parts.config.logger
-    data = parts.data
-    assert isinstance(kinds, TensorBoardConfig), "the caller has looked"
-    shown = data.train_unshuffled if data.val is None else data.val
+    components = run.components
+    data = components.data
+    kinds = components.config.logger
+    assert isinstance(kinds, TensorBoardConfig), "the caller has checked"
+    observed = data.train_unshuffled if data.val is None else data.val
     return TensorBoard(
-        folder,
+        run.folder,
         kinds=kinds,
         context=Context(
-            model=parts.model,
-            evaluated=parts.evaluated,
+            model=components.model,
+            evaluated=components.evaluated,
             classes=data.classes,
-            samples=lambda: shown.epoch(0),
-            first=shown.first,
+            samples=lambda: observed.epoch(0),
+            first=observed.first,
         ),
-        config=to_plain(parts.config),
-        varied=varied,
-        texts=_texts(parts, folder),
-        warn=terminal.warn,
+        config=to_plain(components.config),
+        varied=run.varied,
+        texts=_texts(run.folder, device=device_label(components.device)),
+        warn=run.terminal.warn,
         resumed=resumed,
     )
 
 
-def _texts(parts: Parts, folder: Path) -> dict[str, str]:
-    """What a person reads beside the curves, as Markdown: the config, the command, and on what it ran."""
-    record = read_json(folder / "run.json")
+def _texts(folder: Path, *, device: str) -> dict[str, str]:
+    """The config, the command and the environment, as Markdown beside the curves."""
+    record = read_json(folder / RECORD_FILE)
     versions = record.get("versions", {})
     facts = {
-        "device": device_label(parts.device),
+        "device": device,
         "host": record.get("host"),
         "started": record.get("started"),
         "git commit": record.get("git_commit") or "none",

@@ -22,7 +22,7 @@ from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
 if TYPE_CHECKING:
-    from trainer.commands.fit.resume import SavedStep
+    from trainer.commands.fit.saved_step import SavedStep
     from trainer.tracking.console import Terminal
 
 # What a job of a killed sweep still needs to save and leave, before the same command takes its run
@@ -86,7 +86,7 @@ def _fit(task: Task, terminal: Terminal) -> Outcome:
             terminal=terminal,
             saved=saved,
             varied=task.varied,
-            judge=judge,
+            should_prune=judge,
         )
     metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
     status = "pruned" if result.is_pruned else "done"
