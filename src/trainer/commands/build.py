@@ -66,7 +66,7 @@ def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Da
     """The data set of the config, on `device`; from then on, memory that is freed is kept for
     the next step.
     """
-    data = load_data(**options(config.data), seed=config.seed, device=device, report=report)
+    data = load_data(config.data, seed=config.seed, device=device, report=report)
     disable_malloc_trim()  # not earlier: what loading took for a while is returned
     return data
 
