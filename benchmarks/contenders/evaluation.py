@@ -16,6 +16,7 @@ from benchmarks.contenders.images import make_loader
 from benchmarks.contenders.models import make_model, prepare
 from benchmarks.contenders.setting import parse_arguments, tell
 from trainer.cli.arguments import configs_folder
+from trainer.config.data import ImagesConfig
 from trainer.data.image_sets.download import QuietReport
 from trainer.data.load import load_data
 from trainer.engine.evaluate import evaluate
@@ -52,20 +53,9 @@ def _trainer(arguments: argparse.Namespace) -> Callable[[], float]:
     model = trainer_model(**shipped[0], input_shape=(1, 28, 28), num_outputs=10).to(
         memory_format=torch.channels_last
     )
-    data = load_data(
-        "fashion_mnist",
-        seed=arguments.seed,
-        device=device,
-        report=QuietReport(),
-        root=str(arguments.data_root),
-        batch_size=64,
-        eval_batch_size=shipped[1]["eval_batch_size"],
-        val_size=0,
-        drop_last=False,
-        train_limit=None,
-        eval_limit=None,
-        transforms=[],
-    )
+    sizes = {"batch_size": 64, "val_size": 0}
+    config = ImagesConfig(**{**shipped[1], **sizes, "root": str(arguments.data_root)})
+    data = load_data(config, seed=arguments.seed, device=device, report=QuietReport())
     assert data.test is not None
     test, loss = data.test, make_loss("cross_entropy", label_smoothing=0.0)
     return lambda: evaluate(model, test, loss, device=device, num_classes=10).loss

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from trainer.config.transforms import RandomErasing, output_shape, parse_transforms
 from trainer.data import transforms
-from trainer.data.transforms import make_augmentation, make_eval_transform
+from trainer.data.transforms import Augmentation, make_eval_transform
 from trainer.errors import ConfigError
 
 EVERYTHING: list[Any] = [
@@ -207,7 +207,7 @@ def test_draws_fill_their_ranges() -> None:
 
 
 def augmented(items: list[Any], images: Tensor, seed: int = 0) -> Tensor:
-    return make_augmentation(parse_transforms(items))(images, seeded(seed))
+    return Augmentation(parse_transforms(items))(images, seeded(seed))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_output_shape_agrees_with_training_and_evaluation(
         assume(False)
     images = noise(3, *image, seed=seed)
     trained, evaluated = (
-        make_augmentation(parsed)(images, seeded(seed)),
+        Augmentation(parsed)(images, seeded(seed)),
         make_eval_transform(parsed)(images),
     )
     assert tuple(trained.shape) == tuple(evaluated.shape) == (3, *shape)

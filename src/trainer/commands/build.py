@@ -65,7 +65,7 @@ def prepare_device(config: FitConfig) -> torch.device:
 
 def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Data:
     """The data set of the config, on `device`; from then on freed memory is kept."""
-    data = load_data(**options(config.data), seed=config.seed, device=device, report=report)
+    data = load_data(config.data, seed=config.seed, device=device, report=report)
     disable_malloc_trim()  # not earlier: memory that only loading needs is returned
     return data
 

@@ -1,6 +1,4 @@
-"""A person's own map-style data set: its samples seeded one by one, and streamed in batches
-through a DataLoader.
-"""
+"""A person's own map-style data set: made, divided, its samples seeded one by one, and streamed."""
 
 from __future__ import annotations
 
@@ -21,50 +19,7 @@ from trainer.data.seeding import derive_seed, epoch_order, generator
 from trainer.errors import ConfigError, CustomCodeError, DataError, EnvironmentFault
 from trainer.user_code import call, import_class
 
-
-class SeededSamples(Dataset[Any]):
-    """The samples `indices` of a data set, in that order, each made with the global generators
-    seeded for it alone.
-
-    So it is the same sample whichever worker makes it, and wherever in an epoch a run went on from;
-    and what a data set draws does not move the generators of the model.
-    """
-
-    def __init__(self, dataset: Dataset[Any], indices: Sequence[int], *, seed: int) -> None:
-        self._dataset, self._indices, self._seed = dataset, indices, seed
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, position: int) -> Any:
-        index = self._indices[position]
-        with _seeded(derive_seed(self._seed, index)):
-            return self._dataset[index]
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python, torch (on the CPU) and NumPy, and put them back
-    afterwards.
-    """
-    numpy = sys.modules.get("numpy")
-    before = random.getstate(), torch.get_rng_state(), numpy.random.get_state() if numpy else None
-    random.seed(seed)
-    # Not torch.manual_seed: that would seed the GPU's generators as well.
-    torch.default_generator.manual_seed(seed)
-    if numpy:
-        numpy.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        torch.set_rng_state(before[1])
-        if numpy:
-            numpy.random.set_state(before[2])
-
-
-# What a terminal, a job queue or a person sends to the processes of a run, often to all of them at
-# once.
+# What a terminal, a job queue or a person sends to the processes of a run, often to all at once.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SECONDS_TO_END = 3
 
@@ -83,8 +38,9 @@ def make_dataset(target: str, kwargs: dict[str, Any]) -> Dataset[Any]:
 
 
 def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
-    """Sample 0 as tensors (input, target); raises CustomCodeError or ConfigError when it is not
-    such a pair.
+    """Sample 0 as tensors (input, target).
+
+    Raises CustomCodeError when the data set raises, ConfigError when the sample is no such pair.
     """
     try:
         sample = dataset[0]
@@ -92,11 +48,8 @@ def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
         raise CustomCodeError(
             f"data.target={target} raised {type(error).__name__} for sample 0: {error}."
         ) from error
-    if (
-        not isinstance(sample, (tuple, list))
-        or len(sample) != 2
-        or not isinstance(sample[0], Tensor)
-    ):
+    is_pair = isinstance(sample, (tuple, list)) and len(sample) == 2
+    if not is_pair or not isinstance(sample[0], Tensor):
         raise ConfigError(
             f"data.target={target}: a sample must be a pair (input tensor, target), and sample 0 "
             "is not.",
@@ -112,12 +65,41 @@ def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
         ) from error
 
 
-class StreamedBatches:
-    """Batches of a map-style Dataset through a DataLoader with `num_workers` processes, moved to
-    `device`.
+def split_dataset(
+    dataset: Dataset[Any], val_size: int, *, seed: int
+) -> tuple[Dataset[Any], Dataset[Any] | None]:
+    """The training part and the held-out part (None for `val_size` 0).
 
-    The order depends on (seed, epoch) only, a sample's randomness on them and the sample (see
-    data.seeded).
+    Raises ConfigError when the training part is empty.
+    """
+    length = _length(dataset)
+    if val_size >= length:
+        raise ConfigError(
+            f"data.val_size={val_size} leaves nothing of the {length} training samples."
+        )
+    if val_size == 0:
+        return dataset, None
+    order = torch.randperm(length, generator=generator(seed, "split"))
+    train = Subset(dataset, order[val_size:].sort().values.tolist())
+    return train, Subset(dataset, order[:val_size].tolist())
+
+
+def limited(dataset: Dataset[Any], limit: int | None) -> Dataset[Any]:
+    """The first `limit` samples; all for None."""
+    if limit is None or limit >= _length(dataset):
+        return dataset
+    return Subset(dataset, range(limit))
+
+
+def _length(dataset: Dataset[Any]) -> int:
+    return len(dataset)  # type: ignore[arg-type]
+
+
+class StreamedBatches:
+    """Batches of a map-style Dataset through a DataLoader, moved to `device`.
+
+    The order depends on (seed, epoch) only, and a sample's randomness on them and the sample, not
+    on `num_workers`. Targets are classes (N,) where `num_classes` is given, else values (N, K).
     """
 
     def __init__(
@@ -132,39 +114,35 @@ class StreamedBatches:
         is_shuffled: bool = False,
         drop_last: bool = False,
     ) -> None:
-        self._dataset, self._batch_size, self._num_workers = dataset, batch_size, num_workers
-        self._device, self._num_classes, self._seed, self._is_shuffled = (
-            device,
-            num_classes,
-            seed,
-            is_shuffled,
-        )
-        length = len(dataset)  # type: ignore[arg-type]
-        whole, rest = divmod(length, batch_size)
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._device = device
+        self._num_classes = num_classes
+        self._seed = seed
+        self._is_shuffled = is_shuffled
+        self._length = _length(dataset)
+        whole, rest = divmod(self._length, batch_size)
         self.num_batches = whole + bool(rest and not drop_last)
-        self.num_samples = min(self.num_batches * batch_size, length)
-        self._length = length
+        self.num_samples = min(self.num_batches * batch_size, self._length)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """See `Batches.epoch`."""
         order = torch.arange(self._length)
         if self._is_shuffled:
             order = epoch_order(self._length, seed=self._seed, epoch=epoch)
         chosen = order[start * self._batch_size : self.num_batches * self._batch_size]
         loader = DataLoader(
-            SeededSamples(
-                self._dataset, chosen.tolist(), seed=derive_seed(self._seed, "samples", epoch)
-            ),
+            self._samples(chosen.tolist(), epoch=epoch),
             batch_size=self._batch_size,
             num_workers=self._num_workers,
             # DataLoader draws its workers' seed from here; without it, from the global generator.
-            generator=torch.Generator().manual_seed(derive_seed(self._seed, "workers", epoch)),
+            generator=generator(self._seed, "workers", epoch),
             pin_memory=self._device.type == "cuda",
             worker_init_fn=_leave_signals_to_training,
         )
-        samples = None
+        samples: Any = None
         try:
-            with _signals_held_back():
+            with _signals_blocked():
                 samples = iter(loader)
             for inputs, targets in samples:
                 yield self._to_device(inputs), self._to_device(self._checked(targets))
@@ -174,19 +152,22 @@ class StreamedBatches:
                 f"data.target: loading a batch raised {type(error).__name__}: {error}."
             ) from error
         finally:
-            # Now, and by asking them: an error that left the loop holds the workers until the
-            # program ends, which would then kill them, and torch would tell of that too.
-            getattr(samples, "_shutdown_workers", int)()
+            # At once and in order: the traceback of an error keeps the workers until the program
+            # ends, which kills them, and torch reports that too.
+            if hasattr(samples, "_shutdown_workers"):
+                samples._shutdown_workers()
 
     def first(self, num: int) -> Batch:
-        """See `Batches.first`; made in this process, without workers."""
-        chosen = list(range(min(num, self._length)))
-        samples = SeededSamples(self._dataset, chosen, seed=derive_seed(self._seed, "samples", 0))
-        inputs, targets = default_collate([samples[index] for index in chosen])
+        chosen = range(min(num, self._length))
+        samples = self._samples(chosen, epoch=0)
+        inputs, targets = default_collate([samples[position] for position in chosen])
         return self._to_device(inputs), self._to_device(self._checked(targets))
 
+    def _samples(self, indices: Sequence[int], *, epoch: int) -> SeededSamples:
+        return SeededSamples(self._dataset, indices, seed=derive_seed(self._seed, "samples", epoch))
+
     def _check_machine(self, error: Exception, *, has_started: bool) -> None:
-        """Raises EnvironmentFault when `error` came from starting workers or from the memory they share."""
+        """Raises EnvironmentFault when workers or the memory they share are the cause of `error`."""
         text = str(error)
         if "shared memory" in text or ("torch_" in text and "No space left" in text):
             raise EnvironmentFault(
@@ -213,7 +194,8 @@ class StreamedBatches:
             # with all.
             return targets.reshape(len(targets), -1).float()
         classes = targets.long()
-        low, high = int(classes.min()), int(classes.max())
+        low = int(classes.min())
+        high = int(classes.max())
         if low < 0 or high >= self._num_classes:
             wrong = low if low < 0 else high
             raise DataError(
@@ -225,36 +207,51 @@ class StreamedBatches:
         return classes
 
 
-def split_dataset(
-    dataset: Dataset[Any], val_size: int, *, seed: int
-) -> tuple[Dataset[Any], Dataset[Any] | None]:
-    """The training part and the held-out part (None for `val_size` 0); raises ConfigError when
-    nothing is left.
+class SeededSamples(Dataset[Any]):
+    """The samples `indices` of a data set, the global generators seeded anew for each.
+
+    A sample is then the same in any worker and after any resume, and what the data set draws does
+    not move the generators of the model.
     """
-    length = len(dataset)  # type: ignore[arg-type]
-    if val_size >= length:
-        raise ConfigError(
-            f"data.val_size={val_size} leaves nothing of the {length} training samples."
-        )
-    if val_size == 0:
-        return dataset, None
-    order = torch.randperm(length, generator=generator(seed, "split"))
-    return Subset(dataset, order[val_size:].sort().values.tolist()), Subset(
-        dataset, order[:val_size].tolist()
-    )
 
+    def __init__(self, dataset: Dataset[Any], indices: Sequence[int], *, seed: int) -> None:
+        self._dataset = dataset
+        self._indices = indices
+        self._seed = seed
 
-def limited(dataset: Dataset[Any], limit: int | None) -> Dataset[Any]:
-    """The first `limit` samples; all for None."""
-    length = len(dataset)  # type: ignore[arg-type]
-    return dataset if limit is None or limit >= length else Subset(dataset, range(limit))
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> Any:
+        index = self._indices[position]
+        with _seeded(derive_seed(self._seed, index)):
+            return self._dataset[index]
 
 
 @contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Signals come after the block; a worker started in it gets none until it has arranged what
-    they do.
-    """
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of Python, torch (on the CPU) and NumPy, and put them back afterwards."""
+    numpy = sys.modules.get("numpy")
+    python_state = random.getstate()
+    torch_state = torch.get_rng_state()
+    numpy_state = numpy.random.get_state() if numpy else None
+    random.seed(seed)
+    # Not torch.manual_seed: that would seed the GPU's generators as well.
+    torch.default_generator.manual_seed(seed)
+    if numpy:
+        numpy.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        torch.set_rng_state(torch_state)
+        if numpy:
+            numpy.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Hold signals back while workers start: each begins with them blocked, and sets its handlers."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -262,18 +259,14 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_signals_to_training(worker: int) -> None:
-    """In a worker: only the training process stops. A worker that died under it would break a
-    step or a save.
-    """
+def _leave_signals_to_training(_worker: int) -> None:
+    """Ignore signals in a worker: if it died under the training process, a step or save would fail."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _end_soon(number: int, frame: FrameType | None) -> None:
-    """A SIGTERM may be one to all: the training process then still waits for what is being
-    loaded here.
-    """
+def _end_soon(_number: int, _frame: FrameType | None) -> None:
+    """End in some seconds: a SIGTERM may go to all processes, and training still awaits a batch."""
     signal.alarm(_SECONDS_TO_END)

@@ -1,35 +1,41 @@
-"""Data sets by name: from plain keyword arguments to batches for training, validation and test."""
+"""From the `data` group of a config to batches for training, validation and test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from trainer.config.data import (
+    CustomDataConfig,
+    DataConfig,
+    DirichletConfig,
+    ImagesConfig,
+    LineConfig,
+)
 from trainer.config.transforms import output_shape, parse_transforms
-from trainer.data.batches import Batches, Prepare, TensorBatches
+from trainer.data.batches import Batch, Batches, Prepare, TensorBatches
 from trainer.data.dataset import StreamedBatches, first_sample, limited, make_dataset, split_dataset
 from trainer.data.image_sets.catalog import IMAGE_SETS
 from trainer.data.image_sets.download import Report
 from trainer.data.image_sets.locate import load_image_set
 from trainer.data.seeding import split_indices
 from trainer.data.synthetic import dirichlet, line
-from trainer.data.transforms import make_augmentation, make_eval_transform
+from trainer.data.transforms import Augmentation, make_eval_transform
 from trainer.errors import ConfigError
-from trainer.registry import look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """One data set, ready for the engine. `classes` are the class names, None where the targets are
-    values.
+    """One data set, ready for the engine.
 
-    `input_shape` is that of one sample as the model sees it; `checksums` are the SHA-256 of each
-    file's content.
+    `input_shape` is that of one sample as the model sees it; `classes` are the class names, None
+    where the targets are values; `checksums` are the SHA-256 of each file's content.
     """
 
     train: Batches
@@ -42,249 +48,194 @@ class Data:
     checksums: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
-    """How samples are divided and batched: the keys that every data set has."""
-
-    batch_size: int
-    eval_batch_size: int
-    val_size: int
-    drop_last: bool
-    train_limit: int | None
-    eval_limit: int | None
-
-
-def load_data(
-    name: str, *, seed: int, device: torch.device, report: Report, **options: Any
-) -> Data:
-    """The data set called `name`, its tensors on `device`.
+def load_data(config: DataConfig, *, seed: int, device: torch.device, report: Report) -> Data:
+    """The data set of `config`, its tensors on `device`.
 
     Raises ConfigError when the sizes leave nothing to train on, and what reading files raises
     (DataError, EnvironmentFault).
     """
-    sizes = Sizes(**{key: options.pop(key) for key in Sizes.__slots__})
-    return look_up(_LOADERS, name, kind="data")(
-        name, seed=seed, device=device, report=report, sizes=sizes, **options
-    )
+    match config:
+        case ImagesConfig():
+            data = _load_images(config, seed=seed, device=device, report=report)
+        case DirichletConfig():
+            data = _make_dirichlet(config, seed=seed, device=device)
+        case LineConfig():
+            data = _make_line(config, seed=seed, device=device)
+        case CustomDataConfig():
+            data = _stream_dataset(config, seed=seed, device=device)
+        case _:
+            raise TypeError(f"data={config.name} has no loader")
+    num_samples = data.train_unshuffled.num_samples
+    if num_samples == 0:
+        raise ConfigError(f"data.val_size={config.val_size} leaves no training samples.")
+    if data.train.num_batches == 0:
+        raise ConfigError(
+            f"data.drop_last=true leaves no batch: data.batch_size={config.batch_size}, with "
+            f"{num_samples} samples.",
+            hint=f"Set data.batch_size={num_samples} or less, or data.drop_last=false.",
+        )
+    return data
 
 
-def _images(
-    name: str,
-    *,
-    seed: int,
-    device: torch.device,
-    report: Report,
-    sizes: Sizes,
-    root: str,
-    transforms: list[Any],
-) -> Data:
-    images = load_image_set(name, root=Path(root), report=report)
-    catalog, parsed = IMAGE_SETS[name], parse_transforms(transforms)
-    shape = output_shape(parsed, (1, *images.train_images.shape[1:]))
-    augmentation, crop = make_augmentation(parsed), make_eval_transform(parsed)
-    mean, scale = 255 * catalog.mean, 1 / (255 * catalog.std)
+def _load_images(config: ImagesConfig, *, seed: int, device: torch.device, report: Report) -> Data:
+    images = load_image_set(config.name, root=Path(config.root), report=report)
+    image_set = IMAGE_SETS[config.name]
+    transforms = parse_transforms(config.transforms)
+    augment = Augmentation(transforms)
+    crop = make_eval_transform(transforms)
+    mean = 255 * image_set.mean
+    scale = 1 / (255 * image_set.std)
 
     def normalise(batch: Tensor) -> Tensor:
         return batch.to(torch.float32).sub_(mean).mul_(scale)
 
-    def for_training(batch: Tensor, own: torch.Generator | None) -> Tensor:
-        return normalise(augmentation(batch, own) if own is not None else batch)
+    def prepare_train(batch: Tensor, generator: torch.Generator | None) -> Tensor:
+        return normalise(batch if generator is None else augment(batch, generator))
 
-    def for_evaluation(batch: Tensor, own: torch.Generator | None) -> Tensor:
+    def prepare_eval(batch: Tensor, _: torch.Generator | None) -> Tensor:
         return normalise(crop(batch))
 
-    return _divide(
-        train=(images.train_images.unsqueeze(1), images.train_labels.long()),
-        test=(images.test_images.unsqueeze(1), images.test_labels.long()),
+    splits = _split_in_memory(
+        (images.train_images.unsqueeze(1), images.train_labels.long()),
+        (images.test_images.unsqueeze(1), images.test_labels.long()),
+        config=config,
         seed=seed,
         device=device,
-        sizes=sizes,
-        prepare=(for_training, for_evaluation),
-        is_random=bool(parsed),
-        about={
-            "input_shape": tuple(shape),
-            "num_outputs": len(catalog.classes),
-            "classes": tuple(catalog.classes),
-            "checksums": dict(images.checksums),
-        },
+        prepare=(prepare_train, prepare_eval),
+        is_random=bool(transforms),
+    )
+    return Data(
+        **splits,
+        input_shape=output_shape(transforms, (1, *images.train_images.shape[1:])),
+        num_outputs=len(image_set.classes),
+        classes=image_set.classes,
+        checksums=images.checksums,
     )
 
 
-def _dirichlet(
-    name: str,
-    *,
-    seed: int,
-    device: torch.device,
-    report: Report,
-    sizes: Sizes,
-    features: int,
-    alpha: float,
-    train_size: int,
-    test_size: int,
-) -> Data:
-    def part(size: int, which: str) -> tuple[Tensor, Tensor]:
-        return dirichlet(size, features=features, alpha=alpha, seed=seed, part=which)
-
-    return _divide(
-        train=part(train_size, "train"),
-        test=part(test_size, "test") if test_size else None,
-        seed=seed,
-        device=device,
-        sizes=sizes,
-        about={
-            "input_shape": (features,),
-            "num_outputs": features,
-            "classes": tuple(f"largest is x[{index}]" for index in range(features)),
-            "checksums": {},
-        },
+def _make_dirichlet(config: DirichletConfig, *, seed: int, device: torch.device) -> Data:
+    make = partial(dirichlet, features=config.features, alpha=config.alpha, seed=seed)
+    train = make(config.train_size, part="train")
+    test = make(config.test_size, part="test") if config.test_size else None
+    return Data(
+        **_split_in_memory(train, test, config=config, seed=seed, device=device),
+        input_shape=(config.features,),
+        num_outputs=config.features,
+        classes=tuple(f"largest is x[{index}]" for index in range(config.features)),
+        checksums={},
     )
 
 
-def _line(
-    name: str,
-    *,
-    seed: int,
-    device: torch.device,
-    report: Report,
-    sizes: Sizes,
-    a: float,
-    b: float,
-    noise: float,
-    x: list[float],
-) -> Data:
-    return _divide(
-        train=line(x, a=a, b=b, noise=noise, seed=seed),
-        test=line(x, a=a, b=b, noise=0.0, seed=seed),
-        seed=seed,
-        device=device,
-        sizes=sizes,
-        about={"input_shape": (1,), "num_outputs": 1, "classes": None, "checksums": {}},
+def _make_line(config: LineConfig, *, seed: int, device: torch.device) -> Data:
+    make = partial(line, config.x, a=config.a, b=config.b, seed=seed)
+    train = make(noise=config.noise)
+    test = make(noise=0.0)
+    return Data(
+        **_split_in_memory(train, test, config=config, seed=seed, device=device),
+        input_shape=(1,),
+        num_outputs=1,
+        classes=None,
+        checksums={},
     )
 
 
-def _custom(
-    name: str,
-    *,
-    seed: int,
-    device: torch.device,
-    report: Report,
-    sizes: Sizes,
-    target: str,
-    kwargs: dict[str, Any],
-    test_kwargs: dict[str, Any] | None,
-    num_workers: int,
-    task: str,
-    num_classes: int | None,
-) -> Data:
-    whole = make_dataset(target, kwargs)
-    sample, answer = first_sample(whole, target)
-    classes = None
-    if task == "classification":
-        classes = _class_names(whole, num_classes, target)
-    train, val = split_dataset(whole, sizes.val_size, seed=seed)
-    test = None if test_kwargs is None else make_dataset(target, {**kwargs, **test_kwargs})
+def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device) -> Data:
+    whole = make_dataset(config.target, config.kwargs)
+    inputs, targets = first_sample(whole, config.target)
+    classes = _class_names(whole, config) if config.task == "classification" else None
+    train, val = split_dataset(whole, config.val_size, seed=seed)
+    train = limited(train, config.train_limit)
+    test = None
+    if config.test_kwargs is not None:
+        test = make_dataset(config.target, {**config.kwargs, **config.test_kwargs})
 
-    def batches(dataset: Any, size: int, limit: int | None, **how: Any) -> StreamedBatches:
-        return StreamedBatches(
-            limited(dataset, limit),
-            batch_size=size,
-            num_workers=num_workers,
-            device=device,
-            num_classes=len(classes) if classes else None,
-            seed=seed,
-            **how,
-        )
+    stream = partial(
+        StreamedBatches,
+        num_workers=config.num_workers,
+        device=device,
+        num_classes=len(classes) if classes else None,
+        seed=seed,
+    )
 
-    data = Data(
-        train=batches(
-            train, sizes.batch_size, sizes.train_limit, is_shuffled=True, drop_last=sizes.drop_last
+    def stream_for_eval(dataset: Dataset[Any] | None) -> StreamedBatches | None:
+        if dataset is None:
+            return None
+        return stream(limited(dataset, config.eval_limit), batch_size=config.eval_batch_size)
+
+    return Data(
+        train=stream(
+            train, batch_size=config.batch_size, is_shuffled=True, drop_last=config.drop_last
         ),
-        train_unshuffled=batches(train, sizes.eval_batch_size, sizes.train_limit),
-        val=batches(val, sizes.eval_batch_size, sizes.eval_limit) if val is not None else None,
-        test=batches(test, sizes.eval_batch_size, sizes.eval_limit) if test is not None else None,
-        input_shape=tuple(sample.shape),
-        num_outputs=len(classes) if classes else max(1, answer.numel()),
+        train_unshuffled=stream(train, batch_size=config.eval_batch_size),
+        val=stream_for_eval(val),
+        test=stream_for_eval(test),
+        input_shape=tuple(inputs.shape),
+        num_outputs=len(classes) if classes else max(1, targets.numel()),
         classes=classes,
         checksums={},
     )
-    _check_batches(data, sizes)
-    return data
 
 
-_LOADERS: dict[str, Callable[..., Data]] = {
-    "mnist": _images,
-    "fashion_mnist": _images,
-    "dirichlet": _dirichlet,
-    "line": _line,
-    "custom": _custom,
-}
-
-
-def _class_names(dataset: Any, num_classes: int | None, target: str) -> tuple[str, ...]:
-    if num_classes is not None:
-        return tuple(str(index) for index in range(num_classes))
+def _class_names(dataset: Dataset[Any], config: CustomDataConfig) -> tuple[str, ...]:
+    if config.num_classes is not None:
+        return tuple(map(str, range(config.num_classes)))
     if not hasattr(dataset, "classes"):
         raise ConfigError(
-            f"data.target={target} does not say how many classes it has.",
+            f"data.target={config.target} does not say how many classes it has.",
             hint="Set data.num_classes, or give the Dataset a list `classes`; for values set "
             "data.task=regression.",
         )
     return tuple(map(str, dataset.classes))
 
 
-def _as_they_are(batch: Tensor, own: torch.Generator | None) -> Tensor:
+class _Splits(TypedDict):
+    train: Batches
+    train_unshuffled: Batches
+    val: Batches | None
+    test: Batches | None
+
+
+def _keep(batch: Tensor, _: torch.Generator | None) -> Tensor:
     return batch
 
 
-def _divide(
+def _split_in_memory(
+    train: Batch,
+    test: Batch | None,
     *,
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor] | None,
+    config: DataConfig,
     seed: int,
     device: torch.device,
-    sizes: Sizes,
-    about: dict[str, Any],
-    prepare: tuple[Prepare, Prepare] = (_as_they_are, _as_they_are),
+    prepare: tuple[Prepare, Prepare] = (_keep, _keep),
     is_random: bool = False,
-) -> Data:
-    """Hold out the validation part, cut to the limits, move everything to the device once."""
-    kept, held_out = split_indices(len(train[0]), sizes.val_size, seed=seed)
-    kept, held_out = kept[: sizes.train_limit], held_out[: sizes.eval_limit]
+) -> _Splits:
+    """Hold out the validation part, cut to the limits, and move everything to `device` once.
 
-    def take(pair: tuple[Tensor, Tensor], chosen: Tensor | slice) -> tuple[Tensor, Tensor]:
-        return pair[0][chosen].to(device), pair[1][chosen].to(device)
+    `train` and `test` are all inputs and targets; `prepare` is for training and for evaluation.
+    """
+    kept, held_out = split_indices(len(train[0]), config.val_size, seed=seed)
+    prepare_train, prepare_eval = prepare
 
-    inputs, targets = take(train, kept)
+    def take(samples: Batch, chosen: Tensor | slice) -> Batch:
+        inputs, targets = samples
+        return inputs[chosen].to(device), targets[chosen].to(device)
 
-    def evaluated(pair: tuple[Tensor, Tensor]) -> TensorBatches:
-        return TensorBatches(*pair, batch_size=sizes.eval_batch_size, prepare=prepare[1])
+    def batches_for_eval(samples: Batch) -> TensorBatches:
+        return TensorBatches(*samples, batch_size=config.eval_batch_size, prepare=prepare_eval)
 
-    data = Data(
+    trained = take(train, kept[: config.train_limit])
+    val = take(train, held_out[: config.eval_limit]) if config.val_size else None
+    tested = take(test, slice(config.eval_limit)) if test is not None else None
+    return _Splits(
         train=TensorBatches(
-            inputs,
-            targets,
-            batch_size=sizes.batch_size,
-            prepare=prepare[0],
+            *trained,
+            batch_size=config.batch_size,
+            prepare=prepare_train,
             shuffle_seed=seed,
-            drop_last=sizes.drop_last,
+            drop_last=config.drop_last,
             is_random=is_random,
         ),
-        train_unshuffled=evaluated((inputs, targets)),
-        val=evaluated(take(train, held_out)) if sizes.val_size else None,
-        test=evaluated(take(test, slice(sizes.eval_limit))) if test is not None else None,
-        **about,
+        train_unshuffled=batches_for_eval(trained),
+        val=None if val is None else batches_for_eval(val),
+        test=None if tested is None else batches_for_eval(tested),
     )
-    _check_batches(data, sizes)
-    return data
-
-
-def _check_batches(data: Data, sizes: Sizes) -> None:
-    num_samples = data.train_unshuffled.num_samples
-    if num_samples == 0:
-        raise ConfigError(f"data.val_size={sizes.val_size} leaves no training samples.")
-    if data.train.num_batches == 0:
-        raise ConfigError(
-            f"data.drop_last=true leaves no batch: data.batch_size={sizes.batch_size}, with "
-            f"{num_samples} samples.",
-            hint=f"Set data.batch_size={num_samples} or less, or data.drop_last=false.",
-        )

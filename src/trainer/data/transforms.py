@@ -50,11 +50,6 @@ class Augmentation:
         return images
 
 
-def make_augmentation(parsed: Sequence[Transform]) -> Augmentation:
-    """What training does to a batch; with an empty list, nothing."""
-    return Augmentation(parsed)
-
-
 def make_eval_transform(parsed: Sequence[Transform]) -> Callable[[Tensor], Tensor]:
     """What evaluation does to bytes (N, C, H, W): crops alone, and the centre where training
     takes a random place.

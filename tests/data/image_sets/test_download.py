@@ -454,14 +454,14 @@ fetch_aloud(sys.argv[1], target=Path(sys.argv[2]))
 
 
 class Aloud(QuietReport):
-    """Prints what it is told, so that a test can wait for it."""
+    """Prints at once what happens, so that a test can wait for it."""
 
     def note(self, text: str) -> None:
         print(text, flush=True)
 
     @contextmanager
-    def progress(self, description: str, total: int | None) -> Iterator[Advance]:
-        yield lambda num_bytes: print(description, flush=True)
+    def progress(self, *description: object, **_: object) -> Iterator[Advance]:
+        yield lambda _: print(description[0], flush=True)
 
 
 def fetch_aloud(url: str, *, target: Path) -> None:

@@ -15,12 +15,16 @@ from fake_images import idx_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.image_sets.idx import read_idx, read_idx_bytes, size_of
+from trainer.data.image_sets.idx import Bytes, items_of, read_idx_bytes, size_of
 from trainer.errors import DataError, EnvironmentFault, TrainerError
 
 LABELS = idx_bytes((5,), b"\0\1\2\3\4")
 IMAGES = idx_bytes((2, 3, 2), bytes(range(12)))
 PACKED = gzip.compress(LABELS)
+
+
+def read_idx(path: Path, *, shape: tuple[int, ...]) -> Bytes:
+    return items_of(read_idx_bytes(path, shape=shape), shape=shape)
 
 
 def write(tmp_path: Path, content: bytes, *, name: str = "labels-idx1-ubyte") -> Path:
@@ -172,11 +176,11 @@ def test_unpacks_more_than_one_chunk(tmp_path: Path) -> None:
 READ_ALL = """
 import sys
 from pathlib import Path
-from trainer.data.idx import read_idx
+from trainer.data.image_sets.idx import read_idx_bytes
 from trainer.errors import DataError
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        read_idx(path, shape=(5,))
+        read_idx_bytes(path, shape=(5,))
     except DataError as error:
         print(path.name, error.what)
 """
@@ -186,7 +190,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 def test_checks_hold_without_asserts(tmp_path: Path) -> None:
     for name, (content, _) in WRONG.items():
         write(tmp_path, content, name=name)
-    said = [
+    printed = [
         subprocess.run(
             [sys.executable, *flags, "-c", READ_ALL, tmp_path],
             capture_output=True,
@@ -195,12 +199,12 @@ def test_checks_hold_without_asserts(tmp_path: Path) -> None:
         )
         for flags in ([], ["-O"])
     ]
-    assert len(said[0].stdout.splitlines()) == len(WRONG)
-    assert said[1].stdout == said[0].stdout
+    assert len(printed[0].stdout.splitlines()) == len(WRONG)
+    assert printed[1].stdout == printed[0].stdout
 
 
 def read_or_refuse(content: bytes, shape: tuple[int, ...]) -> None:
-    """Either the file is exactly what was asked for, or the error is ours and fits three lines."""
+    """Either the file is exactly of that shape, or the error is ours and fits three lines."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()

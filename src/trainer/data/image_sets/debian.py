@@ -1,6 +1,4 @@
-"""Takes named files out of a Debian package without installing it. Which package and files is
-not decided here.
-"""
+"""Takes named files out of a Debian package without installing it."""
 
 from __future__ import annotations
 
@@ -9,10 +7,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from trainer.data.image_sets.download import DownloadFailed, Report, Verify, store
 from trainer.errors import DataError
@@ -20,33 +19,26 @@ from trainer.errors import DataError
 _CHUNK = 1 << 18
 _MAX_SECONDS = 900.0
 # apt's own patience is minutes for each address.
-_APT_OPTIONS = (
-    "-qq",
-    "-o",
-    "Acquire::Retries=1",
-    "-o",
-    "Acquire::http::Timeout=30",
-    "-o",
-    "Acquire::https::Timeout=30",
-)
+_TIMEOUTS = ("-oAcquire::http::Timeout=30", "-oAcquire::https::Timeout=30")
+_APT_GET = ("apt-get", "-qq", "-oAcquire::Retries=1", *_TIMEOUTS)
 
 
 def fetch_from_package(
     package: str, members: Mapping[str, tuple[Path, Verify]], *, report: Report, locked: bool
 ) -> None:
-    """Fetches `package` with apt-get and stores each file in it that `members` names, by absolute
-    path, at its target.
+    """Fetch `package` with apt-get, and store the files in it that `members` names at their targets.
 
-    A target is written only when its `verify` accepts the file; `locked` is as in `store`. A path
-    that the package does not have is passed over. Raises DownloadFailed when the package cannot be
-    had or a file in it is wrong, EnvironmentFault when a target cannot be written.
+    `members` is by absolute path in the package, which need not have them all. A target is written
+    only when its `verify` accepts the file; `locked` is as in `store`. Raises DownloadFailed when
+    the package cannot be had or a file in it is wrong, EnvironmentFault when a target cannot be
+    written.
     """
     if not all(shutil.which(program) for program in ("apt-get", "apt-cache", "dpkg-deb")):
         raise DownloadFailed("apt-get: not on this machine")
     _find(package, report=report)
     with tempfile.TemporaryDirectory(prefix="trainer-", ignore_cleanup_errors=True) as folder:
         report.note(f"Fetching the Debian package {package} with apt-get; it is not installed.")
-        _run("apt-get", *_APT_OPTIONS, "download", package, cwd=folder)
+        _run(*_APT_GET, "download", package, cwd=folder)
         found = list(Path(folder).glob("*.deb"))
         if len(found) != 1:
             raise DownloadFailed(f"apt-get: brought no package {package}")
@@ -54,15 +46,15 @@ def fetch_from_package(
 
 
 def _find(package: str, *, report: Report) -> None:
-    """Returns when apt knows `package`, after refreshing its lists where they are empty and we may."""
+    """Raises DownloadFailed unless apt knows `package`; root refreshes its lists first if needed."""
     if _is_known(package):
         return
     if os.geteuid() != 0:
         raise DownloadFailed(f"apt-get: knows no package {package} (sudo apt-get update may help)")
     report.note("Refreshing apt's package lists.")
-    # One list of many that cannot be refreshed makes this fail; ours may be among the others.
+    # It fails if one list of many cannot be refreshed; ours may be among the others.
     with suppress(DownloadFailed):
-        _run("apt-get", *_APT_OPTIONS, "update")
+        _run(*_APT_GET, "update")
     if not _is_known(package):
         raise DownloadFailed(f"apt-get: knows no package {package}")
 
@@ -75,6 +67,7 @@ def _is_known(package: str) -> bool:
 
 
 def _run(*command: str, cwd: str | None = None) -> str:
+    """What the command prints; raises DownloadFailed with its own reason when it fails."""
     environ = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
@@ -93,38 +86,29 @@ def _run(*command: str, cwd: str | None = None) -> str:
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         # The last line of apt's is advice; its first E: is the reason.
-        reasons = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")] or lines[
-            -1:
-        ]
-        raise DownloadFailed(
-            f"{command[0]}: {reasons[0][:150] if reasons else f'exit status {done.returncode}'}"
-        )
+        reasons = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")]
+        reasons += lines[-1:] or [f"exit status {done.returncode}"]
+        raise DownloadFailed(f"{command[0]}: {reasons[0][:150]}")
     return done.stdout.decode(errors="replace")
 
 
 def _unpack(package: Path, members: Mapping[str, tuple[Path, Verify]], *, locked: bool) -> None:
-    # Read as a stream, member by member, into names of ours: nothing in the archive decides where
+    # As a stream, member by member, under names of ours: nothing in the archive decides where
     # anything is written.
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 for member in archive:
-                    wanted = members.get("/" + member.name.removeprefix("./").lstrip("/"))
-                    content = (
-                        archive.extractfile(member)
-                        if wanted is not None and member.isreg()
-                        else None
-                    )
-                    if wanted is not None and content is not None:
-                        store(wanted[0], _chunks(content), verify=wanted[1], locked=locked)
+                    path = "/" + member.name.removeprefix("./").lstrip("/")
+                    if path not in members or not member.isreg():
+                        continue
+                    target, verify = members[path]
+                    content = cast(IO[bytes], archive.extractfile(member))
+                    chunks = iter(partial(content.read, _CHUNK), b"")
+                    store(target, chunks, verify=verify, locked=locked)
         except (tarfile.TarError, DataError) as error:
             why = error.what if isinstance(error, DataError) else str(error)
             raise DownloadFailed(f"{package.name}: {why.rstrip('.')}") from None
         finally:
             process.kill()
-
-
-def _chunks(content: IO[bytes]) -> Iterator[bytes]:
-    while chunk := content.read(_CHUNK):
-        yield chunk

@@ -1,6 +1,4 @@
-"""Puts one verified file on disk from a list of mirrors, or nothing at all. What a right file
-is, the caller says.
-"""
+"""Puts one verified file on the disk from a list of mirrors, or nothing at all."""
 
 from __future__ import annotations
 
@@ -17,16 +15,17 @@ from urllib.parse import urlsplit
 
 from trainer.data.image_sets.https import Body, Interrupted, Refused, Timeouts, open_url
 from trainer.errors import DataError, EnvironmentFault
+from trainer.files import sync_folder
 
 DEFAULT_TIMEOUTS = Timeouts()
 
 Advance = Callable[[int], None]
+# Raises DataError when the file at the path is not the right one.
 Verify = Callable[[Path], object]
-"""Raises DataError when the file it is given is not the right one."""
 
 
 class Report(Protocol):
-    """Where the person is told what goes on."""
+    """Where notes, warnings and progress for the person go."""
 
     def note(self, text: str) -> None:
         """Something to know."""
@@ -35,11 +34,11 @@ class Report(Protocol):
         """Something to put right."""
 
     def progress(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
-        """While the block runs, calls with numbers of bytes add up to `total`, where that is known."""
+        """While the block runs, calls with numbers of bytes add up to `total`, if that is known."""
 
 
 class QuietReport:
-    """A report that only keeps what it is told."""
+    """A report that only keeps its notes and warnings."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -52,14 +51,12 @@ class QuietReport:
         self.warnings.append(text)
 
     @contextmanager
-    def progress(self, description: str, total: int | None) -> Iterator[Advance]:
-        yield lambda num_bytes: None
+    def progress(self, *_: object, **__: object) -> Iterator[Advance]:
+        yield lambda _: None
 
 
 class DownloadFailed(EnvironmentFault):
-    """No source could be reached, or none had the right file. A disk that refuses is a plain
-    EnvironmentFault.
-    """
+    """No source has the file, or none can be reached. A disk's refusal is a plain EnvironmentFault."""
 
 
 def download(
@@ -72,8 +69,7 @@ def download(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     hint: str | None = None,
 ) -> None:
-    """Fetches `target` from the first of `urls` that gives a file of at most `max_bytes` that
-    `verify` accepts.
+    """Fetch `target` from the first of `urls` with a file of up to `max_bytes` that `verify` accepts.
 
     Under the name of `target` there is only ever a verified file, or what was there before. Of
     several processes that want the same file one fetches it and the others wait. An address that
@@ -87,9 +83,19 @@ def download(
 
         def attempt(url: str) -> None:
             with open_url(url, timeouts=timeouts) as body:
-                _store_body(
-                    body, target, verify=verify, max_bytes=max_bytes, report=report, locked=locked
-                )
+                if body.length is not None and body.length > max_bytes:
+                    raise Refused(
+                        f"offers {body.length} bytes, more than the {max_bytes} a right file can "
+                        "have"
+                    )
+                with report.progress(f"Downloading {target.name}", body.length) as advance:
+                    chunks = _bounded(body, max_bytes=max_bytes, advance=advance)
+                    try:
+                        store(target, chunks, verify=verify, locked=locked)
+                    except DataError as error:
+                        # Without a length, a wrong file looks like half of the right one.
+                        kind = Refused if body.length is not None else Interrupted
+                        raise kind(f"sent something else: {error.what.rstrip('.')}") from None
 
         failures = _try_in_turn(urls, attempt, timeouts=timeouts)
     if failures is not None:
@@ -99,13 +105,14 @@ def download(
 def _try_in_turn(
     urls: Sequence[str], attempt: Callable[[str], None], *, timeouts: Timeouts
 ) -> str | None:
-    """None as soon as an `attempt` succeeds, else what each of `urls` had against it.
+    """None as soon as an `attempt` succeeds, else why each of `urls` failed.
 
-    Taking turns, rather than asking one address until it is out of tries, keeps a mirror that hangs
-    from holding up the download while another works; and the tries are counted over all, so that
-    the wait has one bound.
+    In turn, not one address until it is out of tries: a mirror that hangs must not hold up the
+    download while another works. The tries are counted over all, so that the wait has one bound.
     """
-    queue, num_tries, reasons = deque(urls), Counter[str](), dict[str, str]()
+    queue = deque(urls)
+    num_tries = Counter[str]()
+    reasons: dict[str, str] = {}
     while queue and num_tries.total() < timeouts.tries:
         url = queue.popleft()
         if num_tries[url]:
@@ -116,75 +123,55 @@ def _try_in_turn(
         except Interrupted as error:
             num_tries[url] += 1
             queue.append(url)
-            reasons[url] = (
-                f"{error} (tried {num_tries[url]} times)" if num_tries[url] > 1 else str(error)
-            )
+            times = f" (tried {num_tries[url]} times)" if num_tries[url] > 1 else ""
+            reasons[url] = f"{error}{times}"
         except Refused as error:
             reasons[url] = str(error)
-    return (
-        "; ".join(f"{urlsplit(url).netloc}: {reason}" for url, reason in reasons.items())
-        or "No address is known"
-    )
+    if not reasons:
+        return "No address is known"
+    return "; ".join(f"{urlsplit(url).netloc}: {reason}" for url, reason in reasons.items())
 
 
-def _store_body(
-    body: Body, target: Path, *, verify: Verify, max_bytes: int, report: Report, locked: bool
-) -> None:
-    if body.length is not None and body.length > max_bytes:
-        raise Refused(
-            f"offers {body.length} bytes, more than the {max_bytes} a right file can have"
-        )
-    with report.progress(f"Downloading {target.name}", body.length) as advance:
-
-        def bounded() -> Iterator[bytes]:
-            received = 0
-            for chunk in body.chunks():
-                received += len(chunk)
-                if received > max_bytes:
-                    raise Refused(f"sends more than the {max_bytes} bytes a right file can have")
-                advance(len(chunk))
-                yield chunk
-
-        try:
-            store(target, bounded(), verify=verify, locked=locked)
-        except DataError as error:
-            # Without a length there is no telling a wrong file from half of the right one.
-            kind = Refused if body.length is not None else Interrupted
-            raise kind(f"sent something else: {error.what.rstrip('.')}") from None
+def _bounded(body: Body, *, max_bytes: int, advance: Advance) -> Iterator[bytes]:
+    received = 0
+    for chunk in body.chunks():
+        received += len(chunk)
+        if received > max_bytes:
+            raise Refused(f"sends more than the {max_bytes} bytes a right file can have")
+        advance(len(chunk))
+        yield chunk
 
 
 def store(target: Path, chunks: Iterable[bytes], *, verify: Verify, locked: bool) -> None:
-    """Writes `chunks` to a `.part` file beside `target`, has it verified, and only then gives it
-    its name.
+    """Write `chunks` to a `.part` file beside `target`, verify it, and only then give it its name.
 
     `locked` says that `exclusive` holds for `target`, and nobody else writes this `.part`. Raises
     what `verify` and `chunks` raise, and EnvironmentFault when the disk refuses.
     """
-    part = target.with_name(
-        f"{target.name}.part" if locked else f"{target.name}.{secrets.token_hex(4)}.part"
-    )
-    with writing(target):
+    label = "" if locked else f".{secrets.token_hex(4)}"
+    part = target.with_name(f"{target.name}{label}.part")
+    with _writing(target):
         if target.exists() and not target.is_file():
             raise OSError("something that is not a file is in its place")
         part.unlink(missing_ok=True)  # of a process that was killed
     try:
-        with writing(target), part.open("xb") as stream:
+        with _writing(target), part.open("xb") as stream:
             for chunk in chunks:
                 stream.write(chunk)
             stream.flush()
             os.fsync(stream.fileno())
         verify(part)
-        with writing(target):
+        with _writing(target):
             part.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
 @contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turns a disk's refusal, while `target` is being written, into an EnvironmentFault that names it."""
+def _writing(target: Path) -> Iterator[None]:
+    """Turn a disk's refusal to write `target` into an EnvironmentFault that names it."""
     try:
         yield
     except OSError as error:
@@ -197,23 +184,21 @@ def writing(target: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(target: Path, *, report: Report) -> Iterator[bool]:
-    """Holds the lock `.<name>.lock` beside `target`, once any other process has let it go. Makes
-    the folder.
+    """Hold the lock `.<name>.lock` beside `target`, after a wait for its holder; make the folder.
 
-    Yields False on a file system without locks, where nothing is held. Raises EnvironmentFault when
-    the folder cannot be written.
+    Yields False on a file system without locks. Raises EnvironmentFault when the folder cannot be
+    written.
     """
     lock = target.with_name(f".{target.name}.lock")
     while True:
-        with writing(target):
+        with _writing(target):
             if lock.parent.is_file():
                 raise OSError("its folder is a file")
             lock.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             is_locked = _lock(handle, target=target, report=report)
-            # The one before us removed the file as it left: what we now hold is a lock nobody else
-            # can find.
+            # The holder before us removed the file as it left: nobody else can find the lock on it.
             if is_locked and not _is_same(handle, lock):
                 continue
             try:
@@ -243,11 +228,3 @@ def _is_same(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,6 +1,4 @@
-"""Reads IDX files (the format of MNIST), gzip or plain, bounded and checked. Where files lie is
-not here.
-"""
+"""Reads IDX files (the format of MNIST), gzip or plain, bounded and checked."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from trainer.errors import DataError, EnvironmentFault
 Bytes = NDArray[np.uint8]
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 18  # 256 KiB: larger is not faster, and this is all that is held beside the result
+_CHUNK = 1 << 18  # 256 KiB: larger is not faster, and this is all the memory beside the result
 _DTYPES = {
     0x08: "uint8",
     0x09: "int8",
@@ -28,28 +26,19 @@ _DTYPES = {
     0x0D: "float32",
     0x0E: "float64",
 }
-_HINT = "Delete the file to have it fetched again, or put an undamaged one in its place."
-
-
-def read_idx(path: Path, *, shape: tuple[int, ...]) -> Bytes:
-    """The uint8 array of exactly `shape` that the IDX file at `path` holds.
-
-    Raises DataError when the file is anything else, EnvironmentFault when it cannot be read.
-    """
-    return items_of(read_idx_bytes(path, shape=shape), shape=shape)
+DAMAGED_HINT = "Delete the file to have it fetched again, or put an undamaged one in its place."
 
 
 def read_idx_bytes(path: Path, *, shape: tuple[int, ...]) -> Bytes:
-    """All unpacked bytes, header included, of the IDX file at `path`: what its published SHA-256 is
-    taken of.
+    """All unpacked bytes, header included, of the IDX file at `path`: its published SHA-256 is theirs.
 
-    Whether the file is gzip is decided by its first bytes, not by its name. At most one byte more
-    than a file of `shape` has is ever unpacked. Raises DataError when it is not an IDX file of
-    uint8 values of exactly `shape`, EnvironmentFault when it cannot be read.
+    Its first bytes decide whether the file is gzip, not its name. At most one byte more than a file
+    of `shape` has is ever unpacked. Raises DataError when it is not an IDX file of uint8 values of
+    exactly `shape`, EnvironmentFault when it cannot be read.
     """
     limit = size_of(shape) + 1
     try:
-        # Looked at before opening: to open a named pipe would wait for its writer.
+        # Before it is opened: to open a named pipe would wait for its writer.
         if not stat.S_ISREG(path.stat().st_mode):
             raise _fault(path, "is not a regular file")
         with path.open("rb") as stream:
@@ -84,9 +73,7 @@ def items_of(raw: Bytes, *, shape: tuple[int, ...]) -> Bytes:
 
 
 def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
-    """`raw`, once its header and its length are those of uint8 values of `shape`. Raises
-    DataError naming `path`.
-    """
+    """`raw`, once its header and its length are those of uint8 values of `shape`, or DataError."""
     start = 4 + 4 * len(shape)
     head = raw[:start].tobytes()
     _check_magic(head, path=path)
@@ -94,16 +81,15 @@ def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
         raise _fault(path, f"expected {len(shape)} dimensions, found {head[3]}", colon=True)
     if len(head) < start:
         raise _fault(path, f"ends after {len(head)} bytes, within its header")
-    dims = tuple(int(dim) for dim in np.frombuffer(head, ">u4", offset=4))
+    dims = tuple(np.frombuffer(head, ">u4", offset=4).tolist())
     noun = {1: "labels", 3: "images"}.get(len(shape), "items")
     if dims[0] != shape[0]:
         raise _fault(path, f"expected {shape[0]} {noun}, found {dims[0]}", colon=True)
     if dims != shape:
-        raise _fault(
-            path, f"expected {noun} of {_times(shape[1:])}, found {_times(dims[1:])}", colon=True
-        )
-    num_complete = (len(raw) - start) // max(1, math.prod(shape[1:]))
+        size, found = ("x".join(map(str, sides[1:])) for sides in (shape, dims))
+        raise _fault(path, f"expected {noun} of {size}, found {found}", colon=True)
     if len(raw) < size_of(shape):
+        num_complete = (len(raw) - start) // max(1, math.prod(shape[1:]))
         raise _fault(path, f"is cut short: expected {shape[0]} {noun}, found {num_complete}")
     if len(raw) > size_of(shape):
         raise _fault(path, f"goes on after its {shape[0]} {noun}")
@@ -114,11 +100,8 @@ def _check_magic(head: bytes, *, path: Path) -> None:
     if not head:
         raise _fault(path, "is empty")
     if head.lstrip().startswith(b"<"):
-        raise _fault(
-            path,
-            "is not an IDX file: it looks like a web page "
-            f"({head[:12].decode('ascii', 'replace')}…)",
-        )
+        start = head[:12].decode("ascii", "replace")
+        raise _fault(path, f"is not an IDX file: it looks like a web page ({start}…)")
     if any(head[:2]) or (len(head) > 2 and head[2] not in _DTYPES):
         raise _fault(path, f"is not an IDX file: it begins with {head[:4].hex(' ')}")
     if len(head) < 4:
@@ -128,17 +111,16 @@ def _check_magic(head: bytes, *, path: Path) -> None:
 
 
 class _BrokenGzip(Exception):
-    """The gzip framing is wrong where zlib itself has nothing to say."""
+    """The gzip framing is wrong where zlib itself reports nothing."""
 
 
 def _unpack(stream: BinaryIO, *, limit: int) -> bytearray:
-    """The content of the one gzip member in `stream`, or its first `limit` bytes when there are more.
+    """The content of the one gzip member in `stream`, or its first `limit` bytes.
 
-    The gzip module is not used: it goes on to a second member, and knows no bound.
+    Not by the gzip module, which reads a second member too, and has no bound.
     """
-    unpacker = zlib.decompressobj(
-        wbits=31
-    )  # 31: a gzip header is required; length and CRC are checked
+    # 31: a gzip header is required, and its length and CRC are checked.
+    unpacker = zlib.decompressobj(wbits=31)
     raw = bytearray()
     while not unpacker.eof:
         packed = unpacker.unconsumed_tail or stream.read(_CHUNK)
@@ -153,13 +135,11 @@ def _unpack(stream: BinaryIO, *, limit: int) -> bytearray:
 
 
 def _fault(path: Path, text: str, *, colon: bool = False) -> DataError:
-    # A download in progress is spoken of by the name it will have.
+    # A download in progress is named as the file will be.
     name = path.name.removesuffix(".part")
-    return DataError(f"{name}{':' if colon else ''} {text}.", where=f"File: {path}", hint=_HINT)
-
-
-def _times(dims: tuple[int, ...]) -> str:
-    return "x".join(map(str, dims)) or "single values"
+    return DataError(
+        f"{name}{':' if colon else ''} {text}.", where=f"File: {path}", hint=DAMAGED_HINT
+    )
 
 
 def _begins_as_gzip(stream: BinaryIO) -> bool:

@@ -1,6 +1,4 @@
-"""Finds the files of an image set, nearest source first, and gives them as tensors. Batches are
-not made here.
-"""
+"""Finds the files of an image set, nearest source first, and gives them as tensors."""
 
 from __future__ import annotations
 
@@ -37,8 +35,9 @@ from trainer.errors import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedImages:
-    """An image set in memory: images uint8 (N, H, W), labels uint8 (N,), and the SHA-256 of each
-    file by its name.
+    """An image set in memory: images uint8 (N, H, W), labels uint8 (N,).
+
+    `checksums` has the SHA-256 of each file by its name.
     """
 
     train_images: Tensor
@@ -49,7 +48,7 @@ class LoadedImages:
 
 
 def load_image_set(name: str, *, root: Path, report: Report) -> LoadedImages:
-    """The image set `name` of `IMAGE_SETS`, from `root` (torchvision's layout), or fetched into it.
+    """The image set `name` of the catalog, from `root` (torchvision's layout), or fetched into it.
 
     Every file is verified by the SHA-256 of its unpacked bytes. Raises ConfigError for an unknown
     name, DataError when a file is damaged and no source has a right one, EnvironmentFault when
@@ -70,27 +69,26 @@ def load_images(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> LoadedImages:
     """As `load_image_set`, for any set."""
-    cache = Cache(cache_folder(os.environ))
-    search = _Search(
-        image_set, folder=root.expanduser() / image_set.folder / "raw", cache=cache, report=report
-    )
+    search = _Search(image_set, folder=root.expanduser() / image_set.folder / "raw", report=report)
     search.look_in(search.folder)
     if search.missing and image_set.os_folder is not None:
         search.look_in(Path(image_set.os_folder))
     if search.missing:
         search.fetch(timeouts=timeouts)
-    if cache.problem is not None:
-        report.note(cache.problem)
+    if search.cache.problem is not None:
+        report.note(search.cache.problem)
     return _as_tensors(image_set, search.found)
 
 
 class _Search:
     """One walk down the chain of sources: what was found, what was wrong, what was tried."""
 
-    def __init__(self, image_set: ImageSet, *, folder: Path, cache: Cache, report: Report) -> None:
+    def __init__(self, image_set: ImageSet, *, folder: Path, report: Report) -> None:
         self.folder = folder
         self.found: dict[str, Bytes] = {}
-        self._set, self._cache, self._report = image_set, cache, report
+        self.cache = Cache(cache_folder(os.environ))
+        self._set = image_set
+        self._report = report
         self._faults: dict[Path, TrainerError] = {}
         self._tried: list[str] = []
 
@@ -99,22 +97,22 @@ class _Search:
         return [file for file in self._set.files if file.name not in self.found]
 
     def look_in(self, folder: Path) -> None:
-        """Takes what is missing from `folder`, gzip or plain; warns, once, of each file there
-        that is wrong.
-        """
+        """Take what is missing from `folder`, gzip or plain; warn once of each wrong file there."""
         num_before = len(self.found)
         for file in self.missing:
-            # gzip first: what we fetch is gzip, so a damaged plain file is passed by from then on.
+            # gzip first: a download is gzip, so from then on a damaged plain file is not read.
             for path in (folder / f"{file.name}.gz", folder / file.name):
                 if file.name not in self.found and self._is_there(path):
                     self._load(path, file)
-        if folder != self.folder and len(self.found) > num_before:
+        if folder == self.folder:
+            return
+        if len(self.found) > num_before:
             self._report.note(f"{self._set.title}: using the copy in {folder}.")
-        elif folder != self.folder:
+        else:
             self._tried.append(f"{folder} (nothing of use)")
 
     def fetch(self, *, timeouts: Timeouts) -> None:
-        """Brings what is missing into the set's folder. Raises when that cannot be done."""
+        """Fetch what is missing into the set's folder; raises when that cannot be done."""
         with exclusive(self.folder / self._set.title, report=self._report) as locked:
             self.look_in(self.folder)  # another process may have fetched it while we waited
             self._download(timeouts=timeouts)
@@ -129,14 +127,13 @@ class _Search:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            fault = EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.")
-            self._warn(path, fault)
+            self._warn(path, EnvironmentFault(f"{path} cannot be read: {error.strerror or error}."))
             return False
         return True
 
     def _load(self, path: Path, file: DataFile) -> None:
         try:
-            self.found[file.name] = self._cache.load(path, file)
+            self.found[file.name] = self.cache.load(path, file)
         except (DataError, EnvironmentFault) as fault:
             self._warn(path, fault)
 
@@ -149,14 +146,14 @@ class _Search:
         for file in self.missing:
             target = self.folder / f"{file.name}.gz"
             unpacked = size_of(file.shape)
+            # gzip adds less than this to what it cannot shrink.
+            max_bytes = unpacked + unpacked // 100 + (1 << 16)
             try:
                 download(
                     [mirror + target.name for mirror in self._set.mirrors],
                     target,
                     verify=partial(read_verified, file=file),
-                    max_bytes=unpacked
-                    + unpacked // 100
-                    + (1 << 16),  # gzip adds less to what it cannot shrink
+                    max_bytes=max_bytes,
                     report=self._report,
                     timeouts=timeouts,
                 )
@@ -171,11 +168,9 @@ class _Search:
             return
         members: dict[str, tuple[Path, Verify]] = {}
         for file in self.missing:
+            verify = partial(read_verified, file=file)
             for name in (f"{file.name}.gz", file.name):
-                members[f"{self._set.os_folder}/{name}"] = (
-                    self.folder / name,
-                    partial(read_verified, file=file),
-                )
+                members[f"{self._set.os_folder}/{name}"] = (self.folder / name, verify)
         try:
             fetch_from_package(
                 self._set.debian_package, members, report=self._report, locked=locked
@@ -185,18 +180,17 @@ class _Search:
         self.look_in(self.folder)
 
     def _failure(self) -> TrainerError:
-        missing = self.missing
+        """What to raise: the damage of a missing file where one was found, else that it is missing."""
+        names = [file.name for file in self.missing]
         tried = f"Tried: {'; '.join([str(self.folder), *self._tried])}."
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         address = self._set.mirrors[0] if self._set.mirrors else "its publisher"
-        hint = f"Get {missing[0].name}.gz{more} from {address} into {self.folder.absolute()} (SHA-256 is checked)."
-        damaged = [
-            fault
-            for path, fault in self._faults.items()
-            if path.name.removesuffix(".gz") in {f.name for f in missing}
-        ]
-        for fault in damaged:
-            if isinstance(fault, DataError):
+        hint = (
+            f"Get {names[0]}.gz{more} from {address} into {self.folder.absolute()} (SHA-256 is "
+            "checked)."
+        )
+        for path, fault in self._faults.items():
+            if isinstance(fault, DataError) and path.name.removesuffix(".gz") in names:
                 return DataError(fault.what, where=tried, hint=hint)
         return EnvironmentFault(
             f"{self._set.title} is not in {self.folder} and could not be fetched.",
@@ -207,7 +201,8 @@ class _Search:
 
 def _as_tensors(image_set: ImageSet, found: dict[str, Bytes]) -> LoadedImages:
     for file in (image_set.train_labels, image_set.test_labels):
-        highest, num_classes = int(found[file.name].max(initial=0)), len(image_set.classes)
+        highest = int(found[file.name].max(initial=0))
+        num_classes = len(image_set.classes)
         if highest >= num_classes:
             raise DataError(
                 f"{file.name}: found label {highest}, but {image_set.title} has {num_classes} "
@@ -216,13 +211,11 @@ def _as_tensors(image_set: ImageSet, found: dict[str, Bytes]) -> LoadedImages:
                 "report it.",
             )
 
-    def tensor(file: DataFile) -> Tensor:
-        return torch.from_numpy(found[file.name])
-
+    tensors = {file.name: torch.from_numpy(found[file.name]) for file in image_set.files}
     return LoadedImages(
-        train_images=tensor(image_set.train_images),
-        train_labels=tensor(image_set.train_labels),
-        test_images=tensor(image_set.test_images),
-        test_labels=tensor(image_set.test_labels),
+        train_images=tensors[image_set.train_images.name],
+        train_labels=tensors[image_set.train_labels.name],
+        test_images=tensors[image_set.test_images.name],
+        test_labels=tensors[image_set.test_labels.name],
         checksums={file.name: file.sha256 for file in image_set.files},
     )
