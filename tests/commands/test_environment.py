@@ -20,7 +20,7 @@ import torch
 from commandline import quiet_environment, run_python
 from disks import Disk, in_turn
 from fake_images import write_set
-from running import PLAIN, Fit, Outcome, Run, Trainer
+from running import PLAIN, SMALL, Fit, Outcome, Run, Trainer
 from test_file_system import IMAGES, _fake_images, told
 from waiting import HANG_S
 
@@ -257,7 +257,7 @@ def test_tensorboard_is_missing(tmp_path: Path) -> None:
     main = (
         "import sys; sys.modules['tensorboard'] = None; from trainer.cli.main import main; main()"
     )
-    words = ("-c", main, "fit", *PLAIN, "run.dir=run")
+    words = ("-c", main, "fit", *SMALL, "run.dir=run")
     ran = run_python(*words, cwd=tmp_path)
     lines = told(Outcome(ran.code, ran.out, ran.err))
     assert "tensorboard" in lines[0]

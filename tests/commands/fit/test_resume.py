@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from running import PLAIN, Fit, Run, Trainer
 from waiting import HANG_S, wait_until
@@ -148,7 +149,9 @@ def test_weights_alone_cannot_be_resumed(fit: Fit, trainer: Trainer, tmp_path: P
     assert outcome.code == 3 and "weights only" in outcome.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -175,17 +178,10 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
     printed = next(line for line in err.splitlines() if "trainer fit resume=" in line).partition(
         "Continue with: "
     )[2]
-    again = [
-        sys.executable,
-        "-m",
-        *printed.split(),
-        f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}",
-    ]
-    resumed = subprocess.run(
-        again, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S, check=False
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert "Resumed at step" in resumed.stdout
+    limit = f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}"
+    resumed = processes.run(*printed.split()[1:], limit, cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert "Resumed at step" in resumed.out
     assert "epoch" in out
 
 
