@@ -13,7 +13,7 @@ from commandline import DATASETS
 from composing import config_of
 from disks import Disk, small_disk
 from faultplan import FaultTable
-from running import SMALL, Fit, Outcome, Run, Trainer
+from running import PLAIN, SMALL, Fit, Outcome, Run, Trainer
 from starting import starts_process
 
 from trainer.cli.main import main
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a process; skip those marked `gpu` without a CUDA device.
+    """Mark the tests that start a process or run commands; skip those for `gpu` without one.
 
     First of all the plugins, so that `-m "not process"` sees the mark.
     """
@@ -49,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if starts_process(item):
             item.add_marker("process")
+        if {"trainer", "fit"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("command")
         if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
@@ -104,10 +106,13 @@ def fit(trainer: Trainer, tmp_path: Path) -> Fit:
     """
     count = 0
 
-    def run(*overrides: str, base: tuple[str, ...] = SMALL) -> Run:
+    def run(*overrides: str, base: tuple[str, ...] | None = None) -> Run:
         nonlocal count
         count += 1
         folder = tmp_path / f"run{count}"
+        if base is None:
+            has_logger = any(word.startswith("logger=") for word in overrides)
+            base = SMALL if has_logger else PLAIN
         outcome = trainer("fit", *base, f"run.dir={folder}", *overrides)
         assert outcome.code == 0, outcome.err
         return Run(folder)

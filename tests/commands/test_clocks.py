@@ -20,7 +20,7 @@ import processes
 import pytest
 from killing import at_batch
 from processes import Prepare
-from running import SMALL, Run
+from running import PLAIN, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainer.run.folder
@@ -29,7 +29,7 @@ import trainer.run.record
 KILLED = -9
 HOUR = 3600.0
 # 18 updates; a save every second one.
-WORDS = (*SMALL, "trainer.save_every=2steps")
+WORDS = (*PLAIN, "trainer.save_every=2steps")
 
 
 class _Clock(datetime):

@@ -19,14 +19,14 @@ import pytest
 from fake_images import contents, fake_set, write_set
 from loopback import CERTIFICATE, Handler, Loopback, serve
 from processes import Started
-from running import SMALL, Outcome, Run
+from running import PLAIN, SMALL, Outcome, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from waiting import wait_until
 
 import trainer.run.folder
 
 KILLED = -9
-ENDLESS = (*SMALL, "trainer.epochs=1000000", "trainer.save_every=1steps")
+ENDLESS = (*PLAIN, "trainer.epochs=1000000", "trainer.save_every=1steps")
 SWEEP = ("fit", "-m", *SMALL, "logger=none")
 
 
@@ -150,7 +150,7 @@ def test_eight_jobs_with_an_empty_cache(tmp_path: Path, start: Start) -> None:
 @pytest.mark.fault("I")
 def test_two_resumes_of_one_run(tmp_path: Path, start: Start) -> None:
     """Both at the same moment: whichever comes first goes on, and the other names it."""
-    ended(processes.run("fit", *SMALL, "run.dir=run", cwd=tmp_path), 0)
+    ended(processes.run("fit", *PLAIN, "run.dir=run", cwd=tmp_path), 0)
     both = [start("fit", "resume=run", "trainer.epochs=1000000", cwd=tmp_path) for _ in range(2)]
     wait_until(lambda: sum(one.process.is_alive() for one in both) == 1)
     winner, loser = sorted(both, key=lambda one: one.process.is_alive(), reverse=True)
@@ -216,7 +216,7 @@ def test_tensorboard_reads_while_training_writes(tmp_path: Path, start: Start) -
     """With TensorBoard's own reader, which follows the files as the server does."""
     run = tmp_path / "run"
     training = start(
-        "fit", *SMALL, "trainer.epochs=1000000", "trainer.keep=0", "run.dir=run", cwd=tmp_path
+        "fit", *PLAIN, "trainer.epochs=1000000", "trainer.keep=0", "run.dir=run", cwd=tmp_path
     )
     wait_for_checkpoint(run)
     reader = EventAccumulator(str(run), size_guidance={"scalars": 0})

@@ -20,7 +20,7 @@ import torch
 from commandline import quiet_environment, run_python
 from disks import Disk, in_turn
 from fake_images import write_set
-from running import SMALL, Fit, Outcome, Run, Trainer
+from running import PLAIN, SMALL, Fit, Outcome, Run, Trainer
 from test_file_system import IMAGES, _fake_images, told
 from waiting import HANG_S
 
@@ -36,7 +36,7 @@ STREAMED = (
     "data=custom", "data.target=own_data.Wide", "data.num_classes=3", "model=linear",
     "trainer.epochs=1", "data.batch_size=8", "run.dir=run",
 )  # fmt: skip
-ONE_EPOCH = (*SMALL, "trainer.epochs=1")
+ONE_EPOCH = (*PLAIN, "trainer.epochs=1")
 
 
 def without_cuda() -> None:
@@ -58,7 +58,7 @@ def assert_can_go_on(out: str, *, cwd: Path) -> None:
 
 @pytest.mark.fault("K")
 def test_cuda_where_there_is_none(tmp_path: Path) -> None:
-    words = ("fit", *SMALL, "trainer.device=cuda", "run.dir=run")
+    words = ("fit", *PLAIN, "trainer.device=cuda", "run.dir=run")
     lines = told(processes.run(*words, cwd=tmp_path, prepare=without_cuda))
     assert lines == [
         f"Error: trainer.device=cuda, but PyTorch sees no CUDA device (torch {torch.__version__}).",
@@ -69,7 +69,7 @@ def test_cuda_where_there_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.fault("K")
 def test_auto_where_there_is_no_cuda(tmp_path: Path) -> None:
-    words = ("fit", *SMALL, "trainer.device=auto", "run.dir=run")
+    words = ("fit", *PLAIN, "trainer.device=auto", "run.dir=run")
     outcome = processes.run(*words, cwd=tmp_path, prepare=without_cuda)
     assert (outcome.code, outcome.err) == (0, "")
     assert re.search(r"^  device +cpu \(1 thread\), fp32$", outcome.out, flags=re.M)
@@ -81,7 +81,7 @@ def test_a_batch_larger_than_the_data(trainer: Trainer, fit: Fit) -> None:
     val = fit("data.batch_size=551").split("val")[-1]
     assert (val["step"], val["samples"]) == (2, 1100)
     lines = told(
-        trainer("fit", *SMALL, "data.batch_size=551", "data.drop_last=true", "run.dir=refused"),
+        trainer("fit", *PLAIN, "data.batch_size=551", "data.drop_last=true", "run.dir=refused"),
         code=2,
     )
     assert lines == [
@@ -193,12 +193,12 @@ def run_detached(*words: str, cwd: Path, script: str) -> subprocess.CompletedPro
 @pytest.mark.fault("K")
 def test_no_terminal(tmp_path: Path) -> None:
     """Plain lines to a file or a pipe; a run, and no lines, where the streams are closed."""
-    piped = run_detached("fit", *SMALL, "run.dir=piped", cwd=tmp_path, script='exec "$@"')
+    piped = run_detached("fit", *PLAIN, "run.dir=piped", cwd=tmp_path, script='exec "$@"')
     assert (piped.returncode, piped.stderr) == (0, "")
     assert re.findall(r"^epoch \d/2 ", piped.stdout, flags=re.M) == ["epoch 1/2 ", "epoch 2/2 "]
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", piped.stdout)
     closed = run_detached(
-        "fit", *SMALL, "run.dir=closed", cwd=tmp_path, script='exec "$@" <&- >&- 2>&-'
+        "fit", *PLAIN, "run.dir=closed", cwd=tmp_path, script='exec "$@" <&- >&- 2>&-'
     )
     assert closed.returncode == 0
     assert Run(tmp_path / "closed").digest() == Run(tmp_path / "piped").digest()

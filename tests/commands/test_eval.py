@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import SMALL, Fit, Trainer
+from running import PLAIN, Fit, Trainer
 
 
 def evaluated(trainer: Trainer, *argv: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def test_it_equals_what_fit_reported_to_the_last_digit(
 
 
 def test_every_form_of_ckpt_finds_the_checkpoint(trainer: Trainer, tmp_path: Path) -> None:
-    assert trainer("fit", *SMALL).code == 0
+    assert trainer("fit", *PLAIN).code == 0
     found = sorted((tmp_path / "runs").glob("*/*"))[-1]
     last = found / "checkpoints/step-000018"
     forms = [

@@ -22,12 +22,12 @@ from disks import Disk, events_in, fsync_fails, in_turn
 from fake_images import contents, fake_set, names_in, write_set
 from killing import in_save
 from loopback import CERTIFICATE, Loopback, serve
-from running import SMALL, Outcome, Run
+from running import PLAIN, Outcome, Run
 
 KILLED = -9
 # 18 updates; a checkpoint takes about 200 kB, and there are six.
 WORDS = (
-    *SMALL,
+    *PLAIN,
     "model.hidden=[1024]",
     "trainer.save_every=3steps",
     "trainer.keep=99",
@@ -314,7 +314,7 @@ def _usual_umask() -> None:
 
 @pytest.mark.fault("B")
 def test_files_have_the_rights_of_the_umask(tmp_path: Path) -> None:
-    assert processes.run("fit", *SMALL, "run.dir=run", cwd=tmp_path, prepare=_usual_umask).code == 0
+    assert processes.run("fit", *PLAIN, "run.dir=run", cwd=tmp_path, prepare=_usual_umask).code == 0
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert len(files) > 8
     assert [path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o644] == []

@@ -15,7 +15,7 @@ import processes
 import pytest
 import torch
 from comparing import OWN_DATA, STREAMED
-from running import SMALL, Fit, Outcome, Run
+from running import PLAIN, Fit, Outcome, Run
 from torch import Tensor, nn
 
 from trainer.commands import build
@@ -24,7 +24,7 @@ from trainer.losses import make_loss
 
 # 9 updates an epoch; the norm of the gradient is measured every 4.
 BASE = (
-    *SMALL,
+    *PLAIN,
     "trainer.epochs=3",
     "trainer.eval_every=3epoch",
     "trainer.save_every=5steps",
@@ -166,7 +166,7 @@ def test_a_validation_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> 
 @pytest.mark.fault("H")
 def test_too_large_a_learning_rate(tmp_path: Path) -> None:
     """The first epoch is sound; then the person goes on with 1e30."""
-    words = (*SMALL, "trainer.epochs=1", "scheduler=constant", "run.dir=run")
+    words = (*PLAIN, "trainer.epochs=1", "scheduler=constant", "run.dir=run")
     assert processes.run("fit", *words, cwd=tmp_path).code == 0
     outcome = processes.run(
         "fit", "resume=run", "trainer.epochs=3", "optimizer.lr=1e30", cwd=tmp_path

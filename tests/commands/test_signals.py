@@ -237,7 +237,7 @@ def test_a_stop_while_the_last_record_is_written_comes_too_late(
 
 INTERRUPTED_WHILE_TELLING = """
 import os, signal, sys
-from trainer import cli
+from trainer.cli import main as cli
 
 def tell(error):
     for number in (signal.SIGINT, signal.SIGTERM):

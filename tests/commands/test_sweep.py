@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from running import SMALL, Run, Trainer
+from running import PLAIN, Run, Trainer
 
 
 def sweep_folders(tmp_path: Path) -> list[Path]:
@@ -19,10 +19,10 @@ def jobs(tmp_path: Path) -> list[Run]:
 
 def test_every_combination_has_a_run_of_its_own_and_a_row(trainer: Trainer, tmp_path: Path) -> None:
     outcome = trainer(
-        "fit", "-m", *SMALL, "optimizer.lr=0.1,0.01", "model=mlp,linear", "~model.hidden"
+        "fit", "-m", *PLAIN, "optimizer.lr=0.1,0.01", "model=mlp,linear", "~model.hidden"
     )
     assert outcome.code == 2, "a key that only one of the models has"
-    small = [word for word in SMALL if word != "model.hidden=[16]" and word != "model=mlp"]
+    small = [word for word in PLAIN if word != "model.hidden=[16]" and word != "model=mlp"]
     outcome = trainer("fit", "-m", *small, "optimizer.lr=0.1,0.01", "model=mlp,linear")
     assert outcome.code == 0, outcome.err
     runs = jobs(tmp_path)
@@ -41,7 +41,7 @@ def test_every_combination_has_a_run_of_its_own_and_a_row(trainer: Trainer, tmp_
 def test_a_failing_job_is_named_and_does_not_stop_the_others(
     trainer: Trainer, tmp_path: Path
 ) -> None:
-    outcome = trainer("fit", "-m", *SMALL, "optimizer.lr=0.1,-1,1e30,0.01")
+    outcome = trainer("fit", "-m", *PLAIN, "optimizer.lr=0.1,-1,1e30,0.01")
     assert outcome.code == 1
     assert [run.record["status"] for run in jobs(tmp_path)] == ["done", "failed", "done"]
     assert re.search(
@@ -56,7 +56,7 @@ def test_a_failing_job_is_named_and_does_not_stop_the_others(
 def test_a_choice_that_does_not_exist_is_told_before_anything_runs(
     trainer: Trainer, tmp_path: Path
 ) -> None:
-    outcome = trainer("fit", "-m", *SMALL, "optimizer=sgd,adamm")
+    outcome = trainer("fit", "-m", *PLAIN, "optimizer=sgd,adamm")
     assert outcome.code == 2
     assert "Did you mean adam" in outcome.err
     assert not sweep_folders(tmp_path)
@@ -64,12 +64,12 @@ def test_a_choice_that_does_not_exist_is_told_before_anything_runs(
 
 def test_two_sweeps_never_share_a_folder(trainer: Trainer, tmp_path: Path) -> None:
     for words in ((), ("sweep.fresh=true",), ("optimizer.lr=0.2",)):
-        assert trainer("fit", "-m", *SMALL, "trainer.max_steps=1", "seed=0,1", *words).code == 0
+        assert trainer("fit", "-m", *PLAIN, "trainer.max_steps=1", "seed=0,1", *words).code == 0
     assert len(sweep_folders(tmp_path)) == 3
 
 
 def test_run_dir_is_the_folder_of_the_sweep(trainer: Trainer, tmp_path: Path) -> None:
-    assert trainer("fit", "-m", *SMALL, "trainer.max_steps=1", "seed=0,1", "run.dir=mine").code == 0
+    assert trainer("fit", "-m", *PLAIN, "trainer.max_steps=1", "seed=0,1", "run.dir=mine").code == 0
     assert sorted(path.name for path in (tmp_path / "mine").glob("0*")) == [
         "000-dirichlet-mlp",
         "001-dirichlet-mlp",

@@ -26,7 +26,7 @@ class Noisy(torch.utils.data.Dataset):
 STREAMED = (
     "data=custom", "data.target=own_data.Noisy", "data.val_size=20", "data.test_kwargs={size: 40}",
     "data.num_classes=3", "data.batch_size=8", "model=mlp", "model.hidden=[8]", "model.dropout=0.2",
-    "trainer.epochs=3", "logger.log_every=3", "trainer.save_every=2steps",
+    "trainer.epochs=3", "logger.log_every=3", "logger.figures=false", "trainer.save_every=2steps",
 )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ SMALL = (
     "trainer.epochs=2",
     "logger.log_every=4",
 )
+# Without the figures: to draw them takes longer than all else in such a run.
+PLAIN = (*SMALL, "logger.figures=false")
 
 
 @dataclass(frozen=True)

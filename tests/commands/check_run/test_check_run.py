@@ -20,7 +20,7 @@ from commandline import run_python, trainer_main
 from killing import POINTS, at_batch, in_save
 from processes import Prepare, Started
 from processes import run as run_process
-from running import SMALL, Outcome, Run, Trainer
+from running import PLAIN, Outcome, Run, Trainer
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from waiting import wait_until
@@ -28,7 +28,7 @@ from waiting import wait_until
 from trainer.tracking.event_files import event_files, read_events
 
 NEWEST = "checkpoints/step-000018"
-SAVES = (*SMALL, "trainer.save_every=3steps", "logger.log_every=2")
+SAVES = (*PLAIN, "trainer.save_every=3steps", "logger.log_every=2")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("made")
     for name, words in (("board", ()), ("bare", ("logger=none",))):
-        ran = trainer_main("fit", *SMALL, f"run.dir={name}", *words, cwd=folder)
+        ran = trainer_main("fit", *PLAIN, f"run.dir={name}", *words, cwd=folder)
         assert ran.code == 0, ran.err
     # A save waits for the one before: that of step 12 is complete when that of step 15 begins.
     prepare: Prepare = functools.partial(in_save, "before open", 5)
@@ -133,7 +133,7 @@ def test_a_run_without_tensorboard(trainer: Trainer, copy: Copy) -> None:
 
 def test_a_run_without_scalars(trainer: Trainer, tmp_path: Path) -> None:
     assert (
-        trainer("fit", *SMALL, "logger.scalars=false", "logger.hparams=false", "run.dir=run").code
+        trainer("fit", *PLAIN, "logger.scalars=false", "logger.hparams=false", "run.dir=run").code
         == 0
     )
     run = Run(tmp_path / "run")
@@ -203,7 +203,7 @@ def test_a_kill_within_a_save_damages_nothing(point: str, trainer: Trainer, tmp_
 def test_a_run_killed_before_anything_was_saved(trainer: Trainer, tmp_path: Path) -> None:
     prepare: Prepare = functools.partial(at_batch, 5)
     assert (
-        run_process("fit", *SMALL, "run.dir=run", cwd=tmp_path, prepare=prepare).code
+        run_process("fit", *PLAIN, "run.dir=run", cwd=tmp_path, prepare=prepare).code
         == -signal.SIGKILL
     )
     run = Run(tmp_path / "run")
@@ -223,7 +223,7 @@ def test_a_run_killed_before_anything_was_saved(trainer: Trainer, tmp_path: Path
 
 
 def test_a_run_that_failed(trainer: Trainer, tmp_path: Path) -> None:
-    assert trainer("fit", *SMALL, "optimizer.lr=1e30", "run.dir=run").code == 1
+    assert trainer("fit", *PLAIN, "optimizer.lr=1e30", "run.dir=run").code == 1
     state, detail = check(trainer, Run(tmp_path / "run"), code=0).rows["run.json"]
     assert state == "failed" and "Loss became" in detail
 
@@ -241,7 +241,7 @@ def test_a_logger_that_was_changed_on_a_resume(trainer: Trainer, copy: Copy) -> 
 
 def test_a_run_that_is_training(trainer: Trainer, tmp_path: Path) -> None:
     words = (
-        *SMALL,
+        *PLAIN,
         "trainer.epochs=2000",
         "trainer.save_every=1steps",
         "logger.log_every=1",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from commandline import run_trainer
-from running import SMALL, Fit, Trainer
+from running import PLAIN, Fit, Trainer
 
 from trainer.commands.fit import compile as compiling
 from trainer.commands.fit import compile as variants
@@ -127,7 +127,7 @@ def test_without_a_compiler(
         "eager",
         "cannot be compiled here: no C++ compiler was found",
     )
-    refused = trainer("fit", *SMALL, "trainer.compile=on", f"run.dir={tmp_path / 'on'}")
+    refused = trainer("fit", *PLAIN, "trainer.compile=on", f"run.dir={tmp_path / 'on'}")
     assert refused.code == 4 and "cannot be compiled here: no C++ compiler was found" in refused.err
     assert not (tmp_path / "on").exists()
 
@@ -141,7 +141,7 @@ def test_measuring_leaves_no_trace(fit: Fit, cache: Path, monkeypatch: pytest.Mo
 
 
 def test_no_real_compiler_is_told_in_a_sentence(tmp_path: Path) -> None:
-    words = ("fit", *SMALL, "trainer.compile=on", "run.dir=run")
+    words = ("fit", *PLAIN, "trainer.compile=on", "run.dir=run")
     ran = run_trainer(
         *words,
         cwd=tmp_path,

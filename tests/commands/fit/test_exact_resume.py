@@ -19,11 +19,11 @@ import torch
 from comparing import OWN_DATA, STREAMED, assert_equal, evidence
 from killing import POINTS, at_batch, in_save
 from processes import Prepare
-from running import SMALL, Run
+from running import PLAIN, Run
 
 KILLED = -9
 # 9 updates an epoch; saves fall within epochs and at their ends.
-BASE = (*SMALL, "trainer.epochs=3", "trainer.save_every=2steps")
+BASE = (*PLAIN, "trainer.epochs=3", "trainer.save_every=2steps")
 
 
 def train(*argv: str, cwd: Path, prepare: Prepare | None = None, code: int = 0) -> str:
@@ -146,7 +146,7 @@ def test_killed_again_and_again_at_random_steps(tmp_path: Path, whole: Any, seed
 @pytest.mark.parametrize("step", range(1, 21))
 def test_saved_and_killed_at_each_step_of_an_epoch(tmp_path: Path, whole: Any, step: int) -> None:
     words = (
-        *SMALL,
+        *PLAIN,
         "data.batch_size=27",
         "model.dropout=0.2",
         "trainer.save_every=1epoch",

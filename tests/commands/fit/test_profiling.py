@@ -12,7 +12,7 @@ from commandline import run_trainer
 from composing import config_of
 from disks import Disk
 from rich.console import Console
-from running import SMALL, Fit, Run, Trainer
+from running import PLAIN, Fit, Run, Trainer
 
 from trainer.commands.fit.profile import OperatorTime, ProfileResult, profile_table
 from trainer.config import from_saved, to_plain
@@ -34,7 +34,7 @@ def num_updates(path: Path) -> int:
 
 
 def test_a_profile_is_a_trace_and_a_table(trainer: Trainer, tmp_path: Path) -> None:
-    outcome = trainer("fit", *SMALL, *WORDS, "run.dir=run")
+    outcome = trainer("fit", *PLAIN, *WORDS, "run.dir=run")
     assert (outcome.code, outcome.err) == (0, "")
     assert num_updates(tmp_path / "run/trace.json") == 6
     lines = outcome.out.splitlines()
@@ -69,7 +69,7 @@ def test_a_profile_changes_no_result(fit: Fit, more: tuple[str, ...]) -> None:
 def test_a_process_of_its_own_says_nothing_but_ours(tmp_path: Path) -> None:
     """What torch's profiler writes by itself comes from C++, once a process."""
     ran = run_trainer(
-        "fit", *SMALL, *WORDS, "run.dir=run", cwd=tmp_path, env={"PYTHONWARNINGS": "default"}
+        "fit", *PLAIN, *WORDS, "run.dir=run", cwd=tmp_path, env={"PYTHONWARNINGS": "default"}
     )
     assert (ran.code, ran.err) == (0, "")
 
@@ -89,7 +89,7 @@ def test_a_run_that_is_gone_on_with(fit: Fit, trainer: Trainer) -> None:
 
 
 def test_a_run_too_short_says_so(trainer: Trainer) -> None:
-    outcome = trainer("fit", *SMALL, *WORDS, "trainer.max_steps=2")
+    outcome = trainer("fit", *PLAIN, *WORDS, "trainer.max_steps=2")
     assert outcome.code == 0
     assert (
         outcome.err
@@ -98,7 +98,7 @@ def test_a_run_too_short_says_so(trainer: Trainer) -> None:
 
 
 def test_every_job_of_a_sweep_has_its_own(trainer: Trainer, tmp_path: Path) -> None:
-    outcome = trainer("fit", "-m", *SMALL, *WORDS, "seed=0,1,2", "run.dir=sweep")
+    outcome = trainer("fit", "-m", *PLAIN, *WORDS, "seed=0,1,2", "run.dir=sweep")
     assert outcome.code == 0, outcome.err
     assert [num_updates(path) for path in sorted((tmp_path / "sweep").glob("*/trace.json"))] == [
         6,
@@ -109,7 +109,7 @@ def test_every_job_of_a_sweep_has_its_own(trainer: Trainer, tmp_path: Path) -> N
 
 def test_a_failing_run_has_a_profile(trainer: Trainer, tmp_path: Path) -> None:
     outcome = trainer(
-        "fit", *SMALL, *WORDS, "trainer.profile_from=1", "optimizer.lr=1e30", "run.dir=run"
+        "fit", *PLAIN, *WORDS, "trainer.profile_from=1", "optimizer.lr=1e30", "run.dir=run"
     )
     assert outcome.code == 1 and "Profile of update" in outcome.out
     assert num_updates(tmp_path / "run/trace.json") >= 1
@@ -117,7 +117,7 @@ def test_a_failing_run_has_a_profile(trainer: Trainer, tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_sentence_and_training_goes_on(tmp_path: Path, disk: Disk) -> None:
     words = (
-        *SMALL,
+        *PLAIN,
         *WORDS,
         "trainer.profile_steps=1000",
         "trainer.epochs=12",

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
-from running import SMALL, Fit, Run, Trainer
+from running import PLAIN, Fit, Run, Trainer
 from waiting import HANG_S, wait_until
 
 from trainer.checkpoint import file as checkpoint_file
@@ -63,7 +64,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     overrides: tuple[str, ...],
     step: int,
 ) -> None:
-    base = (*SMALL, "trainer.epochs=4", *overrides)
+    base = (*PLAIN, "trainer.epochs=4", *overrides)
     whole = fit(base=base)
     folder = tmp_path / "cut"
     with monkeypatch.context() as patched:
@@ -116,7 +117,7 @@ def test_fewer_epochs_than_are_done_are_told_how_many_would_be_more(
 
 def test_last_means_the_newest_run(trainer: Trainer, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        assert trainer("fit", *SMALL, f"run.name={name}").code == 0
+        assert trainer("fit", *PLAIN, f"run.name={name}").code == 0
     outcome = trainer("fit", "resume=last", "trainer.epochs=3")
     assert outcome.code == 0, outcome.err
     assert "-b" in outcome.out
@@ -148,7 +149,9 @@ def test_weights_alone_cannot_be_resumed(fit: Fit, trainer: Trainer, tmp_path: P
     assert outcome.code == 3 and "weights only" in outcome.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -158,7 +161,7 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
         "-m",
         "trainer",
         "fit",
-        *SMALL,
+        *PLAIN,
         "trainer.epochs=100000",
         f"run.dir={folder}",
     ]
@@ -175,17 +178,10 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
     printed = next(line for line in err.splitlines() if "trainer fit resume=" in line).partition(
         "Continue with: "
     )[2]
-    again = [
-        sys.executable,
-        "-m",
-        *printed.split(),
-        f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}",
-    ]
-    resumed = subprocess.run(
-        again, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S, check=False
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert "Resumed at step" in resumed.stdout
+    limit = f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}"
+    resumed = processes.run(*printed.split()[1:], limit, cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert "Resumed at step" in resumed.out
     assert "epoch" in out
 
 
@@ -213,7 +209,7 @@ def test_an_older_step_is_gone_on_from_only_in_a_new_folder(
     assert branch.digest() == run.digest()
 
 
-AUTO = (*SMALL, "trainer.epochs=4", "resume=auto")
+AUTO = (*PLAIN, "trainer.epochs=4", "resume=auto")
 
 
 def test_auto_begins_a_run_goes_on_with_it_when_it_was_cut_and_begins_another_when_it_is_done(
@@ -290,7 +286,7 @@ def test_what_decides_the_order_cannot_change_within_an_epoch(
     folder = tmp_path / "cut"
     with monkeypatch.context() as patched:
         stop_after(patched, 11)
-        trainer("fit", *SMALL, f"run.dir={folder}")
+        trainer("fit", *PLAIN, f"run.dir={folder}")
     outcome = trainer("fit", f"resume={folder}", "seed=5")
     assert outcome.code == 2
     assert (

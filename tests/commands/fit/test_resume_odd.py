@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import SMALL, Fit, Trainer
+from running import PLAIN, Fit, Trainer
 
 
 def test_auto_takes_nothing_away_that_it_did_not_write(
@@ -36,7 +36,7 @@ def test_auto_takes_nothing_away_that_it_did_not_write(
             for path in place.rglob("*")
             if path.is_file() and path.name != ".lock"
         }
-        assert trainer("fit", *SMALL, f"run.dir={place}", "resume=auto").code == 2
+        assert trainer("fit", *PLAIN, f"run.dir={place}", "resume=auto").code == 2
         assert {path: path.read_bytes() for path in before} == before
 
 
@@ -122,7 +122,7 @@ def test_last_is_the_newest_run_even_when_its_record_is_garbage(
     for name in ("b", "a"):
         assert (
             trainer(
-                "fit", *SMALL, "scheduler=constant", f"run.root={tmp_path}", f"run.name={name}"
+                "fit", *PLAIN, "scheduler=constant", f"run.root={tmp_path}", f"run.name={name}"
             ).code
             == 0
         )
@@ -192,7 +192,7 @@ def test_what_a_run_left_that_was_cut_while_it_began_is_cleared(
     run.mkdir()
     for name in left:
         (run / name).write_text(record if name == "run.json" else "")
-    outcome = trainer("fit", *SMALL, f"run.dir={run}", "resume=auto")
+    outcome = trainer("fit", *PLAIN, f"run.dir={run}", "resume=auto")
     assert outcome.code == 0, outcome.err
     assert not list(run.glob(".*.part"))
 
