@@ -16,11 +16,17 @@ TrainerError
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 
 # C0 and C1 control characters: what a hostile name would use to write to the terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def is_debugging() -> bool:
+    """Whether tracebacks of errors that are handled shall be printed too (TRAINER_DEBUG=1)."""
+    return os.environ.get("TRAINER_DEBUG") == "1"
 
 
 def printable(text: object) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import EnvironmentFault, InputError, TrainerError, printable
+from trainer.errors import EnvironmentFault, InputError, TrainerError, is_debugging, printable
 from trainer.run.find import find_path, no_run, not_a_run
 from trainer.run.folder import is_run_folder
 from trainer.run.index import read_index
@@ -263,7 +263,7 @@ def _muted() -> Iterator[None]:
     """Without TensorBoard's words on standard error, also those of its data server, a process of
     its own.
     """
-    if os.environ.get("TRAINER_DEBUG") == "1" or sys.stderr is None:  # None: closed by the caller
+    if is_debugging() or sys.stderr is None:  # None: closed by the caller
         yield
         return
     sys.stderr.flush()

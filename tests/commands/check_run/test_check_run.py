@@ -742,7 +742,7 @@ def test_a_copy_that_followed_the_links(trainer: Trainer, made: Path, tmp_path: 
     shutil.copytree(made / "board", run.folder, symlinks=False)
     assert check(trainer, run, code=0).rows["last"] == (
         "ok",
-        "a folder of its own, not a link: both files verified, 0.02 MB",
+        "a folder, not a link: both files verified, 0.02 MB",
     )
     flip(run.folder / "checkpoints/last/model.safetensors")
     assert check(trainer, run, code=3).states()["last"] == "damaged"

@@ -21,7 +21,7 @@ from waiting import HANG_S
 from trainer.commands.runs.read import sparkline
 from trainer.run.find import find_run
 from trainer.run.index import Notes, read_index, read_notes, write_notes
-from trainer.tracking.table import ago, lasted, size_text
+from trainer.tracking.table import ago, duration_text, size_text
 
 CNN, MLP, CUT = (
     "runs/2026-01-01/10-00-00-mnist-cnn",
@@ -538,7 +538,7 @@ def test_how_long_ago(passed: float, text: str) -> None:
 
 
 def test_times_sizes_and_columns() -> None:
-    assert [lasted(seconds) for seconds in (0.25, 59.9, 83, 3723)] == [
+    assert [duration_text(seconds) for seconds in (0.25, 59.9, 83, 3723)] == [
         "0.2 s",
         "59.9 s",
         "0:01:23",

@@ -1,39 +1,51 @@
-"""What `trainer check-run` finds in run.json and among the checkpoints of a run. Nothing in them
-is believed.
+"""What `trainer check-run` finds in run.json and among the checkpoints of a run.
+
+Nothing in these files is trusted: each value from them is checked or cut before it is used.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint.file import examine
+from trainer.checkpoint.file import Header, examine
 from trainer.checkpoint.header import Description, check_version, parse, read_description
-from trainer.errors import EnvironmentFault, TrainerError, printable
-from trainer.run.folder import CHECKPOINTS, MODEL_FILE, STATE_FILE, retired_path, step_of
+from trainer.errors import CheckpointError, EnvironmentFault, TrainerError, printable
+from trainer.run.folder import (
+    CHECKPOINTS,
+    MODEL_FILE,
+    RECORD_FILE,
+    STATE_FILE,
+    retired_path,
+    step_of,
+)
 from trainer.run.record import RunStatus, status_of
 from trainer.tracking.records import ResumePoint
 
-OK, DAMAGED, UNREADABLE = "ok", "damaged", "unreadable"
-# Ours has some kilobytes.
+OK = "ok"
+DAMAGED = "damaged"
+UNREADABLE = "unreadable"
+# A record of trainer has some kilobytes.
 _MAX_RECORD_BYTES = 10_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A row of the table: what was checked, the state it is in, and the rest in a phrase."""
 
     what: str
     state: str
+    _: KW_ONLY
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A step folder, what was found in it, and, where it is intact, what it says of itself.
+class CheckedStep:
+    """A step folder, the finding on it, and its description if it is intact.
 
     `splits` are those that had their record at this step when it was saved.
     """
@@ -45,45 +57,41 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What the other files of a run are held against: its record, its steps, and whether a
-    process trains in it.
-    """
+class RunFiles:
+    """What the other files of a run are compared with: its record, its steps, and its lock."""
 
     run: Path
     record: dict[str, Any]
-    steps: tuple[Step, ...]
+    steps: tuple[CheckedStep, ...]
     is_locked: bool
 
     @property
     def is_done(self) -> bool:
         """Whether nothing more will come: what is short then is damage."""
-        return self.record.get("status") == "done" and not self.is_locked
+        return self.record.get("status") == RunStatus.DONE and not self.is_locked
 
     @property
-    def cut(self) -> str:
-        """The state of what a run that is not done has not completed."""
-        return "running" if self.is_locked else "interrupted"
+    def unfinished_state(self) -> RunStatus:
+        """The state of a part that a run which is not done has not completed."""
+        return RunStatus.RUNNING if self.is_locked else RunStatus.INTERRUPTED
 
     @property
     def outlook(self) -> str:
-        """What will become of it."""
+        """What will become of a part that is not completed."""
         if self.is_locked:
             return "it is being written"
-        return (
-            "a resume drops that and makes it again"
-            if self.newest
-            else "nothing was saved to go on from"
-        )
+        if self.newest is None:
+            return "nothing was saved to go on from"
+        return "a resume drops that and makes it again"
 
     @property
-    def newest(self) -> Step | None:
-        """The newest intact step: a resume goes on from it."""
+    def newest(self) -> CheckedStep | None:
+        """The newest intact step, from which a resume continues."""
         return next((step for step in reversed(self.steps) if step.description is not None), None)
 
     @property
     def point(self) -> ResumePoint | None:
-        """What a resume keeps of the records; None when there is nothing to go on from."""
+        """What a resume keeps of the records; None when there is no step to continue from."""
         if self.newest is None or (number := step_of(self.newest.folder)) is None:
             return None
         return ResumePoint(step=number, splits=self.newest.splits)
@@ -97,180 +105,188 @@ def absence(path: Path) -> str:
 
 
 def read_record(run: Path) -> dict[str, Any] | Finding:
-    """The content of run.json, or what is wrong with it."""
-    path = run / "run.json"
-    why = absence(path)
-    if not why:
-        try:
-            with path.open("rb") as file:
-                content = json.loads(file.read(_MAX_RECORD_BYTES))
-            if not isinstance(content, dict):
-                why = "it is not a table"
-            elif status_of(run, content) is RunStatus.DAMAGED:
-                why = "it has no status that trainer knows"
-            else:
-                return content
-        except (ValueError, RecursionError):
-            why = "it is not JSON"
-        except OSError as error:
-            return Finding(what=path.name, state=UNREADABLE, detail=f"{error.strerror or error}")
-    return Finding(what=path.name, state=DAMAGED, detail=why)
-
-
-def check_record(standing: Standing) -> Finding:
-    """How run.json says that the run stands, and whether that agrees with its checkpoints."""
-    record, status = standing.record, str(standing.record["status"])
-    if standing.is_locked:
-        process, host = printable(record.get("process"))[:20], printable(record.get("host"))[:60]
-        said = f"process {process} on {host} trains in it; what it writes meanwhile is not checked"
-        return Finding(what="run.json", state="running", detail=said)
-    if status == "running":
-        said = "says running, but no process holds it: it was killed"
-        return Finding(what="run.json", state="interrupted", detail=said)
-    if status != "done":
-        told = f": {printable(record['error'])[:100]}" if record.get("error") else ""
-        return Finding(
-            what="run.json",
-            state=status,
-            detail=f"ended {printable(record.get('ended'))[:40]}{told}",
-        )
-    names, there = record.get("checkpoints"), [step.folder.name for step in standing.steps]
-    for which in ("last", "best"):
-        name = names.get(which) if isinstance(names, dict) else None
-        if (which == "last" or name is not None) and name not in there:
-            said = f"is done, but its {which} checkpoint ({printable(name)[:40]}) is not there"
-            return Finding(what="run.json", state=DAMAGED, detail=said)
-    newest = None if standing.newest is None else standing.newest.folder.name
-    if (
-        isinstance(names, dict)
-        and newest is not None
-        and there.index(newest) > there.index(names["last"])
-    ):
-        said = f"is done with {names['last']} as the last checkpoint, but {newest} is there"
-        return Finding(what="run.json", state=DAMAGED, detail=said)
-    return Finding(
-        what="run.json", state=OK, detail=f"done, ended {printable(record.get('ended'))[:40]}"
-    )
-
-
-def look_at_steps(run: Path) -> tuple[Step, ...]:
-    """Every step folder of a run, the lowest step first; one that is removed meanwhile is left out."""
-    folders = [path for path in (run / CHECKPOINTS).glob("step-*") if step_of(path) is not None]
-    looked_at = [
-        _look_at(folder) for folder in sorted(folders, key=lambda folder: step_of(folder) or 0)
-    ]
-    return tuple(step for step in looked_at if os.path.lexists(step.folder))
-
-
-def _look_at(folder: Path) -> Step:
-    """Both files of a step folder, byte for byte, and whether they belong to it and to one another."""
-
-    def broken(state: str, detail: str) -> Step:
-        detail = printable(detail.replace(f"{folder}{os.sep}", ""))[:200]
-        return Step(folder=folder, finding=Finding(what=folder.name, state=state, detail=detail))
-
+    """The content of run.json, or the finding when it is damaged."""
+    path = run / RECORD_FILE
+    if why := absence(path):
+        return Finding(RECORD_FILE, DAMAGED, detail=why)
     try:
-        model, state = examine(folder / MODEL_FILE), examine(folder / STATE_FILE)
-        for name, found in ((MODEL_FILE, model), (STATE_FILE, state)):
-            if isinstance(found, str):
-                return broken(DAMAGED, f"{name}: {found}")
-        assert not isinstance(model, str) and not isinstance(state, str)
-        description = read_description(folder / MODEL_FILE)
-        content = parse(state.description, source=folder / STATE_FILE)
-        check_version(content, source=folder / STATE_FILE)
-        size = sum((folder / name).stat().st_size for name in (MODEL_FILE, STATE_FILE))
+        with path.open("rb") as file:
+            content = json.loads(file.read(_MAX_RECORD_BYTES))
+    except (ValueError, RecursionError):
+        return Finding(RECORD_FILE, DAMAGED, detail="it is not JSON")
     except OSError as error:
-        return broken(UNREADABLE, error.strerror or str(error))
+        return Finding(RECORD_FILE, UNREADABLE, detail=error.strerror or str(error))
+    if not isinstance(content, dict):
+        return Finding(RECORD_FILE, DAMAGED, detail="it is not a table")
+    if status_of(run, content) is RunStatus.DAMAGED:
+        return Finding(RECORD_FILE, DAMAGED, detail="it has no status that trainer knows")
+    return content
+
+
+def check_record(files: RunFiles) -> Finding:
+    """The status in run.json, and whether it agrees with the lock and the checkpoints."""
+    record = files.record
+    if files.is_locked:
+        process = printable(record.get("process"))[:20]
+        host = printable(record.get("host"))[:60]
+        detail = (
+            f"process {process} on {host} trains in it; what it writes meanwhile is not checked"
+        )
+        return Finding(RECORD_FILE, RunStatus.RUNNING, detail=detail)
+    status = RunStatus(record["status"])
+    if status is RunStatus.RUNNING:
+        detail = "says running, but no process holds it: it was killed"
+        return Finding(RECORD_FILE, RunStatus.INTERRUPTED, detail=detail)
+    ended = f"ended {printable(record.get('ended'))[:40]}"
+    if status is not RunStatus.DONE:
+        error = f": {printable(record['error'])[:100]}" if record.get("error") else ""
+        return Finding(RECORD_FILE, status, detail=ended + error)
+    if damage := _checkpoint_damage(files):
+        return Finding(RECORD_FILE, DAMAGED, detail=damage)
+    return Finding(RECORD_FILE, OK, detail=f"done, {ended}")
+
+
+def _checkpoint_damage(files: RunFiles) -> str:
+    """How the steps of a run that is done differ from those that its run.json names."""
+    recorded = files.record.get("checkpoints")
+    names: Mapping[str, Any] = recorded if isinstance(recorded, dict) else {}
+    there = [step.folder.name for step in files.steps]
+    for which in ("last", "best"):
+        name = names.get(which)
+        # A run without evaluations has no best.
+        if name not in there and (which == "last" or name is not None):
+            return f"is done, but its {which} checkpoint ({printable(name)[:40]}) is not there"
+    newest = files.newest
+    if newest is not None and there.index(newest.folder.name) > there.index(names["last"]):
+        return (
+            f"is done with {names['last']} as the last checkpoint, but {newest.folder.name} "
+            "is there"
+        )
+    return ""
+
+
+def check_steps(run: Path) -> tuple[CheckedStep, ...]:
+    """Every step folder of a run, the lowest step first, without those removed meanwhile."""
+    folders = [path for path in (run / CHECKPOINTS).glob("step-*") if step_of(path) is not None]
+    folders.sort(key=lambda folder: step_of(folder) or 0)
+    checked = [_check_step(folder) for folder in folders]
+    return tuple(step for step in checked if os.path.lexists(step.folder))
+
+
+def _check_step(folder: Path) -> CheckedStep:
+    """A step folder with the finding on both of its files."""
+    state = DAMAGED
+    try:
+        return _read_step(folder)
+    except OSError as error:
+        state = UNREADABLE
+        why = error.strerror or str(error)
+    except EnvironmentFault as error:
+        state = UNREADABLE
+        why = error.what
     except TrainerError as error:
-        return broken(UNREADABLE if isinstance(error, EnvironmentFault) else DAMAGED, error.what)
+        why = error.what
+    detail = printable(why.replace(f"{folder}{os.sep}", ""))[:200]
+    return CheckedStep(folder=folder, finding=Finding(folder.name, state, detail=detail))
+
+
+def _read_step(folder: Path) -> CheckedStep:
+    """Verify both files, byte for byte, and that they belong together; raises what is wrong."""
+    model = _examined(folder / MODEL_FILE)
+    state = _examined(folder / STATE_FILE)
+    description = read_description(folder / MODEL_FILE)
+    content = parse(state.description, source=folder / STATE_FILE)
+    check_version(content, source=folder / STATE_FILE)
+    size = sum((folder / name).stat().st_size for name in (MODEL_FILE, STATE_FILE))
     if content.get("model") != model.seal:
-        return broken(
-            DAMAGED, f"{STATE_FILE} belongs to another {MODEL_FILE} than the one beside it"
+        raise CheckpointError(
+            f"{STATE_FILE} belongs to another {MODEL_FILE} than the one beside it"
         )
-    number, held = step_of(folder), description.progress.get("step")
-    if number is not None and held != number:
-        return broken(DAMAGED, f"it holds step {held}")
-    finding = Finding(
-        what=folder.name, state=OK, detail=f"both files verified, {size / 1e6:,.2f} MB"
-    )
-    return Step(
-        folder=folder, finding=finding, description=description, splits=_splits(content, number)
+    number = step_of(folder)
+    saved = description.progress.get("step")
+    if number is not None and saved != number:
+        raise CheckpointError(f"it holds step {saved}")
+    detail = f"both files verified, {size / 1e6:,.2f} MB"
+    return CheckedStep(
+        folder=folder,
+        finding=Finding(folder.name, OK, detail=detail),
+        description=description,
+        splits=_splits(content, number),
     )
 
 
-def _splits(state: dict[str, Any], number: int | None) -> frozenset[str]:
-    """The splits that had their record at the step, as the state of the journal says."""
+def _examined(path: Path) -> Header:
+    found = examine(path)
+    if isinstance(found, str):
+        raise CheckpointError(f"{path.name}: {found}")
+    return found
+
+
+def _splits(state: Mapping[str, Any], number: int | None) -> frozenset[str]:
+    """The splits that had their record at step `number`, by the loop state in the state table."""
     table = state.get("table")
-    journal = table.get("journal") if isinstance(table, dict) else None
-    at = journal if isinstance(journal, dict) else {}
+    saved = table.get("journal") if isinstance(table, dict) else None
+    if number is None or not isinstance(saved, dict):
+        return frozenset()
     keys = {"train": "logged_at", "val": "evaluated_at"}
-    return frozenset(
-        split for split, key in keys.items() if number is not None and at.get(key) == number
-    )
+    return frozenset(split for split, key in keys.items() if saved.get(key) == number)
 
 
-def check_link(which: str, standing: Standing) -> Finding | None:
-    """Where `last` or `best` points; None where there is neither a link nor a step."""
-    link = standing.run / CHECKPOINTS / which
+def check_link(which: str, files: RunFiles) -> Finding | None:
+    """The step that `last` or `best` points at; None where there is neither a link nor a step."""
+    link = files.run / CHECKPOINTS / which
     if not os.path.lexists(link):
-        if which == "best" and not any(
-            step.description and step.description.metrics for step in standing.steps
-        ):
-            return None  # nothing was evaluated yet
-        said = "is not there, as in some copies; commands find the step without it"
-        return Finding(what=which, state="no link", detail=said) if standing.steps else None
+        return _check_no_link(which, files)
     if not link.is_symlink():  # a copy that followed the links
-        found = _look_at(link).finding
-        return Finding(
-            what=which, state=found.state, detail=f"a folder of its own, not a link: {found.detail}"
-        )
+        found = _check_step(link).finding
+        return Finding(which, found.state, detail=f"a folder, not a link: {found.detail}")
     target = link.parent / link.readlink()
+    points = f"points at {printable(target.name)[:40]}"
     real = os.path.realpath(link)  # Path.resolve raises where links go round
-    step = next((step for step in standing.steps if os.path.realpath(step.folder) == real), None)
-    shown = printable(target.name)[:40]
+    step = next((step for step in files.steps if os.path.realpath(step.folder) == real), None)
     if step is None:
-        if standing.is_locked and step_of(target) is not None:
-            return Finding(
-                what=which,
-                state=standing.cut,
-                detail=f"points at {shown}, which was saved meanwhile",
-            )
-        if (
-            step_of(target) is not None
-            and os.path.lexists(retired_path(target))
-            and not standing.is_done
-        ):
-            said = f"points at {shown}, which was being replaced; a resume puts that right"
-            return Finding(what=which, state=standing.cut, detail=said)
-        return Finding(
-            what=which, state=DAMAGED, detail=f"points at {shown}, which is no step of this run"
-        )
+        return _check_target(which, target, points, files)
+    state = step.finding.state
     if step.description is None:
-        return Finding(
-            what=which,
-            state=step.finding.state,
-            detail=f"points at {shown}, which is {step.finding.state}",
-        )
-    if which == "last" and standing.newest is not None and step.folder != standing.newest.folder:
-        said = f"points at {shown}, not at {standing.newest.folder.name}, the newest"
-        more = "" if standing.is_done else "; a resume takes the newest"
-        return Finding(
-            what=which, state=DAMAGED if standing.is_done else standing.cut, detail=said + more
-        )
-    return Finding(what=which, state=OK, detail=f"points at {shown}")
+        return Finding(which, state, detail=f"{points}, which is {state}")
+    if which == "last" and files.newest is not None and step.folder != files.newest.folder:
+        detail = f"{points}, not at {files.newest.folder.name}, the newest"
+        if files.is_done:
+            return Finding(which, DAMAGED, detail=detail)
+        return Finding(which, files.unfinished_state, detail=f"{detail}; a resume takes the newest")
+    return Finding(which, OK, detail=points)
 
 
-def check_leftovers(standing: Standing) -> Finding | None:
-    """What a killed process left among the checkpoints; None when there is nothing."""
-    left = sorted(
-        printable(path.name)[:40] for path in (standing.run / CHECKPOINTS).glob(".step-*")
-    )
-    if not left:
+def _check_no_link(which: str, files: RunFiles) -> Finding | None:
+    was_evaluated = any(step.description and step.description.metrics for step in files.steps)
+    if not files.steps or (which == "best" and not was_evaluated):
         return None
-    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-    said = (
-        "is being written"
-        if standing.is_locked
-        else "was left by a save that was cut short; a resume tidies up"
-    )
-    return Finding(what="leftovers", state=standing.cut, detail=f"{left[0]}{more} {said}")
+    detail = "is not there, as in some copies; commands find the step without it"
+    return Finding(which, "no link", detail=detail)
+
+
+def _check_target(which: str, target: Path, points: str, files: RunFiles) -> Finding:
+    """The finding on a link whose target is none of the steps that were checked."""
+    if step_of(target) is not None:
+        if files.is_locked:
+            detail = f"{points}, which was saved meanwhile"
+            return Finding(which, files.unfinished_state, detail=detail)
+        if os.path.lexists(retired_path(target)) and not files.is_done:
+            detail = f"{points}, which was being replaced; a resume puts that right"
+            return Finding(which, files.unfinished_state, detail=detail)
+    return Finding(which, DAMAGED, detail=f"{points}, which is no step of this run")
+
+
+def check_leftovers(files: RunFiles) -> Finding | None:
+    """What a killed process left among the checkpoints; None when there is nothing."""
+    names = sorted(path.name for path in (files.run / CHECKPOINTS).glob(".step-*"))
+    if not names:
+        return None
+    detail = printable(names[0])[:40]
+    if len(names) > 1:
+        detail += f" and {len(names) - 1} more"
+    if files.is_locked:
+        detail += " is being written"
+    else:
+        detail += " was left by a save that was cut short; a resume tidies up"
+    return Finding("leftovers", files.unfinished_state, detail=detail)

@@ -13,8 +13,9 @@ from trainer.commands.check_run.checkpoints import (
     DAMAGED,
     OK,
     UNREADABLE,
+    CheckedStep,
     Finding,
-    Standing,
+    RunFiles,
     absence,
 )
 from trainer.tracking.metrics_file import FILE_NAME, MAX_LINE_BYTES, is_number, parse_row
@@ -26,15 +27,13 @@ MAX_FILE_BYTES = 1_000_000_000
 
 @dataclass(slots=True)
 class Points:
-    """The values of one TensorBoard tag by step, as TensorBoard keeps them: 32 bits each. NaN
-    where a row has null.
-    """
+    """The values of one TensorBoard tag by step, in 32 bits as there; NaN where a row has null."""
 
     steps: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("f"))
 
     def add(self, step: int, value: float) -> bool:
-        """Take in a value; False, and left out, when its step is not past the last."""
+        """Add a value; False, without adding it, when its step is not past the last."""
         if self.steps and step <= self.steps[-1]:
             return False
         self.steps.append(step)
@@ -49,10 +48,10 @@ class Points:
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of metrics.jsonl, as far as they are sound: their values by tag, and how many each
-    split has.
+    """The sound rows of metrics.jsonl: their values by tag, and the number of rows of each split.
 
-    `is_torn` when the last line has no end, `num_past` of those that a resume would drop.
+    `damage` says what is wrong with the others. `is_torn` is true when the last line has no end,
+    `num_past` counts the rows that a resume would drop.
     """
 
     points: dict[str, Points] = field(default_factory=lambda: {tag: Points() for tag in SPLIT_OF})
@@ -62,51 +61,44 @@ class Rows:
     num_past: int = 0
 
 
-def check_metrics(standing: Standing) -> tuple[Finding, Rows]:
-    """metrics.jsonl, row by row, and the rows for the comparison with TensorBoard."""
-    path, rows = standing.run / FILE_NAME, Rows()
-    rows.damage = absence(path)
-    if rows.damage == "it is missing" and not standing.steps and not standing.is_done:
+def check_metrics(files: RunFiles) -> tuple[Finding, Rows]:
+    """The finding on metrics.jsonl, and its rows for the comparison with TensorBoard."""
+    path = files.run / FILE_NAME
+    rows = Rows(damage=absence(path))
+    if rows.damage == "it is missing" and not files.steps and not files.is_done:
         rows.damage = ""
-        return Finding(
-            what=FILE_NAME, state="not written", detail="the run ended before its first row"
-        ), rows
+        detail = "the run ended before its first row"
+        return Finding(FILE_NAME, "not written", detail=detail), rows
     try:
         if not rows.damage:
-            _read_rows(path, rows, standing)
+            _read_rows(path, rows, files)
     except OSError as error:
         rows.damage = "it cannot be read"
-        return Finding(what=FILE_NAME, state=UNREADABLE, detail=error.strerror or str(error)), rows
-    rows.damage = rows.damage or _disagreement(rows, standing)
-    return _finding_of(rows, standing), rows
+        return Finding(FILE_NAME, UNREADABLE, detail=error.strerror or str(error)), rows
+    rows.damage = rows.damage or _disagreement(rows, files)
+    return _finding_of(rows, files), rows
 
 
-def _finding_of(rows: Rows, standing: Standing) -> Finding:
+def _finding_of(rows: Rows, files: RunFiles) -> Finding:
     if rows.damage:
-        return Finding(what=FILE_NAME, state=DAMAGED, detail=rows.damage)
-    counted = f"{sum(rows.counts.values())} rows: " + ", ".join(
-        f"{n} {split}" for split, n in rows.counts.items()
-    )
+        return Finding(FILE_NAME, DAMAGED, detail=rows.damage)
+    by_split = ", ".join(f"{number} {split}" for split, number in rows.counts.items())
+    counted = f"{sum(rows.counts.values())} rows: {by_split}"
     notes = []
     if rows.is_torn:
         notes.append("the last line is cut off")
     if rows.num_past:
-        newest = (
-            "with no checkpoint"
-            if standing.newest is None
-            else f"past {standing.newest.folder.name}"
-        )
-        notes.append(f"{rows.num_past} {newest}")
+        newest = files.newest
+        past = "with no checkpoint" if newest is None else f"past {newest.folder.name}"
+        notes.append(f"{rows.num_past} {past}")
     if not notes:
-        return Finding(what=FILE_NAME, state=OK, detail=counted)
-    return Finding(
-        what=FILE_NAME,
-        state=standing.cut,
-        detail=f"{counted}; {', '.join(notes)}: {standing.outlook}",
-    )
+        return Finding(FILE_NAME, OK, detail=counted)
+    detail = f"{counted}; {', '.join(notes)}: {files.outlook}"
+    return Finding(FILE_NAME, files.unfinished_state, detail=detail)
 
 
-def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
+def _read_rows(path: Path, rows: Rows, files: RunFiles) -> None:
+    """Fill `rows` up to the first damage; raises OSError."""
     if path.stat().st_size > MAX_FILE_BYTES:
         rows.damage = "it is larger than any of trainer's"
         return
@@ -114,11 +106,10 @@ def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
     with path.open("rb") as file:
         while line := file.readline(MAX_LINE_BYTES):
             number += 1
-            is_whole = line.endswith(b"\n")
-            why = _take(line, rows, standing)
-            if not is_whole and len(line) < MAX_LINE_BYTES:
+            why = _add_row(line, rows, files)
+            if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
                 rows.is_torn = True
-                if standing.is_done:
+                if files.is_done:
                     rows.damage = f"line {number} is cut off, and the run is done"
             elif why:
                 rows.damage = f"line {number} {why}; a resume would drop it"
@@ -126,63 +117,65 @@ def _read_rows(path: Path, rows: Rows, standing: Standing) -> None:
                 return
 
 
-def _take(line: bytes, rows: Rows, standing: Standing) -> str:
-    """Take in a row; what is wrong with it, in a phrase, or nothing."""
+def _add_row(line: bytes, rows: Rows, files: RunFiles) -> str:
+    """Add a row; what is wrong with it instead, in a phrase, or nothing."""
     row = parse_row(line)
     if isinstance(row, str):
         return row
-    split, step = row["split"], row["step"]
-    known = rows.points[scalar_tags(split)["loss"]].steps
+    split = row["split"]
+    step = row["step"]
+    tags = scalar_tags(split)
+    known = rows.points[tags["loss"]].steps
     if known and (step <= known[-1] or split == "test"):
         return f"has step {step} of {split} after step {known[-1]}"
-    for name, tag in scalar_tags(split).items():
+    for name, tag in tags.items():
         rows.points[tag].add(step, math.nan if row[name] is None else row[name])
     rows.counts[split] += 1
-    rows.num_past += not standing.is_done and not is_kept(split, step, standing)
+    rows.num_past += not files.is_done and not is_kept(split, step, files)
     return ""
 
 
-def is_kept(split: str, step: int, standing: Standing) -> bool:
-    """Whether a record is there to stay: of a run that is done all, of any other those that a
-    resume keeps.
-    """
-    if standing.is_done:
+def is_kept(split: str, step: int, files: RunFiles) -> bool:
+    """Whether a record stays: all of a run that is done, else those that a resume keeps."""
+    if files.is_done:
         return True
-    return split != "test" and standing.point is not None and standing.point.has(split, at=step)
+    return split != "test" and files.point is not None and files.point.has(split, at=step)
 
 
-def _disagreement(rows: Rows, standing: Standing) -> str:
-    """Where the rows do not agree with what the checkpoints and run.json say of the same numbers."""
-    for step in standing.steps:
-        if step.description is None:
-            continue
-        at = step.description.progress["step"]
-        for tag, name in (("Loss/val", "val/loss"), ("Accuracy/val", "val/accuracy")):
-            if name in step.description.metrics and not _is_same(
-                step.description.metrics[name], rows.points[tag], at
-            ):
-                return f"it has not the {name} that {step.folder.name} has"
-    if not standing.is_done:
+def _disagreement(rows: Rows, files: RunFiles) -> str:
+    """Where the rows differ from what the checkpoints and run.json say of the same numbers."""
+    for step in files.steps:
+        if why := _disagreement_with(step, rows):
+            return why
+    if not files.is_done:
         return ""
-    newest, final = standing.point, standing.record.get("metrics")
-    tested = rows.points["Loss/test"].steps
+    final = files.record.get("metrics")
     loss = final.get("test/loss") if isinstance(final, dict) else None
-    if loss is not None and not (tested and _is_same(loss, rows.points["Loss/test"], tested[0])):
+    points = rows.points["Loss/test"]
+    if loss is not None and not (points.steps and _is_same(loss, points, points.steps[0])):
         return "it has not the test/loss that run.json has"
-    last = max(
-        (
-            rows.points[tag].steps[-1]
-            for tag in ("Loss/train", "Loss/val")
-            if rows.points[tag].steps
-        ),
-        default=0,
-    )
-    if newest is not None and standing.newest == standing.steps[-1] and last > newest.step:
+    # Where the newest step is damaged, rows past the intact one are as they should be.
+    if files.point is None or files.newest != files.steps[-1]:
+        return ""
+    last = max([0, *rows.points["Loss/train"].steps[-1:], *rows.points["Loss/val"].steps[-1:]])
+    if last > files.point.step:
         return f"it goes on to step {last}, past the last checkpoint of a run that is done"
     return ""
 
 
+def _disagreement_with(step: CheckedStep, rows: Rows) -> str:
+    if step.description is None:
+        return ""
+    metrics = step.description.metrics
+    at = step.description.progress["step"]
+    for tag, name in (("Loss/val", "val/loss"), ("Accuracy/val", "val/accuracy")):
+        if name in metrics and not _is_same(metrics[name], rows.points[tag], at):
+            return f"it has not the {name} that {step.folder.name} has"
+    return ""
+
+
 def _is_same(value: Any, points: Points, step: int) -> bool:
+    """Whether `value` from JSON, null for one that is not finite, is the one at `step`."""
     found = points.at(step)
     if found is None or not is_number(value):
         return False

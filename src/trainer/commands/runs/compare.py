@@ -22,7 +22,7 @@ from trainer.run.folder import step_folders
 from trainer.run.index import Entry
 from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import ago, lasted, write_table
+from trainer.tracking.table import ago, duration_text, write_table
 
 # Where a run is written, not what it is.
 _LEFT_OUT = ("run.", "resume")
@@ -153,7 +153,7 @@ def _facts_of_record(row: Row) -> list[tuple[str, str]]:
         )
     try:
         ended = datetime.fromisoformat(str(record.get("ended"))).timestamp()
-        facts.append(("took", lasted(max(0.0, ended - entry.started))))
+        facts.append(("took", duration_text(max(0.0, ended - entry.started))))
     except (ValueError, OverflowError):
         pass
     resumed, versions = record.get("resumed"), record.get("versions")
