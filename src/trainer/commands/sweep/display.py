@@ -26,7 +26,7 @@ from trainer.commands.sweep.task import JobStatus
 from trainer.errors import printable
 from trainer.files import read_json
 from trainer.tracking.console import Terminal
-from trainer.tracking.metrics_file import FILE_NAME, MAX_LINE_BYTES, is_number, parse_row
+from trainer.tracking.metrics_file import FILE_NAME, is_number, parse_row
 
 # Read of a job in one look at most. Only the end of more is read: what the job does now.
 _MAX_BYTES = 64 * 1024
@@ -55,8 +55,7 @@ class RunFollower:
         self.train: dict[str, Any] | None = None
         self.val: dict[str, Any] | None = None
         self.fraction = 0.0
-        self._epoch, self._step = 0, 0
-        self._offset, self._rest = 0, b""
+        self._epoch, self._step, self._offset = 0, 0, 0
 
     @property
     def position(self) -> str:
@@ -73,44 +72,37 @@ class RunFollower:
             if not self._has_begun and (record := read_json(self._run / "run.json")):
                 steps = record.get("steps")
                 self._has_begun, self._num_steps = True, steps if type(steps) is int else 0
-            self._take(self._appended())
+            for line in self._appended_lines():
+                row = parse_row(line)
+                if isinstance(row, str) or row["split"] == "test":
+                    continue
+                if row["split"] == "train":
+                    self.train = row
+                else:
+                    self.val = row
+                self._advance(row)
 
-    def _appended(self) -> bytes:
+    def _appended_lines(self) -> list[bytes]:
+        """The complete lines after the offset; of too many the last."""
         found = self._path.stat()
         if not stat.S_ISREG(found.st_mode):
-            return b""
+            return []
         # A resumed run replaces the file; a person may shorten it.
         if (found.st_dev, found.st_ino) != self._identity or found.st_size < self._offset:
             self._start_over()
             self._identity = (found.st_dev, found.st_ino)
-        if found.st_size - self._offset > _MAX_BYTES:
-            self._offset, self._rest = found.st_size - _MAX_BYTES, b""
         if found.st_size == self._offset:
-            return b""
+            return []
+        self._offset = max(self._offset, found.st_size - _MAX_BYTES)
         # Not blocking: it may have become a named pipe, which would wait for its writer.
         handle = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             data = os.pread(handle, found.st_size - self._offset, self._offset)
         finally:
             os.close(handle)
-        self._offset += len(data)
-        return data
-
-    def _take(self, data: bytes) -> None:
-        """Take in the rows of `data`; a line without its end waits for the rest of it."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        # No row is as long, and the rest of such a line is no row either.
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = b""
-        for line in lines:
-            row = parse_row(line)
-            if isinstance(row, str) or row["split"] == "test":
-                continue
-            if row["split"] == "train":
-                self.train = row
-            else:
-                self.val = row
-            self._advance(row)
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return complete.split(b"\n")
 
     def _advance(self, row: dict[str, Any]) -> None:
         """Set the progress by the counters of a row; each but the step may be null."""

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trainer.commands.sweep.launchers import Handle
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
@@ -58,21 +58,8 @@ _ENDED = {
 }
 
 
-class Cluster(Protocol):
-    """What Slurm and submitit's own processes do differently."""
-
-    def end_of(self, job: Any) -> str | None:
-        """The state in which it ended, of `_ENDED`; None while it runs, waits, or is unknown."""
-
-    def stop(self, job: Any, *, at_once: bool) -> None:
-        """Let a job save and stop, or end it at once."""
-
-    def end(self, jobs: Sequence[Any]) -> None:
-        """End them all."""
-
-
 class Slurm:
-    """Slurm by its commands. Of squeue, not sacct, which needs a database that few clusters have."""
+    """Slurm by its commands: by squeue, since sacct needs a database that few clusters have."""
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
@@ -83,6 +70,7 @@ class Slurm:
         self._every = _ASK_EVERY
 
     def end_of(self, job: Any) -> str | None:
+        """The state in which it ended, of `_ENDED`; None while it runs, waits, or is unknown."""
         first_seen = self._first_seen.setdefault(job.job_id, time.monotonic())
         self._update_states(self._every)
         if self._answered is None or self._answered < first_seen:
@@ -91,6 +79,7 @@ class Slurm:
         return state if state in _ENDED else None
 
     def stop(self, job: Any, *, at_once: bool) -> None:
+        """Let a job save and stop, or end it at once."""
         self._update_states(1.0)
         self._every = min(_ASK_EVERY, 2.0)  # a person waits
         if at_once or self._states.get(job.job_id) not in _RUNNING:
@@ -101,6 +90,7 @@ class Slurm:
             _call("scancel", "--signal=TERM", "--full", job.job_id)
 
     def end(self, jobs: Sequence[Any]) -> None:
+        """End them all."""
         _call("scancel", *(job.job_id for job in jobs))
 
     def end_all(self, name: str) -> None:
@@ -120,7 +110,7 @@ class Slurm:
 
 
 class Processes:
-    """Processes on this machine: the number of a job is that of submitit's process around it."""
+    """In the place of Slurm, processes here: a job has the number of submitit's process around it."""
 
     def end_of(self, job: Any) -> str | None:
         return "FAILED" if job.done() else None
@@ -149,8 +139,9 @@ def _call(*words: str) -> str | None:
 class SlurmHandle:
     """A job of submitit."""
 
-    def __init__(self, job: Any, cluster: Cluster, results: _Results) -> None:
+    def __init__(self, job: Any, cluster: Slurm | Processes, results: _Results) -> None:
         self.job, self._cluster, self._results = job, cluster, results
+        self._name = f"Job {job.job_id}"
         self._outcome: JobOutcome | None = None
         self._num_stops = 0
         self._ended_at: float | None = None
@@ -199,10 +190,6 @@ class SlurmHandle:
         return JobOutcome(status=status, error=f"{self._name} {reason}.{self._log}")
 
     @property
-    def _name(self) -> str:
-        return f"Job {self.job.job_id}"
-
-    @property
     def _log(self) -> str:
         path = self.job.paths.stderr
         return f" Its log: {path}" if path.exists() else ""
@@ -223,7 +210,7 @@ class SlurmLauncher:
             self.slots = jobs or max(1, cpus // threads)
             self.threads = config.cpus_per_task or max(1, cpus // self.slots)
         self._executor = _executor(config, folder)
-        self._cluster: Cluster = Processes()
+        self._cluster: Slurm | Processes = Processes()
         if config.cluster == "slurm":
             self._cluster = queue = Slurm()
             # Jobs of a command that was killed. No other starts any here: the folder is locked.
