@@ -12,7 +12,7 @@ from running import SMALL
 from waiting import wait_until
 
 from trainer.commands.sweep.launchers import Handle, Launcher
-from trainer.commands.sweep.task import Outcome, Task
+from trainer.commands.sweep.task import JobOutcome, Task
 from trainer.config import to_plain
 
 # It would train for days: whoever asks for it stops it.
@@ -46,7 +46,7 @@ def task_of(folder: Path, number: int, *overrides: str) -> Task:
     )
 
 
-def outcomes(launcher: Launcher, handles: Sequence[Handle]) -> list[Outcome]:
+def outcomes(launcher: Launcher, handles: Sequence[Handle]) -> list[JobOutcome]:
     """How they ended, all of them."""
 
     def are_over() -> bool:

@@ -13,6 +13,7 @@ from test_display_of_running import append, line
 
 from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.record import JobRecord
+from trainer.commands.sweep.task import JobStatus
 from trainer.tracking.console import Terminal
 
 
@@ -85,7 +86,7 @@ def a_board(
 
 
 def start(board: Board, job: JobRecord, run: Path) -> JobRecord:
-    job.status = "running"
+    job.status = JobStatus.RUNNING
     board.start(job, run=run, epochs=5, max_steps=None)
     return job
 
@@ -93,7 +94,7 @@ def start(board: Board, job: JobRecord, run: Path) -> JobRecord:
 def end(
     board: Board,
     job: JobRecord,
-    status: str = "done",
+    status: JobStatus = JobStatus.DONE,
     *,
     error: str | None = None,
     **metrics: float | None,
@@ -147,9 +148,9 @@ def test_a_job_that_ended_has_a_line_above_the_display(tmp_path: Path) -> None:
     with a_board(screen) as board:
         jobs = [start(board, a_job(number), tmp_path / str(number)) for number in range(1, 6)]
         end(board, jobs[0], val_accuracy=0.90123)
-        end(board, jobs[1], "pruned", val_accuracy=0.2)
-        end(board, jobs[2], "interrupted")
-        end(board, jobs[3], "failed", error="The loss is nan\nat step 3.")
+        end(board, jobs[1], JobStatus.PRUNED, val_accuracy=0.2)
+        end(board, jobs[2], JobStatus.INTERRUPTED)
+        end(board, jobs[3], JobStatus.FAILED, error="The loss is nan\nat step 3.")
         board.refresh()
         *said, running, sweep = screen.lines
         assert running.startswith("job 5 ")
@@ -171,7 +172,7 @@ def test_warnings_go_to_standard_error_where_that_is_a_file(tmp_path: Path) -> N
     err = io.StringIO()
     screen = Screen(err=err)
     with a_board(screen) as board:
-        end(board, start(board, a_job(1), tmp_path), "failed")
+        end(board, start(board, a_job(1), tmp_path), JobStatus.FAILED)
         board.warn("Look here.")
         board.say("And here.", style="bold")
         assert screen.lines[0] == "And here." and len(screen.lines) == 2
@@ -191,7 +192,7 @@ def test_off_a_terminal_there_is_a_plain_line_at_the_start_and_at_the_end(tmp_pa
         for _ in range(5):
             board.refresh()
         end(board, jobs[0], val_accuracy=0.9)
-        end(board, jobs[1], "failed", error="It ran out of memory.")
+        end(board, jobs[1], JobStatus.FAILED, error="It ran out of memory.")
         last = start(board, JobRecord(number=3, values={}, command=[]), tmp_path)
         board.end(last)
     assert plain.written.getvalue() == (
@@ -215,7 +216,7 @@ def test_the_best_so_far(maximize: bool, best: str) -> None:
     with a_board(screen, monitor="val/loss", maximize=maximize) as board:
         for number, loss in enumerate((0.5, 0.9, 0.1, None, float("nan"), float("inf")), start=1):
             end(board, a_job(number), val_loss=loss)
-        end(board, a_job(7), "failed", val_loss=99.0 if maximize else 0.0)
+        end(board, a_job(7), JobStatus.FAILED, val_loss=99.0 if maximize else 0.0)
         board.refresh()
         assert f"  7/12  1 failed  best val/loss {best}  " in screen.lines[-1]
 
@@ -223,9 +224,11 @@ def test_the_best_so_far(maximize: bool, best: str) -> None:
 def test_jobs_that_ended_before_this_command_count(tmp_path: Path) -> None:
     screen = Screen()
     with a_board(screen, monitor="val/loss", maximize=False) as board:
-        board.keep(JobRecord(number=0, values={}, command=[], status="failed"))
+        board.keep(JobRecord(number=0, values={}, command=[], status=JobStatus.FAILED))
         board.keep(
-            JobRecord(number=1, values={}, command=[], status="done", metrics={"val/loss": 0.3})
+            JobRecord(
+                number=1, values={}, command=[], status=JobStatus.DONE, metrics={"val/loss": 0.3}
+            )
         )
         end(board, a_job(3), val_loss=0.4)
         board.refresh()
@@ -246,7 +249,7 @@ def test_a_job_that_is_run_once_more_no_longer_counts_as_failed(tmp_path: Path) 
     screen = Screen()
     with a_board(screen) as board:
         job = start(board, a_job(1), tmp_path)
-        end(board, job, "failed")
+        end(board, job, JobStatus.FAILED)
         start(board, job, tmp_path)
         board.refresh()
         assert "  0/12  1 running  " in screen.lines[-1] and "failed" not in screen.lines[-1]
@@ -313,7 +316,7 @@ def test_the_time_left_is_by_what_was_done_in_this_command(
         board.refresh()
         # Done: a job and a fifth of the next. Left: the last fifth of that, and three.
         assert screen.lines[-1].endswith("  6/10  1 running  1:00:00  2:40:00 left")
-        end(board, start(board, a_job(8), tmp_path), "failed")
+        end(board, start(board, a_job(8), tmp_path), JobStatus.FAILED)
         board.refresh()
         assert screen.lines[-1].endswith("  7/10  1 running  1 failed  1:00:00  1:50:00 left")
 
@@ -327,7 +330,7 @@ def test_texts_from_outside_cannot_drive_the_terminal(tmp_path: Path) -> None:
                 for number in (1, 2)
             ]
             board.refresh()
-            end(board, jobs[0], "failed", error="[bold]no\x1b]0;title\x07[/]\x9b2J")
+            end(board, jobs[0], JobStatus.FAILED, error="[bold]no\x1b]0;title\x07[/]\x9b2J")
             board.say("a\x1bb")
             end(board, jobs[1])
     assert (
@@ -396,7 +399,7 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
 
 def test_it_is_ready_before_torch() -> None:
     heavy = "{'torch', 'hydra', 'optuna'}"
-    code = f"import sys, trainer.commands.sweep.board; print({heavy} & set(sys.modules))"
+    code = f"import sys, trainer.commands.sweep.command; print({heavy} & set(sys.modules))"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
         == "set()\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trainer.commands.sweep.display import Following
+from trainer.commands.sweep.display import RunFollower
 
 
 def row(
@@ -48,8 +48,8 @@ def append(run: Path, data: bytes) -> None:
         file.write(data)
 
 
-def follow(run: Path, *, epochs: int = 4, max_steps: int | None = None) -> Following:
-    return Following(run, epochs=epochs, max_steps=max_steps)
+def follow(run: Path, *, epochs: int = 4, max_steps: int | None = None) -> RunFollower:
+    return RunFollower(run, epochs=epochs, max_steps=max_steps)
 
 
 def test_the_last_row_of_each_split_is_kept(tmp_path: Path) -> None:
@@ -271,6 +271,6 @@ def test_a_line_without_an_end_is_not_collected(
     assert job.train == row(step=2)
 
 
-def kept_by(job: Following) -> int:
+def kept_by(job: RunFollower) -> int:
     """How long everything is, written out, that a job is remembered by."""
     return len(repr(vars(job)))

@@ -12,6 +12,7 @@ import pytest
 
 from trainer.commands.sweep.importance import LEAST_RUNS, Importance, importance
 from trainer.commands.sweep.record import JobRecord, SweepRecord
+from trainer.commands.sweep.task import JobStatus
 
 Values = dict[str, str]
 RATES, MODELS, BATCHES = ("0.001", "0.01", "0.1"), ("cnn", "mlp", "linear"), ("32", "64", "128")
@@ -51,7 +52,7 @@ def record_of(jobs: Sequence[Values], scores: Sequence[float | None]) -> SweepRe
         folder=Path("sweep"), kind="grid", identity="x", command=[], keys=keys, started="",
         monitor="val/x", maximize=True,
         jobs=[
-            JobRecord(number=at, values=values, command=[], status="done", metrics={"val/x": score})
+            JobRecord(number=at, values=values, command=[], status=JobStatus.DONE, metrics={"val/x": score})
             for at, (values, score) in enumerate(zip(jobs, scores, strict=True))
         ],
     )  # fmt: skip
@@ -178,11 +179,11 @@ def test_only_runs_that_are_done_and_have_the_metric_count() -> None:
     scores[0], scores[1] = float("nan"), None
     cut = record_of(jobs, scores)
     for at, status in (
-        (2, "pruned"),
-        (3, "failed"),
-        (4, "running"),
-        (5, "interrupted"),
-        (6, "waiting"),
+        (2, JobStatus.PRUNED),
+        (3, JobStatus.FAILED),
+        (4, JobStatus.RUNNING),
+        (5, JobStatus.INTERRUPTED),
+        (6, JobStatus.WAITING),
     ):
         cut.jobs[at].status = status
     assert importance(cut) == Importance(

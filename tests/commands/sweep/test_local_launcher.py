@@ -15,7 +15,7 @@ from swept import Swept
 from taking import ENDLESS, has_trained, outcomes, task_of
 from waiting import HANG_S, wait_until
 
-from trainer.commands.sweep.launchers.local import LocalLauncher, Machine, _places
+from trainer.commands.sweep.launchers.local import Capacity, LocalLauncher, _places
 from trainer.commands.sweep.task import Task
 from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, UsageError
@@ -30,8 +30,8 @@ import time
 
 from fake_images import fake_set
 
-from trainer.data import cache
-from trainer.data.catalog import IMAGE_SETS
+from trainer.data.image_sets import cache
+from trainer.data.image_sets.catalog import IMAGE_SETS
 
 IMAGE_SETS["mnist"] = dataclasses.replace(fake_set(), name="mnist", folder="MNIST")
 read = cache.read_idx_bytes
@@ -100,12 +100,12 @@ def launcher(*, jobs: int) -> LocalLauncher:
 def test_places(
     machine: tuple[int, int, int | None], options: dict[str, object], expected: list[str | None]
 ) -> None:
-    there = Machine(threads=machine[0], gpus=machine[1], memory=machine[2])
+    there = Capacity(threads=machine[0], gpus=machine[1], memory=machine[2])
     assert _places(grid_config(**options), there, wants_gpu=True) == expected  # type: ignore[arg-type]
 
 
 def test_jobs_that_want_the_cpu_leave_the_gpus_alone() -> None:
-    there = Machine(threads=4, gpus=2, memory=None)
+    there = Capacity(threads=4, gpus=2, memory=None)
     assert _places(grid_config(), there, wants_gpu=False) == [None] * 4
     with pytest.raises(UsageError, match="names GPUs"):
         _places(grid_config(devices=[1]), there, wants_gpu=False)
@@ -118,7 +118,7 @@ def test_a_gpu_that_is_not_there(gpus: int, said: str) -> None:
     with pytest.raises(EnvironmentFault, match=said):
         _places(
             grid_config(devices=[0, 7] if gpus else [7]),
-            Machine(threads=4, gpus=gpus, memory=None),
+            Capacity(threads=4, gpus=gpus, memory=None),
             wants_gpu=True,
         )
 

@@ -17,9 +17,9 @@ import pytest
 from test_search import no_writing, optuna_config
 
 from trainer.commands.sweep import study as keeping
-from trainer.commands.sweep.pruning import judge_of
+from trainer.commands.sweep.pruning import pruner_of
 from trainer.commands.sweep.search import Search
-from trainer.commands.sweep.task import Trial
+from trainer.commands.sweep.task import JobStatus, TrialAddress
 from trainer.config.sweep import Axis
 
 SPACE = (Axis(key="optimizer.lr", low=0.0, high=1.0),)
@@ -48,7 +48,7 @@ class Study:
         self._folder, self._sign = folder, -1 if maximize else 1
         self.search = Search(config, SPACE, folder=folder, name="sweep", maximize=maximize)
 
-    def begin(self) -> Trial:
+    def begin(self) -> TrialAddress:
         """A new trial."""
         asked = self.search.ask()
         assert asked is not None and asked.trial is not None
@@ -57,34 +57,34 @@ class Study:
     def run(self, curve: Sequence[float]) -> int:
         """A trial with this curve, where less is better; returns its number of evaluations."""
         trial = self.begin()
-        count = evaluations(judge_of(trial, warn=fail), [self._sign * value for value in curve])
+        count = evaluations(pruner_of(trial, warn=fail), [self._sign * value for value in curve])
         number = trial.trial_id - 1
         is_whole = count == len(curve)
         self.search.tell(
             number,
-            status="done" if is_whole else "pruned",
+            status=JobStatus.DONE if is_whole else JobStatus.PRUNED,
             value=self._sign * curve[-1] if is_whole else None,
         )
         return count
 
-    def reported(self, trial: Trial) -> dict[int, float]:
+    def reported(self, trial: TrialAddress) -> dict[int, float]:
         study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{self._folder}/study.db")
         return next(
             found for found in study.trials if found._trial_id == trial.trial_id
         ).intermediate_values
 
 
-def evaluations(judge: Callable[[float], bool], curve: Sequence[float]) -> int:
+def evaluations(should_prune: Callable[[float], bool], curve: Sequence[float]) -> int:
     """How many evaluations of the curve are made until it is pruned."""
     for number, value in enumerate(curve, start=1):
-        if judge(value):
+        if should_prune(value):
             return number
     return len(curve)
 
 
 def test_without_a_trial_nothing_is_pruned_and_no_study_needed() -> None:
-    judge = judge_of(None, warn=fail)
-    assert not any(map(judge, [9.0, math.nan, math.inf]))
+    should_prune = pruner_of(None, warn=fail)
+    assert not any(map(should_prune, [9.0, math.nan, math.inf]))
 
 
 @pytest.mark.parametrize("maximize", [False, True])
@@ -95,8 +95,8 @@ def test_a_hopeless_trial_is_pruned_and_a_good_one_is_not(tmp_path: Path, maximi
     assert study.run([value - 0.05 for value in GOOD]) == 6
     assert study.run([0.1, 9.0, 9.0, 9.0, 9.0, 9.0]) == 6, "its best so far counts"
     trial = study.begin()
-    judge = judge_of(trial, warn=fail)
-    assert [judge(-value if maximize else value) for value in GOOD[:3]] == [False] * 3
+    should_prune = pruner_of(trial, warn=fail)
+    assert [should_prune(-value if maximize else value) for value in GOOD[:3]] == [False] * 3
     assert (
         study.reported(trial) == {1: -1.0, 2: -0.5, 3: -0.4}
         if maximize
@@ -161,23 +161,23 @@ def test_a_run_that_goes_on_continues_the_count(tmp_path: Path) -> None:
     for _ in range(3):
         study.run(GOOD)
     trial = study.begin()
-    judge = judge_of(trial, warn=fail)
-    assert not any(map(judge, [0.9, 0.45, 0.35, 0.25]))
+    should_prune = pruner_of(trial, warn=fail)
+    assert not any(map(should_prune, [0.9, 0.45, 0.35, 0.25]))
     # Killed after its fourth evaluation, with a checkpoint from its second: it evaluates again from
     # the third on.
-    judge = judge_of(trial, warn=fail, start=2)
-    assert not any(map(judge, [0.35, 0.25, 0.15]))
+    should_prune = pruner_of(trial, warn=fail, start=2)
+    assert not any(map(should_prune, [0.35, 0.25, 0.15]))
     assert study.reported(trial) == {1: 0.9, 2: 0.45, 3: 0.35, 4: 0.25, 5: 0.15}
 
 
 def test_an_evaluation_made_again_is_not_judged_by_later_ones(tmp_path: Path) -> None:
     study = Study(tmp_path)
     trial = study.begin()
-    assert not any(map(judge_of(trial, warn=fail), GOOD[:4]))
+    assert not any(map(pruner_of(trial, warn=fail), GOOD[:4]))
     for _ in range(3):
         study.run([0.01] * 6)
-    judge = judge_of(trial, warn=fail, start=1)
-    assert [judge(value) for value in GOOD[1:4]] == [False, False, True]
+    should_prune = pruner_of(trial, warn=fail, start=1)
+    assert [should_prune(value) for value in GOOD[1:4]] == [False, False, True]
 
 
 def test_a_run_killed_before_it_could_obey_is_pruned_when_it_goes_on(tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_a_run_killed_before_it_could_obey_is_pruned_when_it_goes_on(tmp_path: P
     for _ in range(3):
         study.run(GOOD)
     trial = study.begin()
-    assert evaluations(judge_of(trial, warn=fail), BAD) == 2
-    judge = judge_of(trial, warn=fail, start=0)
-    assert [judge(value) for value in BAD[:2]] == [False, True]
+    assert evaluations(pruner_of(trial, warn=fail), BAD) == 2
+    should_prune = pruner_of(trial, warn=fail, start=0)
+    assert [should_prune(value) for value in BAD[:2]] == [False, True]
 
 
 def test_reports_that_the_study_missed_leave_a_gap(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_reports_that_the_study_missed_leave_a_gap(tmp_path: Path) -> None:
     for _ in range(3):
         study.run(GOOD)
     trial = study.begin()
-    judge = judge_of(trial, warn=fail, start=4)
-    assert judge(8.0)
+    should_prune = pruner_of(trial, warn=fail, start=4)
+    assert should_prune(8.0)
     assert study.reported(trial) == {5: 8.0}
 
 
@@ -228,26 +228,26 @@ def test_a_study_that_fails_turns_pruning_off_and_is_told_once(
     study, warnings = Study(tmp_path), list[str]()
     for _ in range(3):
         study.run(GOOD)
-    judge = judge_of(study.begin(), warn=warnings.append)
+    should_prune = pruner_of(study.begin(), warn=warnings.append)
     for value in BAD[:reported]:
-        judge(value)
+        should_prune(value)
     happens(tmp_path / "study.db")
     if happens is forget_how and reported:
-        assert judge(BAD[1]) and not warnings, "it was read at the first evaluation"
+        assert should_prune(BAD[1]) and not warnings, "it was read at the first evaluation"
         return
-    assert not any(map(judge, BAD))
+    assert not any(map(should_prune, BAD))
     assert len(warnings) == 1 and warnings[0].startswith("Pruning is off: ")
     assert "\n" not in warnings[0] and len(warnings[0]) < 200
 
 
 def test_a_full_disk_turns_pruning_off(tmp_path: Path) -> None:
     study, warnings = Study(tmp_path), list[str]()
-    judge = judge_of(study.begin(), warn=warnings.append)
-    judge(1.0)
+    should_prune = pruner_of(study.begin(), warn=warnings.append)
+    should_prune(1.0)
     with no_writing():
-        assert not judge(1.0)
+        assert not should_prune(1.0)
     assert len(warnings) == 1
-    assert not judge(1.0) and len(warnings) == 1, "off is off"
+    assert not should_prune(1.0) and len(warnings) == 1, "off is off"
 
 
 def test_a_study_that_stays_locked_turns_pruning_off(
@@ -256,10 +256,10 @@ def test_a_study_that_stays_locked_turns_pruning_off(
     study, warnings = Study(tmp_path), list[str]()
     trial = study.begin()
     monkeypatch.setattr(keeping, "_PATIENCE", 0.05)
-    judge = judge_of(trial, warn=warnings.append)
+    should_prune = pruner_of(trial, warn=warnings.append)
     with sqlite3.connect(tmp_path / "study.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert not judge(1.0)
+        assert not should_prune(1.0)
         other.execute("ROLLBACK")
     other.close()
     assert warnings == ["Pruning is off: database is locked."]
@@ -270,21 +270,21 @@ def test_pruning_draws_no_random_number(tmp_path: Path) -> None:
     study = Study(tmp_path)
     for _ in range(3):
         study.run(GOOD)
-    judge = judge_of(study.begin(), warn=fail)
+    should_prune = pruner_of(study.begin(), warn=fail)
     random.seed(1)
     np.random.seed(1)
     expected = random.random(), np.random.random()
     random.seed(1)
     np.random.seed(1)
-    judge(1.0)
-    judge(1.0)
+    should_prune(1.0)
+    should_prune(1.0)
     assert (random.random(), np.random.random()) == expected
 
 
-def report_fifty(trial: Trial) -> None:
-    judge = judge_of(trial, warn=fail)
+def report_fifty(trial: TrialAddress) -> None:
+    should_prune = pruner_of(trial, warn=fail)
     for number in range(50):
-        assert not judge(float(number))
+        assert not should_prune(float(number))
 
 
 def test_two_processes_report_at_the_same_time(tmp_path: Path) -> None:

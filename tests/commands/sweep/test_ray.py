@@ -139,7 +139,7 @@ def test_as_many_jobs_are_handed_in_as_fit_or_as_was_said(
     import ray
 
     assert launcher.slots == int(ray.cluster_resources()["CPU"] / 0.5)
-    assert (launcher.threads, launcher.is_shown) == (1, False)
+    assert (launcher.threads, launcher.uses_terminal) == (1, False)
     second = RayLauncher(
         config(cpus_per_job=3.5), folder=tmp_path, jobs=7
     )  # in the Ray that is there

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from optuna.distributions import IntDistribution
 
 from trainer.commands.sweep.search import Search, Suggestion
+from trainer.commands.sweep.task import JobStatus
 from trainer.config.sweep import Axis, OptunaConfig, RandomConfig
 from trainer.errors import ConfigError, EnvironmentFault, InputError, TrainerError, UsageError
 
@@ -101,7 +102,7 @@ def run(found: Search, *, most: int = 1000) -> list[Suggestion]:
     asked: list[Suggestion] = []
     while len(asked) < most and (suggestion := found.ask()) is not None:
         asked.append(suggestion)
-        found.tell(suggestion.number, status="done", value=goodness(suggestion.values))
+        found.tell(suggestion.number, status=JobStatus.DONE, value=goodness(suggestion.values))
     return asked
 
 
@@ -255,12 +256,12 @@ def test_unfinished_trials_are_gone_on_with(config: Config, folder: Path) -> Non
     assert first.unfinished() == []
     done, cut, stopped = first.ask(), first.ask(), first.ask()
     assert done is not None and cut is not None and stopped is not None
-    first.tell(done.number, status="done", value=1.0)
-    first.tell(stopped.number, status="interrupted", value=None)
+    first.tell(done.number, status=JobStatus.DONE, value=1.0)
+    first.tell(stopped.number, status=JobStatus.INTERRUPTED, value=None)
     second = search(config(trials=5), folder)
     assert second.unfinished() == [cut, stopped]
-    second.tell(cut.number, status="done", value=0.5)
-    second.tell(stopped.number, status="pruned", value=None)
+    second.tell(cut.number, status=JobStatus.DONE, value=0.5)
+    second.tell(stopped.number, status=JobStatus.PRUNED, value=None)
     assert second.unfinished() == []
     assert [suggestion.number for suggestion in run(second)] == [3, 4], "they were counted"
     assert loaded(folder).best_value == 0.5 or loaded(folder).best_trial.number > 2
@@ -272,14 +273,16 @@ def test_failed_trials_are_repeated_once_by_each_process(config: Config, folder:
     asked = [first.ask() for _ in range(4)]
     assert first.ask() is None
     for number in range(4):
-        first.tell(number, status="failed" if number == 1 else "done", value=float(number))
+        first.tell(
+            number, status=JobStatus.FAILED if number == 1 else JobStatus.DONE, value=float(number)
+        )
     assert first.failed() == [], "of earlier processes only"
     second = search(config(trials=4), folder)
     assert (second.failed(), second.failed()) == ([1], [1])
     again = second.ask()
     assert again is not None and asked[1] is not None
     assert (again.number, again.values) == (4, asked[1].values)
-    second.tell(4, status="failed", value=None)
+    second.tell(4, status=JobStatus.FAILED, value=None)
     assert second.ask() is None
     assert search(config(trials=4, retry_failed=False), folder).failed() == []
     assert search(config(trials=4, retry_failed=False), folder).ask() is None, (
@@ -300,16 +303,16 @@ def test_a_trial_without_a_value_has_failed(folder: Path, value: float | None) -
     found = search(optuna_config(trials=2), folder)
     for number in range(2):
         found.ask()
-        found.tell(number, status="done", value=value)
+        found.tell(number, status=JobStatus.DONE, value=value)
     assert [trial.state.name for trial in loaded(folder).trials] == ["FAIL", "FAIL"]
 
 
 def test_telling_again_changes_nothing(folder: Path) -> None:
     found = search(optuna_config(), folder)
     found.ask()
-    found.tell(0, status="done", value=1.0)
-    found.tell(0, status="failed", value=None)
-    search(optuna_config(), folder).tell(0, status="done", value=7.0)
+    found.tell(0, status=JobStatus.DONE, value=1.0)
+    found.tell(0, status=JobStatus.FAILED, value=None)
+    search(optuna_config(), folder).tell(0, status=JobStatus.DONE, value=7.0)
     assert (loaded(folder).trials[0].state.name, loaded(folder).trials[0].value) == (
         "COMPLETE",
         1.0,
@@ -331,7 +334,7 @@ def test_what_was_told_turns_the_search_towards_the_better(folder: Path, maximiz
     momenta = []
     while (suggestion := found.ask()) is not None:
         momenta.append(float(suggestion.values["optimizer.momentum"]))
-        found.tell(suggestion.number, status="done", value=momenta[-1])
+        found.tell(suggestion.number, status=JobStatus.DONE, value=momenta[-1])
     late = sum(momentum > 0.45 for momentum in momenta[30:])
     assert late > 20 if maximize else late < 10, "15 of 30 would be by chance"
 
@@ -480,7 +483,7 @@ def test_a_full_disk_is_told_and_the_search_goes_on_later(folder: Path) -> None:
     asked = found.ask()
     assert asked is not None
     with no_writing(), pytest.raises(EnvironmentFault) as error:
-        found.tell(asked.number, status="done", value=1.0)
+        found.tell(asked.number, status=JobStatus.DONE, value=1.0)
     assert "study.db" in told(error) and "goes on" in told(error)
     assert search(optuna_config(), folder).unfinished() == [asked]
 
@@ -520,21 +523,21 @@ def test_what_cannot_be_drawn_is_told(folder: Path) -> None:
 # Importing it must be quick.
 IMPORTS = """
 import sys
-from trainer.commands.sweep.pruning import judge_of
+from trainer.commands.sweep.pruning import pruner_of
 from trainer.commands.sweep.search import Search
 assert not {"optuna", "sqlalchemy", "torch"} & {*sys.modules}
 """
 SEARCHES = """
 import sys
 from pathlib import Path
-from trainer.commands.sweep.pruning import judge_of
+from trainer.commands.sweep.pruning import pruner_of
 from trainer.commands.sweep.search import Search
 from trainer.config.sweep import Axis, OptunaConfig
 config = OptunaConfig(**CONFIG)
 found = Search(config, [Axis(key="a", low=0, high=1)], folder=Path.cwd(), name="x", maximize=False)
 for _ in range(8):
     asked = found.ask()
-    judge_of(asked.trial, warn=print)(1.0)
+    pruner_of(asked.trial, warn=print)(1.0)
     found.tell(asked.number, status="done", value=1.0)
 assert "optuna" in sys.modules and "torch" not in sys.modules
 """

@@ -21,7 +21,6 @@ from taking import ENDLESS, OWN_MODEL, has_trained, outcomes, task_of
 from waiting import wait_until
 
 from trainer.commands.sweep.launchers import slurm
-from trainer.commands.sweep.launchers import slurm as clusters
 from trainer.commands.sweep.launchers.slurm import SlurmHandle, SlurmLauncher
 from trainer.config.sweep import SlurmConfig
 from trainer.errors import ConfigError, EnvironmentFault
@@ -37,7 +36,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmC
     """Slurm's commands on the PATH, and an eager look at what comes of it."""
     made = SlurmCommands(tmp_path / "cluster")
     monkeypatch.setenv("PATH", f"{made.bin}:{os.environ['PATH']}")
-    monkeypatch.setattr(clusters, "_ASK_EVERY", 0.1)
+    monkeypatch.setattr(slurm, "_ASK_EVERY", 0.1)
     monkeypatch.setattr(slurm, "_SETTLE_TIME", 0.0)
     monkeypatch.setattr(slurm, "_LOOK_EVERY", {"slurm": 0.1, "local": 0.1})
     yield made
@@ -82,7 +81,7 @@ def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> N
     assert done.metrics == Run(tmp_path / "sweep" / "000").record["metrics"]
     assert "our own model" in (tmp_path / "output" / "000.txt").read_text()
     assert failed.status == "failed" and (failed.error or "").startswith("Loss became nan at step")
-    assert (launcher.slots, launcher.threads, launcher.is_shown) == (
+    assert (launcher.slots, launcher.threads, launcher.uses_terminal) == (
         2,
         max(1, len(os.sched_getaffinity(0)) // 2),
         False,

@@ -22,7 +22,6 @@ from swept import TINY, Swept
 from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep.record import read_record
-from trainer.run.lock import locked
 
 Damage = Callable[[dict[str, Any]], object]
 
@@ -90,19 +89,6 @@ def test_a_record_cannot_lead_out_of_its_folder(
     assert {path: path.stat().st_mtime_ns for path in victim.rglob("*")} == before
 
 
-@pytest.mark.parametrize("name", ["output", "study.db", "slurm", ".sweep.json.part"])
-def test_a_link_in_a_sweep_folder_is_not_followed(
-    swept: Swept, trainer: Trainer, tmp_path: Path, name: str
-) -> None:
-    target = tmp_path / "target"
-    target.write_text("mine")
-    (swept.folder / name).unlink(missing_ok=True)
-    (swept.folder / name).symlink_to(target)
-    outcome = trainer("fit", "-m", *TINY, "seed=0,1,2", "run.dir=swept", "sweep.jobs=2")
-    assert outcome.code == 3 and f"swept/{name} is a link" in outcome.err
-    assert target.read_text() == "mine"
-
-
 def test_a_folder_that_another_command_has_just_made_is_left_to_it(
     trainer: Trainer, tmp_path: Path
 ) -> None:
@@ -130,21 +116,6 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_what_a_folder_held_before_stays_when_nothing_began(
-    trainer: Trainer, tmp_path: Path
-) -> None:
-    folder = tmp_path / "swept"
-    folder.mkdir()
-    (folder / "notes.json").write_text("{}")
-    missing = ("data=mnist", "model=linear", "data.root=nowhere")
-    with locked(folder):
-        pass
-    assert (
-        trainer("fit", "-m", *missing, "data.train_limit=0", "seed=0,1", "run.dir=swept").code != 0
-    )
-    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.json"]
-
-
 def test_a_sweep_that_is_narrowed_forgets_nothing(swept: Swept, trainer: Trainer) -> None:
     before = swept.contents()
     assert trainer("fit", "-m", *TINY, "seed=0", "run.dir=swept").code == 0
@@ -152,20 +123,6 @@ def test_a_sweep_that_is_narrowed_forgets_nothing(swept: Swept, trainer: Trainer
     outcome = trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=swept")
     assert "2 of 2 jobs are done" in outcome.err
     assert swept.contents() == before and len(swept.folders) == 2
-
-
-def test_another_search_is_not_taken_for_this_one(trainer: Trainer) -> None:
-    words = (
-        *TINY,
-        "sweep=random",
-        "sweep.trials=2",
-        "run.dir=swept",
-        "optimizer.lr=interval(0.01,0.1)",
-    )
-    assert trainer("fit", "-m", *words).code == 0
-    outcome = trainer("fit", "-m", *words, "seed=5")
-    assert outcome.code == 2 and "holds another sweep" in outcome.err
-    assert "2 of 2 jobs are done" in trainer("fit", "-m", *words).err
 
 
 def sweeping(folder: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:

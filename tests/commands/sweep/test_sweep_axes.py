@@ -232,7 +232,7 @@ def test_a_persons_own_keys_in_an_experiment(mine: str, trainer: Trainer, tmp_pa
 def test_a_search_draws_within_what_was_asked_for(trainer: Trainer, tmp_path: Path) -> None:
     words = (
         "sweep=random",
-        "sweep.trials=6",
+        "sweep.trials=4",
         "optimizer.lr=tag(log,interval(1e-4,1))",
         "model=mlp,linear",
     )
@@ -240,7 +240,7 @@ def test_a_search_draws_within_what_was_asked_for(trainer: Trainer, tmp_path: Pa
     outcome = trainer("fit", "-m", *base, *words, "data.batch_size=int(interval(8,64))")
     assert outcome.code == 0, outcome.err
     sweep = only_sweep(tmp_path)
-    assert sweep.statuses == ["done"] * 6
+    assert sweep.statuses == ["done"] * 4
     values = [job["values"] for job in sweep.jobs]
     assert all(1e-4 <= float(value["optimizer.lr"]) <= 1 for value in values)
     assert all(8 <= int(value["data.batch_size"]) <= 64 for value in values)
@@ -250,6 +250,8 @@ def test_a_search_draws_within_what_was_asked_for(trainer: Trainer, tmp_path: Pa
         f"batch_size: {value['data.batch_size']}\n" in text
         for value, text in zip(values, configs, strict=True)
     )
+    again = trainer("fit", "-m", *base, *words, "data.batch_size=int(interval(8,64))")
+    assert again.code == 0 and "4 of 4 jobs are done" in again.err
 
 
 # Command -> exit code and words that must be in the message.

@@ -14,6 +14,7 @@ import pytest
 
 from trainer.commands.sweep.record import JobRecord, SweepRecord, read_record
 from trainer.commands.sweep.report import show, summarize, write_files
+from trainer.commands.sweep.task import JobStatus
 from trainer.tracking.console import Terminal
 
 ACCURACY = "val/accuracy"
@@ -22,7 +23,7 @@ HOSTILE = "\x1b[2J=cmd() | [red]a\nb <script> `c"
 
 def job(number: int, values: dict[str, str], value: float | None = None, **more: Any) -> JobRecord:
     content: dict[str, Any] = {
-        "status": "done",
+        "status": JobStatus.DONE,
         "run": f"{number:03d}-dirichlet-mlp",
         "metrics": {} if value is None else {ACCURACY: value},
         "seconds": 1.5,
@@ -117,11 +118,11 @@ def test_pruned_jobs_come_after_those_that_are_done_and_failures_last(
 ) -> None:
     record = rates(tmp_path, 0.99, 0.3, None, 0.4, 0.5, None, None)
     for number, status in (
-        (0, "pruned"),
-        (2, "failed"),
-        (4, "interrupted"),
-        (5, "waiting"),
-        (6, "running"),
+        (0, JobStatus.PRUNED),
+        (2, JobStatus.FAILED),
+        (4, JobStatus.INTERRUPTED),
+        (5, JobStatus.WAITING),
+        (6, JobStatus.RUNNING),
     ):
         record.jobs[number].status = status
     record.jobs[2].error = "Loss became NaN."
@@ -134,7 +135,7 @@ def test_pruned_jobs_come_after_those_that_are_done_and_failures_last(
     assert "Job 2 (optimizer.lr=2) failed: Loss became NaN." in err
     summary = summarize(record)
     assert summary["best"]["job"] == 3, "a pruned job was not trained to its end"
-    record.jobs[1].status = record.jobs[3].status = "pruned"
+    record.jobs[1].status = record.jobs[3].status = JobStatus.PRUNED
     assert summarize(record)["best"] is None
     assert summary["counts"] == {
         "waiting": 1,
@@ -154,12 +155,12 @@ def test_one_job_shows_its_keys(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ) == ["0"]
 
 
-def test_nothing_is_shown_when_no_job_has_ended(
+def test_nothing_uses_terminal_when_no_job_has_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = rates(tmp_path, None, None)
     for one in record.jobs:
-        one.status = "waiting"
+        one.status = JobStatus.WAITING
     shown(record)
     assert capsys.readouterr() == ("", "")
     assert summarize(record)["best"] is None
@@ -171,7 +172,7 @@ def test_a_sweep_that_failed_has_reasons_and_no_best(
 ) -> None:
     record = rates(tmp_path, *[None] * 12)
     for one in record.jobs:
-        one.status, one.run, one.error = "failed", None, f"reason {one.number}"
+        one.status, one.run, one.error = JobStatus.FAILED, None, f"reason {one.number}"
     shown(record)
     out, err = capsys.readouterr()
     assert rows_of(out) == [str(at) for at in range(12)] and "repeat" not in out
@@ -207,7 +208,7 @@ def seeded(folder: Path) -> SweepRecord:
             number = len(jobs)
             jobs.append(job(number, {"optimizer.lr": rate, "seed": str(seed)}, value))
             if value is None:
-                jobs[-1].status, jobs[-1].error = "failed", "no"
+                jobs[-1].status, jobs[-1].error = JobStatus.FAILED, "no"
             else:
                 jobs[-1].metrics |= {"test/loss": value / 3, "train/loss": 7.0}
     return sweep(folder, jobs)
@@ -265,7 +266,7 @@ def test_of_many_jobs_the_best_are_shown(
 
 def test_the_csv_is_the_record(tmp_path: Path) -> None:
     record = rates(tmp_path, 1 / 3, 1e-30, None, float("nan"), -0.5)
-    record.jobs[2].error, record.jobs[2].status = 'a "b", c', "failed"
+    record.jobs[2].error, record.jobs[2].status = 'a "b", c', JobStatus.FAILED
     record.jobs[0].metrics["test/loss"] = 0.1 + 0.2
     for row, one in zip(csv_of(record), record.jobs, strict=True):
         assert (int(row["job"]), row["status"], row["run"]) == (one.number, one.status, one.run)
@@ -292,7 +293,7 @@ def test_no_cell_is_a_formula(start: str, tmp_path: Path) -> None:
 
 
 def test_hostile_text_is_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = job(1, {"x": HOSTILE + "\udcff"}, status="failed", error=HOSTILE)
+    bad = job(1, {"x": HOSTILE + "\udcff"}, status=JobStatus.FAILED, error=HOSTILE)
     record = sweep(tmp_path, [job(0, {"x": HOSTILE}, 0.5), bad])
     shown(record)
     out, err = capsys.readouterr()

@@ -21,14 +21,14 @@ from waiting import wait_until
 
 KILLED = -9
 # 540 updates each, so that a kill comes in the middle of one.
-TWELVE = (
+SIX = (
     "fit",
     "-m",
     *SMALL,
     "logger=none",
     "trainer.epochs=60",
     "trainer.threads=1",
-    "optimizer.lr=0.1,0.05,0.02,0.01",
+    "optimizer.lr=0.1,0.05",
     "seed=range(0,3)",
     "sweep.jobs=2",
 )
@@ -120,8 +120,8 @@ def test_a_killed_sweep_is_gone_on_with_as_if_it_had_not_been_killed(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     cut.mkdir()
-    started = start(*TWELVE, cwd=cut)
-    wait_until(lambda: is_under_way(cut, done=5) or started.process.exitcode is not None)
+    started = start(*SIX, cwd=cut)
+    wait_until(lambda: is_under_way(cut, done=2) or started.process.exitcode is not None)
     started.signal(signal.SIGKILL)
     ended(started.wait(), KILLED)
     wait_until(lambda: not processes_of(started.pid))  # the jobs have saved and left
@@ -129,21 +129,21 @@ def test_a_killed_sweep_is_gone_on_with_as_if_it_had_not_been_killed(
     sweep = only_sweep(cut)
     before = sweep.contents()
     done = [name for name, content in before.items() if b'"done"' in content]
-    assert 5 <= len(done) < 12
+    assert 2 <= len(done) < 6
     assert '"interrupted"' in "".join(content.decode() for content in before.values())
 
-    again = ended(trainer(*TWELVE, f"run.root={cut / 'runs'}"), 0)
-    assert f"{len(done)} of 12 jobs are done" in again.err
-    assert only_sweep(cut).statuses == ["done"] * 12
-    assert len(sweep.folders) == 12
+    again = ended(trainer(*SIX, f"run.root={cut / 'runs'}"), 0)
+    assert f"{len(done)} of 6 jobs are done" in again.err
+    assert only_sweep(cut).statuses == ["done"] * 6
+    assert len(sweep.folders) == 6
     assert {name: sweep.contents()[name] for name in done} == {name: before[name] for name in done}
     gone_on = [name for name, content in before.items() if b'"interrupted"' in content]
     assert all(b'"resumed"' in sweep.contents()[name] for name in gone_on)
     with (sweep.folder / "sweep.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == 12
-    assert sweep.record["summary"]["counts"] == {"done": 12}
+        assert len(list(csv.DictReader(file))) == 6
+    assert sweep.record["summary"]["counts"] == {"done": 6}
 
-    ended(trainer(*TWELVE, f"run.root={whole / 'runs'}"), 0)
+    ended(trainer(*SIX, f"run.root={whole / 'runs'}"), 0)
     assert [run.digest() for run in sweep.runs] == [run.digest() for run in only_sweep(whole).runs]
     metrics = [[job["metrics"] for job in each.jobs] for each in (sweep, only_sweep(whole))]
     assert metrics[0] == metrics[1]
@@ -207,14 +207,6 @@ def test_the_same_command_while_the_first_runs_is_a_sweep_of_its_own(
     assert len(sweeps_in(tmp_path)) == 2
 
 
-def test_a_folder_that_holds_something_else_is_refused(trainer: Trainer, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/work.txt").write_text("of a week")
-    outcome = ended(trainer("fit", "-m", *TINY, "seed=0,1", "run.dir=mine"), 2)
-    assert "mine exists and is not empty" in outcome.err
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["work.txt"]
-
-
 def test_another_order_of_the_same_words_is_the_same_sweep(
     trainer: Trainer, tmp_path: Path
 ) -> None:
@@ -229,9 +221,14 @@ def test_another_order_of_the_same_words_is_the_same_sweep(
 
 
 def test_what_changes_the_jobs_is_a_sweep_of_its_own(trainer: Trainer, tmp_path: Path) -> None:
-    for words in ((), ("optimizer.momentum=0.5",), ("run.name=other",)):
-        ended(trainer("fit", "-m", *TINY, "seed=0,1", *words), 0)
-    assert len(list(tmp_path.glob("runs/*/*/sweep.json"))) == 3
+    for words in (
+        ("seed=0",),
+        ("seed=0", "run.name=other"),
+        ("seed=1",),
+        ("sweep.fresh=true", "seed=0"),
+    ):
+        ended(trainer("fit", "-m", *TINY, "optimizer.lr=0.1,0.2", *words), 0)
+    assert len(list(tmp_path.glob("runs/*/*/sweep.json"))) == 4
 
 
 def test_a_named_folder_takes_over_what_two_commands_have_in_common(
@@ -256,19 +253,6 @@ def test_a_sweep_that_was_moved_is_gone_on_with(trainer: Trainer, tmp_path: Path
     assert sweep.statuses == ["done"] * 3
     kept = [name for name in before if not name.startswith("001")]
     assert {name: sweep.contents()[name] for name in kept} == {name: before[name] for name in kept}
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"jobs": [{"number": "x"}]}'])
-def test_a_record_that_is_damaged_is_not_taken_for_one(
-    trainer: Trainer, tmp_path: Path, content: str
-) -> None:
-    words = ("fit", "-m", *TINY, "seed=0,1")
-    ended(trainer(*words, "run.dir=mine"), 0)
-    record = tmp_path / "mine/sweep.json"
-    record.write_text(content)
-    outcome = ended(trainer(*words, "run.dir=mine"), 3)
-    assert "mine/sweep.json is damaged" in outcome.err and len(outcome.err.splitlines()) <= 3
-    assert record.read_text() == content
 
 
 @pytest.mark.slow

@@ -45,15 +45,15 @@ def found(sweep: Swept) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    """Twenty trials that nothing disturbed."""
+    """Twelve trials that nothing disturbed."""
     cwd = tmp_path_factory.mktemp("searched")
-    ran = run_trainer(*WORDS, "sweep.trials=20", "run.dir=sweep", cwd=cwd)
+    ran = run_trainer(*WORDS, "sweep.trials=12", "run.dir=sweep", cwd=cwd)
     assert ran.code == 0, ran.err
     return Swept(cwd / "sweep")
 
 
 def test_hopeless_trials_end_early_and_are_told_apart(searched: Swept) -> None:
-    assert len(searched.folders) == 20 and set(searched.statuses) == {"done", "pruned"}
+    assert len(searched.folders) == 12 and set(searched.statuses) == {"done", "pruned"}
     assert [run.record["status"] for run in searched.runs] == searched.statuses
     with (searched.folder / "sweep.csv").open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == searched.statuses
@@ -66,7 +66,7 @@ def test_hopeless_trials_end_early_and_are_told_apart(searched: Swept) -> None:
         "after the warmup, and before the end"
     )
     summary = searched.record["summary"]
-    assert summary["counts"] == {"done": 20 - len(pruned), "pruned": len(pruned)}
+    assert summary["counts"] == {"done": 12 - len(pruned), "pruned": len(pruned)}
     assert summary["best"]["value"] == max(
         job["metrics"]["val/accuracy"] for job in searched.jobs if job["status"] == "done"
     )

@@ -1,3 +1,1 @@
-"""`trainer fit -m`: many runs from one command, side by side, with one report. What a single run
-does is not here.
-"""
+"""`trainer fit -m`: many runs from one command, side by side, with one report."""

@@ -1,5 +1,4 @@
 """How much each swept key matters: the share of the order of the runs that it explains by itself.
-No search is here.
 
 The measure is omega squared of an analysis of variance (Hays, Statistics for Psychologists, 1963)
 on the ranks of the monitored metric (Conover and Iman, Rank Transformations as a Bridge, The
@@ -20,13 +19,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.ranking import value_of
-from trainer.commands.sweep.record import SweepRecord
+from trainer.commands.sweep.record import JobRecord, SweepRecord
+from trainer.commands.sweep.task import JobStatus
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Below, chance ranks the keys: of 8 random runs the key that matters came first in half of the
+# With fewer, chance ranks the keys: of 8 random runs the key that matters came first in half of the
 # sweeps only.
 LEAST_RUNS = 12
 # Each value of a key beyond its first is a coefficient to be estimated.
@@ -49,49 +49,58 @@ class Importance:
 
 
 def importance(record: SweepRecord) -> Importance:
-    """Judge the swept keys but `seed` by the jobs that are done and have the monitored metric."""
-    jobs = [
-        job
-        for job in record.jobs
-        if job.status == "done" and value_of(job.metrics, record.monitor) is not None
-    ]
-    values = [float(job.metrics[record.monitor] or 0.0) for job in jobs]
-    columns = {key: [job.values.get(key) for job in jobs] for key in record.keys if key != "seed"}
-    keys = {key: column for key, column in columns.items() if len(set(column)) > 1}
-    if len(values) < LEAST_RUNS:
-        return Importance(
-            reason=f"too few runs: {len(values)}, and at least {LEAST_RUNS} are needed"
-        )
-    if len(keys) < 2:
-        return Importance(reason="fewer than two keys differ")
-    if min(values) == max(values):
-        return Importance(reason=f"{record.monitor} is the same in all runs")
-    levels = {key: _levels(column) for key, column in keys.items()}
+    """Rank the swept keys but `seed` by the jobs that are done and have the monitored metric."""
+    scores: list[float] = []
+    jobs: list[JobRecord] = []
+    for job in record.jobs:
+        score = value_of(job.metrics, record.monitor)
+        if job.status == JobStatus.DONE and score is not None:
+            scores.append(score)
+            jobs.append(job)
+    levels = {}
+    for key in record.keys:
+        column = [job.values.get(key) for job in jobs]
+        if key != "seed" and len(set(column)) > 1:
+            levels[key] = _levels(column)
+    reason = _reason_for_none(scores, levels, record.monitor)
+    return _omega_squared(scores, levels) if reason is None else Importance(reason=reason)
+
+
+def _reason_for_none(
+    scores: Sequence[float], levels: dict[str, list[int]], monitor: str
+) -> str | None:
+    """Why these runs say nothing about their keys; None where they do."""
+    num = len(scores)
+    if num < LEAST_RUNS:
+        return f"too few runs: {num}, and at least {LEAST_RUNS} are needed"
+    if len(levels) < 2:
+        return "fewer than two keys differ"
+    if min(scores) == max(scores):
+        return f"{monitor} is the same in all runs"
     least = _RUNS_A_COEFFICIENT * (1 + sum(max(level) for level in levels.values()))
-    if len(values) < least:
-        return Importance(
-            reason=f"too few runs: {len(values)}, and at least {least} for so many values"
-        )
-    return _omega_squared(values, levels)
+    if num < least:
+        return f"too few runs: {num}, and at least {least} for so many values"
+    return None
 
 
 def _levels(column: Sequence[str | None]) -> list[int]:
-    """Which level of the key each run has, from 0: of numbers that hardly come twice, which range."""
-    numbers = [_number(text) for text in column]
-    distinct: list[object] = list(dict.fromkeys(column))
-    if None not in numbers:
-        values = [number for number in numbers if number is not None]
-        num = len(values)
-        num_ranges = _NUM_RANGES if num < _RUNS_FOR_MORE else _MORE_RANGES
-        if len(set(values)) > max(num_ranges, num // 4):
-            edges = sorted(
-                {sorted(values)[part * num // num_ranges] for part in range(1, num_ranges)}
-                - {min(values)}
-            )
-            return [sum(value >= edge for edge in edges) for value in values]
-        distinct = list(dict.fromkeys(values))  # 0.1 and 1e-1 are one
-        return [distinct.index(value) for value in values]
-    return [distinct.index(text) for text in column]
+    """The level of the key in each run, from 0: its value, or the range that its number is in."""
+    numbers = [number for text in column if (number := _number(text)) is not None]
+    if len(numbers) < len(column):
+        return _positions(column)
+    num = len(numbers)
+    num_ranges = _NUM_RANGES if num < _RUNS_FOR_MORE else _MORE_RANGES
+    if len(set(numbers)) <= max(num_ranges, num // 4):
+        return _positions(numbers)  # of numbers, not texts: 0.1 and 1e-1 are one
+    ordered = sorted(numbers)
+    edges = {ordered[part * num // num_ranges] for part in range(1, num_ranges)} - {ordered[0]}
+    return [sum(number >= edge for edge in edges) for number in numbers]
+
+
+def _positions(values: Sequence[object]) -> list[int]:
+    """The position of each value among the distinct ones."""
+    distinct = list(dict.fromkeys(values))
+    return [distinct.index(value) for value in values]
 
 
 def _number(text: str | None) -> float | None:
@@ -103,22 +112,22 @@ def _number(text: str | None) -> float | None:
 
 
 def _omega_squared(values: Sequence[float], levels: dict[str, list[int]]) -> Importance:
-    """What the fit by all keys loses when one is left out, beyond what chance would lose, over
-    all there is.
+    """The share of each key: what the fit by all keys loses without it, beyond chance.
+
+    In the terms of the sum of squares: (without - rest - df * chance) / (total + chance).
     """
     import numpy as np
 
     _, places, counts = np.unique(np.array(values), return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # ties have their mean rank
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # ties share their mean rank
     columns = {key: np.eye(max(level) + 1)[level][:, 1:] for key, level in levels.items()}
     total = float(((ranks - ranks.mean()) ** 2).sum())
     rest, rank = _fit(ranks, list(columns.values()))
     chance = rest / (len(values) - rank)
     shares = {}
     for key in columns:
-        without, rank_without = _fit(
-            ranks, [column for name, column in columns.items() if name != key]
-        )
+        others = [column for name, column in columns.items() if name != key]
+        without, rank_without = _fit(ranks, others)
         if rank_without == rank:
             return Importance(reason=f"{key} differs only where other keys do")
         shares[key] = max(0.0, (without - rest - (rank - rank_without) * chance) / (total + chance))
@@ -126,9 +135,7 @@ def _omega_squared(values: Sequence[float], levels: dict[str, list[int]]) -> Imp
 
 
 def _fit(ranks: NDArray[np.float64], columns: Sequence[NDArray[np.float64]]) -> tuple[float, int]:
-    """The sum of squares that is left by least squares on `columns` and a constant, and how many
-    of them count.
-    """
+    """Least squares on `columns` and a constant: the residual sum of squares, and the rank."""
     import numpy as np
 
     design = np.hstack([np.ones((len(ranks), 1)), *columns])

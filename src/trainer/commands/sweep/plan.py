@@ -1,6 +1,4 @@
-"""Which jobs a sweep has, and what tells one sweep, and one job, from another. Nothing is
-written or started here.
-"""
+"""The jobs of a sweep, and what tells two sweeps, or two jobs, apart."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainer.config import CHOICES, FitConfig, comparable, load_fit
@@ -17,19 +15,22 @@ from trainer.errors import ConfigError, UsageError
 
 # More jobs than anybody waits for: a typing error in a range.
 _MAX_JOBS = 5_000
-# Of a command whose first values are wrong, so many jobs are looked at before it is called wrong as
-# a whole.
-_MAX_LOOKED_AT = 50
-# What changes how a sweep is run, but not which jobs it has.
+# The whole command is called wrong once this many of its jobs are: to read a config takes
+# milliseconds.
+_MAX_CHECKED = 50
+# Groups that change how a sweep is run, but not which jobs it has.
 _NOT_THE_JOBS = ("sweep", "launcher", "run")
+# Settings of a search that decide which trials it makes.
+_OF_A_SEARCH = ("seed", "startup_trials", "pruner", "warmup", "storage")
 
 Values = dict[str, str]
-"""What a job sets of the keys that a sweep varies, as typed: `{"optimizer.lr": "0.1"}`."""
+"""The value of each varied key in one job, as typed: `{"optimizer.lr": "0.1"}`."""
 
 
 def grid(axes: Sequence[Axis]) -> list[Values]:
-    """Every combination, the last axis varying fastest; raises UsageError for an interval, or
-    for too many.
+    """Every combination of the values, the last axis varying fastest.
+
+    Raises UsageError for an interval, and for too many jobs.
     """
     for axis in axes:
         if not axis.values:
@@ -50,15 +51,14 @@ def grid(axes: Sequence[Axis]) -> list[Values]:
     ]
 
 
-def samples(axes: Sequence[Axis]) -> Iterator[Values]:
-    """A few jobs that show whether the command is right: one for each combination of the choices
-    of groups.
-    """
-    few = [
-        axis if axis.key in CHOICES or axis.key == "experiment" else _with_one_value(axis)
-        for axis in axes
-    ]
-    yield from grid(few)
+def samples(axes: Sequence[Axis]) -> list[Values]:
+    """A few jobs that show whether a command is right: every choice of a group, else one value."""
+    return grid(
+        [
+            axis if axis.key in CHOICES or axis.key == "experiment" else _with_one_value(axis)
+            for axis in axes
+        ]
+    )
 
 
 def _with_one_value(axis: Axis) -> Axis:
@@ -68,10 +68,22 @@ def _with_one_value(axis: Axis) -> Axis:
 
 def words_of(request: SweepRequest, values: Values) -> list[str]:
     """All overrides of a job."""
-    return [
-        *request.words,
-        *(axis.word(values[axis.key]) for axis in request.axes if axis.key in values),
+    varied = [axis.word(values[axis.key]) for axis in request.axes if axis.key in values]
+    return [*request.words, *varied]
+
+
+def command_of(request: SweepRequest, values: Values) -> list[str]:
+    """The command that repeats a job alone, without the sweep around it."""
+    words = [
+        word
+        for word in words_of(request, values)
+        if _group_of(word) not in ("sweep", "launcher") and key_of(word) != "run.dir"
     ]
+    return ["trainer", "fit", *request.flags, *words]
+
+
+def _group_of(word: str) -> str:
+    return key_of(word).partition(".")[0]
 
 
 def config_of(request: SweepRequest, values: Values) -> FitConfig:
@@ -80,24 +92,25 @@ def config_of(request: SweepRequest, values: Values) -> FitConfig:
 
 
 def check(request: SweepRequest, jobs: Sequence[Values]) -> list[FitConfig]:
-    """Raises what is wrong with the command: with a choice, or with every job; gives the configs it
-    looked at.
+    """Check a command before anything is written, and return the valid configs it looked at.
 
-    A value that is wrong in some jobs fails those alone.
+    Raises the first error where a choice of a group is wrong, or every job is. A value that is
+    wrong in some jobs fails those alone.
     """
-    fine, first = _loaded(request, samples(request.axes))
-    if not fine:  # the samples have the first values of the other keys, which may be the wrong ones
-        fine, _ = _loaded(request, jobs[:_MAX_LOOKED_AT])
-    if first is not None and not fine:
-        raise first
-    return fine
+    valid, error = _loaded(request, samples(request.axes))
+    if not valid:
+        # The samples have the first values of the other keys, which may be the only wrong ones.
+        valid, _ = _loaded(request, jobs[:_MAX_CHECKED])
+    if error is not None and not valid:
+        raise error
+    return valid
 
 
 def _loaded(
     request: SweepRequest, jobs: Iterable[Values]
 ) -> tuple[list[FitConfig], ConfigError | None]:
-    """The configs of those jobs whose values are right, and the first error of the others."""
-    fine: list[FitConfig] = []
+    """The configs of the jobs whose values are right, and the first error of the others."""
+    valid: list[FitConfig] = []
     first = None
     for values in jobs:
         composed = request.compose(words_of(request, values))
@@ -107,41 +120,34 @@ def _loaded(
                 hint="Sweep over one at a time, or over experiments that are single runs.",
             )
         try:
-            fine.append(load_fit(composed))
+            valid.append(load_fit(composed))
         except ConfigError as error:
             first = first or error
-    return fine, first
+    return valid, first
 
 
 def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
-    """The same for every command that asks for the same jobs, in whatever order it names them.
+    """A hash that all commands with the same jobs share, in whatever order they name them.
 
-    `configs` are those that `check` gave. A job of a grid is known by its config; a trial only by
-    this.
+    `configs` are those that `check` returned. A job of a grid is known by its config as well; a
+    trial of a search by this hash alone.
     """
-    asked = request.sweep
-    settings = {
-        name: getattr(asked, name)
-        for name in ("seed", "startup_trials", "pruner", "warmup", "storage")
-        if hasattr(asked, name)
-    }
+    sweep = request.sweep
+    settings = {name: getattr(sweep, name) for name in _OF_A_SEARCH if hasattr(sweep, name)}
     # Of a key that is given twice, the last one counts.
-    words = {
-        key_of(word): word
-        for word in request.words
-        if key_of(word).partition(".")[0] not in _NOT_THE_JOBS
-    }
-    axes: list[list[Any]] = [[axis.prefix + axis.key, sorted(axis.values)] for axis in request.axes]
+    words = {key_of(word): word for word in request.words if _group_of(word) not in _NOT_THE_JOBS}
+    axes: list[list[Any]] = []
     shared: list[str] = []
-    if asked.name != "grid":
-        for told, axis in zip(
-            axes, request.axes, strict=True
-        ):  # for a grid, range(0,2) and 0,1 are the same jobs
-            told += [axis.low, axis.high, axis.step, axis.log]
+    for axis in request.axes:
+        described: list[Any] = [axis.prefix + axis.key, sorted(axis.values)]
+        if sweep.name != "grid":  # for a grid, range(0,2) and 0,1 are the same jobs
+            described += [axis.low, axis.high, axis.step, axis.log]
+        axes.append(described)
+    if sweep.name != "grid":
         shared = sorted({_digest(_not_varied(config, request.axes)) for config in configs})
     return _digest(
         [
-            asked.name,
+            sweep.name,
             settings,
             sorted(words.values()),
             sorted(axes, key=str),
@@ -153,7 +159,7 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
 
 
 def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> dict[str, Any]:
-    """What the jobs have in common: of the shipped YAML, and of the person's own."""
+    """The part of a config that all jobs share, from the shipped YAML and from the person's own."""
     plain = comparable(config)
     for axis in axes:
         group, _, key = axis.key.partition(".")
@@ -165,7 +171,7 @@ def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> dict[str, Any]:
 
 
 def config_hash(config: FitConfig) -> str:
-    """The same for configs that train the same: of all keys but those that say where a run goes."""
+    """A hash that configs share which train the same; where a run goes does not count."""
     return _digest(comparable(config))
 
 

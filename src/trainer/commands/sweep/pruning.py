@@ -1,6 +1,4 @@
-"""A job's side of a search: it reports each evaluation and asks whether to go on. What is
-suggested is not here.
-"""
+"""A job's side of a search: it reports each evaluation and asks whether to stop early."""
 
 from __future__ import annotations
 
@@ -9,41 +7,43 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.study import open_storage, reason
-from trainer.commands.sweep.task import Trial
+from trainer.commands.sweep.task import TrialAddress
+from trainer.config.sweep import OptunaConfig
 
 if TYPE_CHECKING:
     import optuna
 
-# The study says itself how its trials are pruned, since a job knows no more than its address.
+# The attribute of a study with the settings of its pruner: a job knows no more than its address.
 PRUNING = "pruning"
 # Optuna's default: so many trials must be complete before one is compared with them.
 _NUM_COMPARED = 5
-# Stands for NaN and infinity in the study: with those, the median of some trials is NaN, and numpy
-# warns of it.
+# Takes the place of NaN and infinity in the study: with those, the median of some trials is NaN,
+# and numpy warns of it.
 _WORST = 1e300
 
 
-def settings(pruner: str, *, warmup: int, startup_trials: int) -> dict[str, str | int]:
-    """What a study says under PRUNING."""
-    return {"pruner": pruner, "warmup": warmup, "startup": min(startup_trials, _NUM_COMPARED)}
+def settings(config: OptunaConfig) -> dict[str, str | int]:
+    """The value of the attribute PRUNING."""
+    startup = min(config.startup_trials, _NUM_COMPARED)
+    return {"pruner": config.pruner, "warmup": config.warmup, "startup": startup}
 
 
-def judge_of(
-    trial: Trial | None, *, warn: Callable[[str], None], start: int = 0
+def pruner_of(
+    trial: TrialAddress | None, *, warn: Callable[[str], None], start: int = 0
 ) -> Callable[[float], bool]:
-    """What `fit.run` asks after each evaluation: given the monitored value, whether to prune.
+    """The `should_prune` of `fit.run`: given the monitored value, whether to end the run.
 
-    `start` is how many evaluations the run had at the checkpoint it goes on from: the next one is
-    number `start` + 1. Without a `trial` nothing is pruned. Nor is it once the study failed, which
-    `warn` is told.
+    `start` is how many evaluations the run had at the checkpoint it continues from: the next one is
+    number `start` + 1. Without a `trial` nothing is pruned, nor is it after the first failure of
+    the study, of which `warn` is called.
     """
-    return (lambda value: False) if trial is None else _Judge(trial, warn=warn, start=start)
+    return (lambda _: False) if trial is None else _TrialPruner(trial, warn=warn, start=start)
 
 
-class _Judge:
+class _TrialPruner:
     """Reports evaluations by their number, from 1."""
 
-    def __init__(self, trial: Trial, *, warn: Callable[[str], None], start: int) -> None:
+    def __init__(self, trial: TrialAddress, *, warn: Callable[[str], None], start: int) -> None:
         self._trial, self._warn, self._number = trial, warn, start
         self._live: optuna.trial.Trial | None = None
         self._reported: set[int] = set()
@@ -56,14 +56,14 @@ class _Judge:
         try:
             return self._should_prune(value)
         except Exception as error:
-            # Whatever it is: the training is worth more than its comparison with others.
+            # Any error: the training is worth more than its comparison with others.
             self._is_off = True
             self._warn(f"Pruning is off: {reason(error)}.")
             return False
 
     def _should_prune(self, value: float) -> bool:
         if self._live is None:
-            self._live = _attached(self._trial)
+            self._live = _open_trial(self._trial)
             self._reported = set(
                 self._live.storage.get_trial(self._trial.trial_id).intermediate_values
             )
@@ -74,17 +74,17 @@ class _Judge:
             )
             self._reported.add(self._number)
         elif self._number < max(self._reported):
-            # The run was killed later than its checkpoint: back then it was not pruned here.
+            # The run was killed later than its checkpoint: it was not pruned here before.
             return False
         return self._live.should_prune()
 
 
-def _attached(trial: Trial) -> optuna.trial.Trial:
-    """The trial as Optuna knows it, in its study, with the pruner that the study asks for."""
+def _open_trial(trial: TrialAddress) -> optuna.trial.Trial:
+    """Optuna's object for a trial in its study, with the pruner of that study."""
     import optuna
 
     storage = open_storage(trial.storage, makes_tables=False)
-    # The sampler is never asked here. Without one Optuna would make its default.
+    # The sampler is not used here. Without one Optuna would make its default.
     study = optuna.load_study(
         study_name=trial.study, storage=storage, sampler=optuna.samplers.RandomSampler(seed=0)
     )
@@ -93,7 +93,7 @@ def _attached(trial: Trial) -> optuna.trial.Trial:
 
 
 def _pruner(pruner: str, warmup: int, startup: int) -> optuna.pruners.BasePruner:
-    """Evaluations count from 1, and the first that may prune is the one after `warmup`."""
+    """Optuna's pruner; evaluations count from 1, and the first that may prune follows `warmup`."""
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 
     if pruner == "median":

@@ -1,8 +1,4 @@
-"""The jobs of a sweep set against each other: which is best, which differ in their seed only, what
-differs at all.
-
-Plain values only; how they are shown is in `report`.
-"""
+"""The jobs of a sweep compared: which is best, which differ in their seed only, what differs."""
 
 from __future__ import annotations
 
@@ -12,22 +8,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainer.commands.sweep.record import JobRecord, SweepRecord
+from trainer.commands.sweep.task import JobStatus
 
-# The order of a table: what can be compared, then what was cut, then what went wrong.
-_ENDED = ("done", "pruned", "interrupted", "failed")
+# The order of a table: first what can be compared, last what went wrong.
+_ENDED = (JobStatus.DONE, JobStatus.PRUNED, JobStatus.INTERRUPTED, JobStatus.FAILED)
 _SPLITS = ("val/", "test/")
 
 
 def value_of(metrics: dict[str, float | None], name: str) -> float | None:
-    """A metric that is there and finite."""
+    """The metric, where it is there and finite."""
     value = metrics.get(name)
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def ranked(record: SweepRecord) -> list[JobRecord]:
-    """The jobs that ended, the best first, then those without a value, the pruned, the
-    interrupted, the failed.
-    """
+    """The jobs that ended: the best first, those without a value next, the failed last."""
     ended = [job for job in record.jobs if job.status in _ENDED]
     return sorted(
         ended, key=lambda job: (_ENDED.index(job.status), *_rank(record, job.metrics), job.number)
@@ -36,11 +31,9 @@ def ranked(record: SweepRecord) -> list[JobRecord]:
 
 def best_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> JobRecord | None:
     """The first of ranked `jobs`, if it is done and has the monitored metric."""
-    first = jobs[0] if jobs else None
-    is_best = (
-        first and first.status == "done" and value_of(first.metrics, record.monitor) is not None
-    )
-    return first if is_best else None
+    if not jobs or jobs[0].status != JobStatus.DONE:
+        return None
+    return None if value_of(jobs[0].metrics, record.monitor) is None else jobs[0]
 
 
 def differing_keys(record: SweepRecord) -> list[str]:
@@ -54,18 +47,17 @@ def metric_names(jobs: Iterable[JobRecord]) -> list[str]:
     return list(dict.fromkeys(name for job in jobs for name in job.metrics))
 
 
-def telling(names: Sequence[str], monitor: str) -> list[str]:
-    """The metrics that jobs are judged by: of validation and test, and the monitored one."""
+def compared_metrics(names: Sequence[str], monitor: str) -> list[str]:
+    """The metrics of validation and test, and the monitored one."""
     return [name for name in names if name == monitor or name.startswith(_SPLITS)]
 
 
 def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[dict[str, Any]] | None:
-    """Ranked `jobs` by what they have in common but the seed, the best mean first; None without two
-    seeds of a kind.
+    """Group ranked `jobs` that differ in their seed only, the best mean first.
 
-    A group has its `values`, the numbers of its `jobs`, how many of them are done as `runs`, and
-    for each metric its `mean`, its `std` (the sample's, with n - 1; None for one run) and the
-    number of `runs` that have it.
+    A group has its `values`, the numbers of its `jobs`, as `runs` how many of them are done, and
+    for each metric its `mean`, its `std` (of the sample, with n - 1; None for one run) and the
+    number of `runs` that have it. None where no two jobs differ in their seed only.
     """
     if "seed" not in record.keys:
         return None
@@ -75,19 +67,18 @@ def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[dict[str, 
         members.setdefault(tuple(job.values.get(key) for key in others), []).append(job)
     if all(len({job.values.get("seed") for job in alike}) < 2 for alike in members.values()):
         return None
-    groups = [_group(record, alike, others) for alike in members.values()]
-    return sorted(
-        groups,
-        key=lambda group: _rank(
-            record, {name: at["mean"] for name, at in group["metrics"].items()}
-        ),
-    )
+
+    def rank(group: dict[str, Any]) -> tuple[bool, float]:
+        means = {name: spread["mean"] for name, spread in group["metrics"].items()}
+        return _rank(record, means)
+
+    return sorted((_group(record, alike, others) for alike in members.values()), key=rank)
 
 
 def _group(record: SweepRecord, jobs: Sequence[JobRecord], keys: Sequence[str]) -> dict[str, Any]:
-    done = [job for job in jobs if job.status == "done"]
+    done = [job for job in jobs if job.status == JobStatus.DONE]
     spreads = {}
-    for name in telling(metric_names(done), record.monitor):
+    for name in compared_metrics(metric_names(done), record.monitor):
         found = [value for job in done if (value := value_of(job.metrics, name)) is not None]
         if found:
             std = statistics.stdev(found) if len(found) > 1 else None
@@ -101,5 +92,8 @@ def _group(record: SweepRecord, jobs: Sequence[JobRecord], keys: Sequence[str]) 
 
 
 def _rank(record: SweepRecord, metrics: dict[str, float | None]) -> tuple[bool, float]:
+    """A sorting key: the best value first, no value last."""
     value = value_of(metrics, record.monitor)
-    return (value is None, 0.0 if value is None else -value if record.maximize else value)
+    if value is None:
+        return True, 0.0
+    return False, -value if record.maximize else value

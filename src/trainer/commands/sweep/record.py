@@ -1,5 +1,6 @@
-"""sweep.json: what a sweep's jobs are and how each stands, kept at every change so that a killed
-sweep can go on.
+"""sweep.json: the jobs of a sweep and their states.
+
+It is written at every change, so that a sweep that was killed can be continued.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from trainer.commands.sweep.task import JobOutcome, JobStatus
 from trainer.errors import printable
 from trainer.files import read_json, write_json
 from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = "sweep.json"
-# How a job stands. It is pruned when a search ended it early, interrupted when it was stopped or
-# killed.
-STATUSES = ("waiting", "running", "done", "pruned", "failed", "interrupted")
 _TEXT_OR_NONE = (str, NoneType)
 _KINDS: dict[str, Any] = {
     "kind": str, "identity": str, "command": list, "keys": list, "monitor": str, "maximize": bool, "started": str,
@@ -37,17 +36,16 @@ _MAX_BYTES = 50_000_000
 class JobRecord:
     """One job of a sweep.
 
-    `values` are those of the keys that the sweep varies, as typed: `{"optimizer.lr": "0.1",
-    "model": "cnn"}`. `command` repeats the job alone. `run` is the name of its folder in that of
-    the sweep; `metrics` are those of its run.json. `config_hash` is of its whole resolved config;
-    `code` says by which versions it ran.
+    `values` are those of the varied keys, as typed: `{"optimizer.lr": "0.1", "model": "cnn"}`.
+    `command` repeats the job alone. `run` is the name of its folder inside that of the sweep.
+    `config_hash` is of its whole resolved config. The other fields are those of `JobOutcome`.
     """
 
     number: int
     values: dict[str, str]
     command: list[str]
     config_hash: str | None = None
-    status: str = "waiting"
+    status: JobStatus = JobStatus.WAITING
     run: str | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     error: str | None = None
@@ -56,18 +54,27 @@ class JobRecord:
 
     @property
     def label(self) -> str:
-        """What it varies, for a person: `optimizer.lr=0.1 model=cnn`."""
+        """The varied values for a person: `optimizer.lr=0.1 model=cnn`."""
         return " ".join(f"{printable(key)}={short(value)}" for key, value in self.values.items())
+
+    @property
+    def name(self) -> str:
+        """`Job 3 (optimizer.lr=0.1)`, or `Job 3` where nothing is varied."""
+        return f"Job {self.number} ({self.label})" if self.values else f"Job {self.number}"
+
+    def end(self, outcome: JobOutcome) -> None:
+        """Take over how the job ended."""
+        self.status, self.error = outcome.status, outcome.error
+        self.metrics, self.code = outcome.metrics, outcome.code
 
 
 @dataclass(slots=True, kw_only=True)
 class SweepRecord:
-    """A sweep: `identity` tells its jobs from those of another command, `monitor` is what they are
-    compared by.
+    """A sweep: `identity` tells its jobs from those of another command.
 
-    `former` are jobs of earlier commands in this folder that the newest one did not ask for: should
-    they be asked for again, they are done. `summary` is what the report adds at the end: see
-    `report.summarize`.
+    Jobs are compared by the metric `monitor`. `former` are jobs of earlier commands in this folder
+    that the newest command does not name: a later command that names them need not run them again.
+    `summary` is what `report.summarize` gives at the end.
     """
 
     folder: Path
@@ -84,31 +91,36 @@ class SweepRecord:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Put it on the disk; raises OSError."""
+        """Write sweep.json; raises OSError."""
         content = dataclasses.asdict(self)
         del content["folder"]
         write_json(self.folder / FILE_NAME, content)
 
+    def job(self, number: int) -> JobRecord | None:
+        """The job with this number."""
+        return next((job for job in self.jobs if job.number == number), None)
+
+    def num(self, *statuses: JobStatus) -> int:
+        """The number of jobs in any of these states."""
+        return sum(job.status in statuses for job in self.jobs)
+
 
 def short(value: str) -> str:
-    """A value for a person: of a number that a search drew, the four digits that matter."""
+    """A value for a person: of a long number the four digits that matter."""
     is_long = re.fullmatch(r"-?[0-9]+\.[0-9]{5,}|-?[0-9.]+e-?[0-9]+", value)
     return f"{float(value):.4g}" if is_long else printable(" ".join(value.split()))
 
 
 def figure(value: float) -> str:
-    """A metric for a person: four decimals, or four digits where decimals would show nothing or
-    too much.
-    """
+    """A metric for a person: four decimals, or four digits of a very small or large number."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 
 
 def read_record(folder: Path) -> SweepRecord | None:
-    """The record of the sweep in `folder`; None where there is none, or one that trainer did not
-    write.
+    """The record of the sweep in `folder`; None without one, or where trainer did not write it.
 
-    It may be a stranger's: no name in it leads out of the folder, and no command is another
-    program's.
+    The file may come from a stranger: no name in it leads out of the folder, and no command in it
+    is another program's.
     """
     path = folder / FILE_NAME
     if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_BYTES:
@@ -125,19 +137,17 @@ def read_record(folder: Path) -> SweepRecord | None:
 
 
 def _job(content: Any) -> JobRecord:
-    """Raises ValueError or TypeError for anything that no job is."""
+    """Check and convert one job; raises ValueError or TypeError for anything that is none."""
     check(content, **_KINDS_OF_A_JOB)
     job = JobRecord(**content)
-    is_named = job.run is None or (job.run == Path(job.run).name and job.run not in ("", ".", ".."))
+    job.status = JobStatus(job.status)
     texts = [*job.values, *job.values.values(), *job.command, *job.code, *job.code.values()]
-    numbers = all(map(is_number, job.metrics.values()))
-    if (
-        not is_named
-        or not numbers
-        or job.status not in STATUSES
-        or not all(isinstance(text, str) for text in texts)
-    ):
-        raise ValueError("no job is like that")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its words are not text")
+    if not all(map(is_number, job.metrics.values())):
+        raise ValueError("its metrics are not numbers")
+    if job.run is not None and (job.run != Path(job.run).name or job.run in ("", ".", "..")):
+        raise ValueError("its run is not in the folder")
     if job.command[:2] != ["trainer", "fit"]:
         raise ValueError("its command is another program's")
     return job

@@ -1,23 +1,21 @@
-"""The parent's side of a search: Optuna's study, which suggests values for trials and is told what
-they gave.
-
-How a trial is run, and how it is pruned meanwhile, is not here.
-"""
+"""The sweep's side of a search: Optuna's study suggests the values of trials from the ones before."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.commands.sweep import study as keeping
+from trainer.commands.sweep import study
 from trainer.commands.sweep.pruning import PRUNING, settings
-from trainer.commands.sweep.task import Trial
+from trainer.commands.sweep.study import storage_errors
+from trainer.commands.sweep.task import JobStatus, TrialAddress
 from trainer.config.sweep import Axis, OptunaConfig, RandomConfig
 from trainer.errors import InputError, UsageError
 
@@ -26,31 +24,30 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _SPACE = "space"
-# A trial that repeats a failed one says which.
+# The attribute of a trial that repeats a failed one: the number of that one.
 _REPEATS = "repeats"
 _ANEW = "Begin a new sweep: add sweep.fresh=true, or name another run.dir."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """A trial: its number, which is the job's, and its values as they would be typed, in the order
-    of the axes.
+    """A job to run: its number, and its values as they would be typed, in the order of the axes.
 
     `trial` is what the job needs for pruning; None where nothing is pruned.
     """
 
     number: int
     values: dict[str, str]
-    trial: Trial | None
+    trial: TrialAddress | None = None
 
 
 class Search:
     """The study `name` over `axes`, opened, or made where there is none.
 
-    `known` is how many trials are known to have been asked for: a study with fewer is not theirs.
-    Raises EnvironmentFault when it cannot be kept, InputError when it is damaged, UsageError when
-    it is another search. With one job at a time, what is suggested is a function of the seed and of
-    what was told.
+    `known` is the number of trials in the sweep's record: a study with fewer is not the one that
+    made them. With one job at a time, the suggestions are a function of the seed and of the values
+    that came back. Raises EnvironmentFault where the study cannot be kept, InputError where it is
+    damaged, UsageError where it is another search.
     """
 
     def __init__(
@@ -68,14 +65,12 @@ class Search:
         self._config = config
         self._space = {axis.key: _distribution(axis) for axis in axes}
         given = config.storage if isinstance(config, OptunaConfig) else None
-        self._address = (
-            keeping.address_in(folder) if given is None else keeping.given_address(given)
-        )
-        with keeping.told(self._address):
-            self._storage = keeping.open_storage(self._address, makes_tables=True)
+        self._address = study.address_in(folder) if given is None else study.given_address(given)
+        with storage_errors(self._address):
+            self._storage = study.open_storage(self._address, makes_tables=True)
             self._study = optuna.create_study(
                 storage=self._storage,
-                # Those that work are made for each trial, and pruning is up to the jobs.
+                # Neither is used: each trial has a sampler of its own, and the jobs prune.
                 sampler=optuna.samplers.RandomSampler(seed=0),
                 pruner=optuna.pruners.NopPruner(),
                 study_name=name,
@@ -86,76 +81,82 @@ class Search:
             trials = self._study.get_trials(deepcopy=False)
             self._failed_before = {trial.number for trial in trials if trial.state.name == "FAIL"}
 
+    def suggestions(self) -> Iterator[Suggestion]:
+        """The trials to run: those of `unfinished`, then new ones as long as `ask` gives any."""
+        return itertools.chain(self.unfinished(), iter(self.ask, None))
+
     def unfinished(self) -> list[Suggestion]:
-        """The trials that an earlier process began and did not tell the end of; to be called before `ask`."""
+        """The trials that an earlier process began and did not end; call it before `ask`."""
         from optuna.trial import Trial, TrialState
 
-        with keeping.told(self._address):
+        with storage_errors(self._address):
             trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             return [self._suggestion(Trial(self._study, trial._trial_id)) for trial in trials]
 
     def failed(self) -> list[int]:
-        """See to it that `ask` suggests again what failed in earlier processes, if that is wanted.
+        """Let `ask` suggest the trials again that failed in earlier processes, if that is wanted.
 
-        Each becomes a new trial with a number of its own, before any new values, and no longer
-        counts. Gives the numbers of all that others repeat: an earlier process may have seen to
-        some, and not have noted it.
+        Each becomes a new trial with a new number, before any new values, and no longer counts.
+        Returns the numbers of all repeated trials: an earlier process may have been killed between
+        repeating one and writing so into its record.
         """
         if not self._config.retry_failed:
             return []
-        with keeping.told(self._address):
+        with storage_errors(self._address):
             trials = self._study.get_trials(deepcopy=False)
             repeated = _repeated(trials)
-            again = [
-                t for t in trials if t.number in self._failed_before and t.number not in repeated
-            ]
-            for trial in again:
-                self._study.enqueue_trial(trial.params, user_attrs={_REPEATS: trial.number})
-        return sorted(repeated.union(trial.number for trial in again))
+            for trial in trials:
+                if trial.number in self._failed_before - repeated:
+                    self._study.enqueue_trial(trial.params, user_attrs={_REPEATS: trial.number})
+        return sorted(repeated | self._failed_before)
 
     def ask(self) -> Suggestion | None:
-        """The next trial; None when there are as many as the config wants. A failed one counts
-        until it is repeated.
+        """The next trial; None when there are as many as the config wants.
+
+        A failed one counts until it is repeated.
         """
-        with keeping.told(self._address):
+        with storage_errors(self._address):
             trials = self._study.get_trials(deepcopy=False)
             repeated = _repeated(trials)
-            if (
-                sum(t.state.name != "WAITING" and t.number not in repeated for t in trials)
-                >= self._config.trials
-            ):
+            num_asked = sum(
+                trial.state.name != "WAITING" and trial.number not in repeated for trial in trials
+            )
+            if num_asked >= self._config.trials:
                 return None
             return self._suggestion(self._study.ask())
 
-    def tell(self, number: int, *, status: str, value: float | None) -> None:
-        """How a trial ended: `done` with its `value`, `pruned`, `failed`, or `interrupted`: it is
-        then unfinished.
+    def tell(self, number: int, *, status: JobStatus, value: float | None) -> None:
+        """Record how a trial ended; an interrupted one stays unfinished.
 
-        Told again, it stays as it was told first: a killed process may not have noted that it told.
+        The first call counts: a process may be killed before it records that it made this one.
         """
         from optuna.trial import TrialState
 
-        assert status in ("done", "pruned", "failed", "interrupted"), status
-        if status == "interrupted":
+        if status == JobStatus.INTERRUPTED:
             return
-        state = TrialState.PRUNED if status == "pruned" else TrialState.FAIL
-        if status == "done" and value is not None and not math.isnan(value):
+        has_value = value is not None and not math.isnan(value)
+        if status == JobStatus.PRUNED:
+            state = TrialState.PRUNED
+        elif status == JobStatus.DONE and has_value:
             state = TrialState.COMPLETE
+        else:
+            state = TrialState.FAIL
         values = value if state == TrialState.COMPLETE else None
-        with keeping.told(self._address):
+        with storage_errors(self._address):
             self._study.tell(number, values, state=state, skip_if_finished=True)
 
     def close(self) -> None:
-        """Let go of the study."""
+        """Close the connections to the study."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
     def _identify(self, *, maximize: bool, known: int) -> None:
-        """Let a new study say what it is, and hold an old one to that."""
+        """Note in a new study what it searches, and refuse an old one that searches elsewhere."""
         from optuna.distributions import distribution_to_json
 
         space = {key: json.loads(distribution_to_json(value)) for key, value in self._space.items()}
-        attributes, num_trials = self._study.user_attrs, len(self._study.get_trials(deepcopy=False))
+        attributes = self._study.user_attrs
+        num_trials = len(self._study.get_trials(deepcopy=False))
         if num_trials < known:
             raise InputError(
                 f"The study of the sweep has {num_trials} trials, and there were {known}: it was "
@@ -166,25 +167,23 @@ class Search:
             self._study.set_user_attr(_SPACE, space)
         elif attributes.get(_SPACE) != space:
             raise UsageError(_difference(attributes.get(_SPACE), space), hint=_ANEW)
-        if self._study.direction.name != ("MAXIMIZE" if maximize else "MINIMIZE"):
-            wants = "largest" if self._study.direction.name == "MAXIMIZE" else "smallest"
+        maximizes = self._study.direction.name == "MAXIMIZE"
+        if maximizes != maximize:
             raise UsageError(
-                f"The study of the sweep looks for the {wants} value, unlike this command.",
+                f"The study of the sweep looks for the {'largest' if maximizes else 'smallest'} "
+                "value, unlike this command.",
                 hint=_ANEW,
             )
-        config = self._config
-        if isinstance(config, OptunaConfig):
-            pruning = settings(
-                config.pruner, warmup=config.warmup, startup_trials=config.startup_trials
-            )
+        if isinstance(self._config, OptunaConfig):
+            pruning = settings(self._config)
             if attributes.get(PRUNING) != pruning:
                 self._study.set_user_attr(PRUNING, pruning)
 
     def _suggestion(self, trial: optuna.trial.Trial) -> Suggestion:
-        """What a trial is to try: as noted, or drawn now.
+        """The values of a trial: those in the study, or drawn now.
 
-        Each draw has a seed of its own. A search that was cut, even between two values of a trial,
-        goes on as if it had not been.
+        Each draw has its own seed, so that a search that was killed, even between two values of a
+        trial, continues as if it had not been.
         """
         if trial.params.keys() != self._space.keys():
             self._study.sampler = self._sampler(f"{self._config.seed}/{trial.number}")
@@ -193,11 +192,12 @@ class Search:
         for key, distribution in self._space.items():
             self._study.sampler = self._sampler(f"{self._config.seed}/{trial.number}/{key}")
             values[key] = _suggested(trial, key, distribution)
-        prunes = isinstance(self._config, OptunaConfig) and self._config.pruner != "none"
-        handed = Trial(
-            storage=self._address, study=self._study.study_name, trial_id=trial._trial_id
-        )
-        return Suggestion(number=trial.number, values=values, trial=handed if prunes else None)
+        address = None
+        if isinstance(self._config, OptunaConfig) and self._config.pruner != "none":
+            address = TrialAddress(
+                storage=self._address, study=self._study.study_name, trial_id=trial._trial_id
+            )
+        return Suggestion(number=trial.number, values=values, trial=address)
 
     def _sampler(self, purpose: str) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler, TPESampler
@@ -205,8 +205,8 @@ class Search:
         seed = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "big")
         if not isinstance(self._config, OptunaConfig):
             return RandomSampler(seed=seed)
-        # The liar takes a running trial for a bad one, so that several at a time do not try the
-        # same.
+        # With a constant liar a running trial counts as a bad one, so that trials at the same time
+        # differ.
         return TPESampler(
             seed=seed,
             n_startup_trials=self._config.startup_trials,
@@ -215,11 +215,11 @@ class Search:
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
-    """What Optuna draws from for `axis`; raises UsageError when it cannot."""
+    """The distribution of Optuna for `axis`; raises UsageError where there is none."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if axis.values and axis.step is None:
-        # In whatever order they were typed, it is the same search.
+        # Sorted: in whatever order they were typed, it is the same search.
         return CategoricalDistribution(sorted(set(axis.values)))
     try:
         with warnings.catch_warnings():
@@ -258,7 +258,7 @@ def _repeated(trials: Sequence[optuna.trial.FrozenTrial]) -> set[int]:
 
 
 def _difference(old: Any, new: dict[str, Any]) -> str:
-    """A sentence on how the space of a study differs from that of the command."""
+    """A sentence: how the space of a study differs from that of the command."""
     if not isinstance(old, dict):
         return "The study of the sweep was not made by a sweep."
     keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))

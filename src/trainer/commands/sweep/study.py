@@ -1,8 +1,4 @@
-"""The database that keeps the study of a search: its address, opening it, and what is told when it
-fails.
-
-What is suggested and what is pruned is not here.
-"""
+"""The database that keeps the study of a search: its address, opening it, and its errors."""
 
 from __future__ import annotations
 
@@ -20,15 +16,17 @@ if TYPE_CHECKING:
 FILE_NAME = "study.db"
 # Jobs report at the same time, and SQLite lets one of them write.
 _PATIENCE = 60.0
-# What SQLite says of a file that is not, or no longer, what Optuna wrote; anything else is about
-# the machine.
+# SQLite's errors for a file that is not what Optuna wrote; all others are about the machine.
 _DAMAGES = (
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_MISMATCH,
 )
-_EXAMPLE = "Such as sweep.storage=postgresql://name@host/database, or leave it out: the sweep's folder keeps the study."
+_EXAMPLE = (
+    "Such as sweep.storage=postgresql://name@host/database, or leave it out: the sweep's folder "
+    "keeps the study."
+)
 
 
 def address_in(folder: Path) -> str:
@@ -41,7 +39,7 @@ def address_in(folder: Path) -> str:
 
 
 def given_address(text: str) -> str:
-    """`sweep.storage` as an address that jobs can use in whatever folder they are; raises ConfigError."""
+    """`sweep.storage` as an address that is valid in any working directory; raises ConfigError."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -68,10 +66,10 @@ def given_address(text: str) -> str:
 
 
 def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
-    """The storage at `address`; raises what Optuna and SQLAlchemy raise: see `told`.
+    """The storage at `address`; raises errors of Optuna and SQLAlchemy: see `storage_errors`.
 
-    No connection stays open between two calls, so that it survives a fork, and a database that
-    restarts.
+    No connection stays open between two calls, so that the storage survives a fork and a restart of
+    the database.
     """
     import optuna
     from optuna.storages import RDBStorage
@@ -81,7 +79,7 @@ def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
     options: dict[str, object] = {"poolclass": NullPool}
     if address.startswith("sqlite"):
         options["connect_args"] = {"timeout": _PATIENCE}
-    # Optuna fills in what stands in braces, of which a path or a password knows nothing.
+    # Optuna replaces names in braces, which a path or a password may contain.
     url = address.replace("{", "{{").replace("}", "}}")
     return RDBStorage(
         url,
@@ -92,10 +90,8 @@ def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
 
 
 @contextlib.contextmanager
-def told(address: str) -> Iterator[None]:
-    """What fails with the storage at `address` becomes an EnvironmentFault, or an InputError
-    when it is damaged.
-    """
+def storage_errors(address: str) -> Iterator[None]:
+    """Turn errors of the storage into an EnvironmentFault, or an InputError for a damaged one."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -116,29 +112,28 @@ def told(address: str) -> Iterator[None]:
         root = _root(error)
         is_of_machine = isinstance(error, OptunaError | SQLAlchemyError | OSError)
         if isinstance(root, sqlite3.Error):
-            # The low byte is the kind, what is above it says more.
+            # The low byte is the kind; the bytes above it are details.
             is_of_machine = (getattr(root, "sqlite_errorcode", 0) & 0xFF) not in _DAMAGES
         if is_of_machine:
             raise EnvironmentFault(
                 f"The study of the sweep cannot be kept: {reason(error)}.",
-                where=_shown(address),
+                where=_without_password(address),
                 hint="The same command goes on with the sweep once that is put right.",
             ) from error
         raise InputError(
             f"The study of the sweep is damaged, or not of this version: {reason(error)}.",
-            where=_shown(address),
+            where=_without_password(address),
             hint="Begin a new sweep: add sweep.fresh=true, or name another run.dir.",
         ) from error
 
 
 def reason(error: BaseException) -> str:
-    """Why it failed, in half a sentence: what the database itself said first."""
+    """Why it failed, without a full stop: the first line of the database's own error."""
     root = _root(error)
-    lines = str(root).strip().splitlines()
-    text = lines[0].strip().rstrip(".") if lines else ""
-    return (
-        text if text and not isinstance(root, KeyError) else f"{type(root).__name__} {text}".strip()
-    )
+    text = str(root).strip().partition("\n")[0].strip().rstrip(".")
+    if text and not isinstance(root, KeyError):
+        return text
+    return f"{type(root).__name__} {text}".strip()
 
 
 def _root(error: BaseException) -> BaseException:
@@ -154,8 +149,8 @@ def _no_driver(error: ImportError) -> EnvironmentFault:
     )
 
 
-def _shown(address: str) -> str:
-    """The address without its password; of a file, its path."""
+def _without_password(address: str) -> str:
+    """The address to print; of a file, its path."""
     from sqlalchemy.engine import make_url
 
     url = make_url(address)

@@ -1,10 +1,9 @@
-"""One job of a sweep, as it is handed to a process of its own, on this machine or another, and
-how it ended.
-"""
+"""The process of one job of a sweep, on this machine or another: from its task to its outcome."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -14,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.commands.sweep.task import Outcome, Task
+from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
 from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
-from trainer.files import finite_or_null, read_json
 from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
@@ -25,81 +23,78 @@ if TYPE_CHECKING:
     from trainer.commands.fit.saved_step import SavedStep
     from trainer.tracking.console import Terminal
 
-# What a job of a killed sweep still needs to save and leave, before the same command takes its run
-# over; seconds.
+# Seconds in which a job of a killed sweep must save and stop, before its run is continued.
 _TIME_TO_LEAVE = 60.0
 
 
-def run_task(task: Task) -> Outcome:
-    """Run a job in this process, which must be its main thread, to its end; raises nothing."""
+def run_task(task: Task) -> JobOutcome:
+    """Run a job to its end in this process, which must be its main thread; raises nothing."""
     outcome = None
     try:
         os.chdir(task.folder)
         set_signals()
         with _output_to(task.log):
             outcome = _run(task)
-    except OSError as error:  # a full disk: what it says cannot be written
-        failed = Outcome(
-            status="failed", error=f"{error.filename or task.log}: {error.strerror or error}."
-        )
-        outcome = outcome or failed
+    except OSError as error:  # a full disk: the output cannot be written
+        if outcome is None:
+            reason = f"{error.filename or task.log}: {error.strerror or error}."
+            outcome = JobOutcome(status=JobStatus.FAILED, error=reason)
     return outcome
 
 
-def _run(task: Task) -> Outcome:
+def _run(task: Task) -> JobOutcome:
     from trainer.tracking.console import Terminal
 
     terminal = Terminal()
     try:
-        return _fit(task, terminal)
+        outcome = _fit(task, terminal)
     except Stopped as stop:
-        sys.stderr.write(f"{stop.what}\n")  # how to go on is the sweep's business
-        return Outcome(status="interrupted", error=stop.what, warnings=terminal.warnings)
+        sys.stderr.write(f"{stop.what}\n")  # without its hint: the sweep says how to continue
+        outcome = JobOutcome(status=JobStatus.INTERRUPTED, error=stop.what)
     except (KeyboardInterrupt, SystemExit):
-        return Outcome(
-            status="interrupted",
-            error="Stopped before anything was saved.",
-            warnings=terminal.warnings,
+        outcome = JobOutcome(
+            status=JobStatus.INTERRUPTED, error="Stopped before anything was saved."
         )
-    except Exception as problem:
-        return Outcome(status="failed", error=_told(problem), warnings=terminal.warnings)
+    except Exception as error:
+        outcome = JobOutcome(status=JobStatus.FAILED, error=_print_error(error))
+    return dataclasses.replace(outcome, warnings=terminal.warnings)
 
 
-def _fit(task: Task, terminal: Terminal) -> Outcome:
+def _fit(task: Task, terminal: Terminal) -> JobOutcome:
     from trainer.commands.fit import run as fit
     from trainer.commands.fit.resume import open_folder
-    from trainer.commands.sweep.pruning import judge_of
+    from trainer.commands.sweep.pruning import pruner_of
 
     config = from_saved(task.config, source="this job")
     assert config.run.dir is not None, "the sweep names the folder of each job"
     run = Path(config.run.dir)
     _await_lock(run)
-    if (outcome := _ended_outcome(run)) is not None:
+    outcome = read_outcome(run)
+    if outcome is not None and outcome.status.is_complete:
         return outcome
     with open_folder(run) as saved:
         if saved is not None:
             config.resume, config.run.dir = str(saved.folder), None
-        judge = judge_of(task.trial, warn=terminal.warn, start=_num_evaluations(run, saved))
-        result = fit.run(
+        num_evaluations = _num_evaluations(run, saved)
+        fit.run(
             config,
             command=task.command,
             terminal=terminal,
             saved=saved,
             varied=task.varied,
-            should_prune=judge,
+            should_prune=pruner_of(task.trial, warn=terminal.warn, start=num_evaluations),
         )
-    metrics = {name: finite_or_null(value) for name, value in result.metrics.items()}
-    status = "pruned" if result.is_pruned else "done"
-    return Outcome(status=status, metrics=metrics, warnings=terminal.warnings)
+    outcome = read_outcome(run)
+    assert outcome is not None, "a run writes its run.json"
+    return outcome
 
 
 def _await_lock(run: Path) -> None:
-    """Wait for a job of a killed sweep to save and leave; raises Stopped when it does not: it
-    may yet end well.
-    """
+    """Wait until a job of a killed sweep has saved and stopped; raises Stopped if it does not."""
     deadline = time.monotonic() + _TIME_TO_LEAVE
     while is_locked(run):
         if time.monotonic() > deadline:
+            # Not a failure: that job may yet end well.
             raise Stopped(
                 f"{run} is still in use by a job of an earlier command.",
                 signal_number=signal.SIGTERM,
@@ -107,17 +102,8 @@ def _await_lock(run: Path) -> None:
         time.sleep(0.1)
 
 
-def _ended_outcome(run: Path) -> Outcome | None:
-    """The outcome of a run that came to its end since the sweep looked at it."""
-    record = read_json(run / "run.json")
-    status, metrics = record.get("status"), record.get("metrics")
-    if status not in ("done", "pruned"):
-        return None
-    return Outcome(status=status, metrics=metrics if isinstance(metrics, dict) else {})
-
-
 def _num_evaluations(run: Path, saved: SavedStep | None) -> int:
-    """How many evaluations a run had made at the step from which it continues."""
+    """The number of evaluations that a run had at the step from which it continues."""
     from trainer.tracking.metrics_file import read_rows
 
     if saved is None:
@@ -130,30 +116,29 @@ def _num_evaluations(run: Path, saved: SavedStep | None) -> int:
     return len(evaluated) or progress["epoch"]
 
 
-def _told(problem: Exception) -> str:
-    """Say what went wrong where the job's words go, and give it in a sentence for the report."""
+def _print_error(error: Exception) -> str:
+    """Print an error to the output of the job, and return it as a sentence for the report."""
     if os.environ.get("TRAINER_DEBUG") == "1":
-        traceback.print_exception(problem)
-    elif isinstance(problem, CustomCodeError) and problem.__cause__ is not None:
-        traceback.print_exception(problem.__cause__)
-    if isinstance(problem, TrainerError):
-        sys.stderr.write(f"Error: {problem}\n")
-        return printable(problem.what)
-    said = f"{type(problem).__name__}: {printable(problem)}"
-    sys.stderr.write(f"Error: {said}\n")
-    return said
+        traceback.print_exception(error)
+    elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
+    if isinstance(error, TrainerError):
+        sys.stderr.write(f"Error: {error}\n")
+        return printable(error.what)
+    sentence = f"{type(error).__name__}: {printable(error)}"
+    sys.stderr.write(f"Error: {sentence}\n")
+    return sentence
 
 
 @contextlib.contextmanager
 def _output_to(log: str | None) -> Iterator[None]:
-    """Let all that is said go to the file `log`, what C code says too."""
+    """Send all output to the file `log`, that of C code too; nothing changes where it is None."""
     if log is None:
         yield
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(
-        log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(log, flags, 0o666)
     before = [os.dup(descriptor) for descriptor in (1, 2)]
     try:
         with (

@@ -1,37 +1,36 @@
-"""Where the jobs of a sweep run. A launcher starts them and says how they ended; which there are
-is not known here.
-"""
+"""Where the jobs of a sweep run: what each launcher does for the loop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from trainer.commands.sweep.task import Outcome, Task
+from trainer.commands.sweep.task import JobOutcome, Task
 
 
 class Handle(Protocol):
     """A job that was started."""
 
-    def outcome(self) -> Outcome | None:
-        """How it ended; None while it runs or waits. A process that died is `failed`, with the
-        reason. Never raises.
+    def outcome(self) -> JobOutcome | None:
+        """How it ended; None while it runs or waits.
+
+        A job whose process died is `failed`, with the reason. Never raises.
         """
 
     def stop(self) -> None:
-        """Ask it to save and stop; asked again, to leave at once."""
+        """Let the job save and stop; a second call ends it at once."""
 
 
 class Launcher(Protocol):
     """Starts jobs; `slots` is how many may be started and not ended.
 
-    `threads` are the CPU threads that each gets; None leaves them to the job. `is_shown` says that
-    a job writes to the terminal, since there is only one at a time.
+    `threads` are the CPU threads of each job; None leaves them to the job. With `uses_terminal` the
+    jobs write to the terminal, since there is one at a time.
     """
 
     slots: int
     threads: int | None
-    is_shown: bool
+    uses_terminal: bool
 
     def start(self, tasks: Sequence[Task]) -> Sequence[Handle]:
         """Start some jobs; raises EnvironmentFault when the machine or the cluster refuses."""
@@ -40,4 +39,4 @@ class Launcher(Protocol):
         """Return when one of them may have ended, and after `seconds` at the latest."""
 
     def close(self) -> None:
-        """Let go of what it holds; jobs that still run are ended."""
+        """End the jobs that still run, and release the machine."""

@@ -1,6 +1,6 @@
-"""Loaded in the process that jobs are forked from, and nowhere else: what every job needs.
+"""Imported in the process that jobs are forked from, and nowhere else: what every job needs.
 
-Torch computes nothing here: its threads would not outlive the fork.
+Torch computes nothing here: its threads would not survive the fork.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ import trainer.commands.sweep.worker
 import trainer.tracking.tensorboard.tracker  # noqa: F401
 from trainer.tracking.tensorboard.figures import confusion_figure
 
-# Loads matplotlib, and fills its caches of fonts, for which each job would need 0.1 s.
+# Loads matplotlib and fills its caches of fonts, which would cost each job 0.1 s.
 confusion_figure(np.eye(2, dtype=np.int64), ("a", "b"))

@@ -1,6 +1,4 @@
-"""Jobs of a Slurm cluster, handed in by submitit; and following jobs whose processes are
-elsewhere.
-"""
+"""Jobs of a Slurm cluster, submitted and read back by submitit; or processes here that mimic it."""
 
 from __future__ import annotations
 
@@ -17,75 +15,72 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trainer.commands.sweep.launchers import Handle
-from trainer.commands.sweep.task import Outcome, Task
+from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import SlurmConfig
 from trainer.errors import EnvironmentFault, printable
 
-# Seconds between two questions to Slurm, which serves others too, and in which processes that are
-# to leave have left.
-_ASK_EVERY, _LEAVE_TIME = 15.0, 10.0
-FORGOTTEN = "FORGOTTEN"  # not a state of Slurm
-# States of squeue: of jobs that have processes, and of those that ended, with what to say and how
-# they count.
+# Seconds between two calls of squeue: Slurm serves others too.
+_ASK_EVERY = 15.0
+# Seconds for processes to stop when the launcher is closed.
+_LEAVE_TIME = 10.0
+# Seconds between two looks at the folder of results, and until it shows what another machine wrote.
+_LOOK_EVERY, _SETTLE_TIME = {"slurm": 2.0, "local": 0.1}, 15.0
+# Jobs that are submitted and have not ended. Slurm's own limit for an array is 1001 as a rule.
+_MAX_JOBS = 1000
+# Seconds before a time limit at which Slurm warns a job, so that it can save.
+_WARNING_TIME = 90
+# Starts a job in its own session, so that Ctrl-C comes to the sweep alone, which passes it on.
+_OWN_SESSION = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
+# States of squeue for jobs that have processes.
 _RUNNING = ("RUNNING", "SUSPENDED", "COMPLETING")
-ENDED = {
-    "CANCELLED": ("interrupted", "was cancelled"),
-    "PREEMPTED": ("interrupted", "had to make room for others"),
-    "TIMEOUT": ("interrupted", "ran into its time limit (launcher.timeout_min)"),
-    "DEADLINE": ("interrupted", "ran into its deadline"),
-    "NODE_FAIL": ("interrupted", "lost its machine"),
-    "BOOT_FAIL": ("interrupted", "lost its machine"),
-    "OUT_OF_MEMORY": ("failed", "needed more memory than it had (launcher.mem_gb)"),
-    "FAILED": ("failed", "died"),
-    "COMPLETED": ("failed", "ended without a result"),
-    # What is cancelled while it waits leaves the array; and after a few minutes Slurm forgets what
-    # has ended.
-    FORGOTTEN: ("interrupted", "is no longer known to Slurm: cancelled while it waited, perhaps"),
+_FORGOTTEN = "FORGOTTEN"  # not a state of Slurm
+# States of squeue for jobs that ended: how they count, and the reason to give.
+_ENDED = {
+    "CANCELLED": (JobStatus.INTERRUPTED, "was cancelled"),
+    "PREEMPTED": (JobStatus.INTERRUPTED, "had to make room for others"),
+    "TIMEOUT": (JobStatus.INTERRUPTED, "ran into its time limit (launcher.timeout_min)"),
+    "DEADLINE": (JobStatus.INTERRUPTED, "ran into its deadline"),
+    "NODE_FAIL": (JobStatus.INTERRUPTED, "lost its machine"),
+    "BOOT_FAIL": (JobStatus.INTERRUPTED, "lost its machine"),
+    "OUT_OF_MEMORY": (JobStatus.FAILED, "needed more memory than it had (launcher.mem_gb)"),
+    "FAILED": (JobStatus.FAILED, "died"),
+    "COMPLETED": (JobStatus.FAILED, "ended without a result"),
+    # A job that is cancelled while it waits leaves the array, and Slurm forgets ended jobs after
+    # some minutes.
+    _FORGOTTEN: (
+        JobStatus.INTERRUPTED,
+        "is no longer known to Slurm: cancelled while it waited, perhaps",
+    ),
 }
 
 
-class Cluster(Protocol):
-    """What Slurm and submitit's own processes do each in their way."""
-
-    def end_of(self, job: Any) -> str | None:
-        """The state in which it ended; None while it runs, waits, or is not known."""
-
-    def stop(self, job: Any, *, at_once: bool) -> None:
-        """Ask it to save and stop, or to leave at once."""
-
-    def end(self, jobs: Sequence[Any]) -> None:
-        """End them all."""
-
-
 class Slurm:
-    """Slurm by its commands; squeue and not sacct, for that needs a database which not every
-    cluster has.
-    """
+    """Slurm by its commands: by squeue, since sacct needs a database that few clusters have."""
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
-        # When it was asked, and when it answered last.
+        # When squeue was called, and when it answered last.
         self._tried: float | None = None
-        self._asked: float | None = None
-        self._seen: dict[str, float] = {}
+        self._answered: float | None = None
+        self._first_seen: dict[str, float] = {}
         self._every = _ASK_EVERY
 
     def end_of(self, job: Any) -> str | None:
-        """See `Cluster.end_of`; a job that Slurm has forgotten has ended."""
-        seen = self._seen.setdefault(job.job_id, time.monotonic())
-        self._ask(self._every)
-        if self._asked is None or self._asked < seen:  # the answer says nothing about this job yet
-            return None
-        state = self._states.get(job.job_id, FORGOTTEN)
-        return state if state in ENDED else None
+        """The state in which it ended, of `_ENDED`; None while it runs, waits, or is unknown."""
+        first_seen = self._first_seen.setdefault(job.job_id, time.monotonic())
+        self._update_states(self._every)
+        if self._answered is None or self._answered < first_seen:
+            return None  # the answer is older than the job
+        state = self._states.get(job.job_id, _FORGOTTEN)
+        return state if state in _ENDED else None
 
     def stop(self, job: Any, *, at_once: bool) -> None:
-        """See `Cluster.stop`."""
-        self._ask(1.0)
+        """Let a job save and stop, or end it at once."""
+        self._update_states(1.0)
         self._every = min(_ASK_EVERY, 2.0)  # a person waits
         if at_once or self._states.get(job.job_id) not in _RUNNING:
             self.end([job])
@@ -95,42 +90,37 @@ class Slurm:
             _call("scancel", "--signal=TERM", "--full", job.job_id)
 
     def end(self, jobs: Sequence[Any]) -> None:
-        """See `Cluster.end`."""
+        """End them all."""
         _call("scancel", *(job.job_id for job in jobs))
 
     def end_all(self, name: str) -> None:
-        """End what is in the queue under this name; those that run have KillWait to save."""
+        """Cancel all jobs of this name; the running ones have KillWait to save."""
         _call("scancel", f"--name={name}", f"--user={os.getuid()}")
 
-    def _ask(self, age: float) -> None:
-        """Have the states no older than `age` seconds, as far as Slurm answers."""
-        if self._tried is not None and time.monotonic() - self._tried < age:
+    def _update_states(self, max_age: float) -> None:
+        """Call squeue, unless that was less than `max_age` seconds ago."""
+        if self._tried is not None and time.monotonic() - self._tried < max_age:
             return
         self._tried = time.monotonic()
-        said = _call("squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i %T")
-        if said is not None:
-            self._states = {
-                words[0]: words[1] for line in said.splitlines() if len(words := line.split()) == 2
-            }
-            self._asked = self._tried
+        answer = _call("squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i %T")
+        if answer is not None:
+            rows = [line.split() for line in answer.splitlines()]
+            self._states = {row[0]: row[1] for row in rows if len(row) == 2}
+            self._answered = self._tried
 
 
 class Processes:
-    """submitit's processes on this machine: a job's number is that of the process that watches
-    over it.
-    """
+    """In the place of Slurm, processes here: a job has the number of submitit's process around it."""
 
     def end_of(self, job: Any) -> str | None:
-        """See `Cluster.end_of`."""
         return "FAILED" if job.done() else None
 
     def stop(self, job: Any, *, at_once: bool) -> None:
-        """See `Cluster.stop`; a second signal means at once."""
-        if not job.done():  # after that the number may be another's
+        del at_once  # the second signal means that
+        if not job.done():  # after that the number may be another process's
             os.kill(int(job.job_id), signal.SIGTERM)
 
     def end(self, jobs: Sequence[Any]) -> None:
-        """See `Cluster.end`."""
         until = time.monotonic() + _LEAVE_TIME
         while not all([job.done() for job in jobs]) and time.monotonic() < until:
             for job in jobs:
@@ -139,91 +129,65 @@ class Processes:
 
 
 def _call(*words: str) -> str | None:
-    """What a command of Slurm prints; None where it cannot be run or fails, as it does while
-    Slurm restarts.
-    """
+    """The output of a command of Slurm; None where it fails, as it does while Slurm restarts."""
     try:
         return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-# Of jobs that were handed in and have not ended. Slurm's own limit for an array is 1001 as a rule.
-_MAX_JOBS = 1000
-# Seconds between two looks at the folder of results, and in which it shows what another machine
-# wrote.
-_LOOK_EVERY, _SETTLE_TIME = {"slurm": 2.0, "local": 0.1}, 15.0
-# A time limit is announced so many seconds before, which is for saving.
-_WARNING_TIME = 90
-# Started in a session of its own, a job does not get the Ctrl-C that is for the sweep, which passes
-# it on.
-_OWN_SESSION = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
-
-
 class SlurmHandle:
-    """A job of submitit; see `Handle`."""
+    """A job of submitit."""
 
-    def __init__(self, job: Any, cluster: Cluster, results: _Results) -> None:
+    def __init__(self, job: Any, cluster: Slurm | Processes, results: _Results) -> None:
         self.job, self._cluster, self._results = job, cluster, results
-        self._outcome: Outcome | None = None
+        self._name = f"Job {job.job_id}"
+        self._outcome: JobOutcome | None = None
         self._num_stops = 0
-        self._lost_since: float | None = None
+        self._ended_at: float | None = None
 
-    def outcome(self) -> Outcome | None:
-        """See `Handle.outcome`."""
+    def outcome(self) -> JobOutcome | None:
         if self._outcome is None:
             state = self._cluster.end_of(self.job)
             if self._results.has(self.job) and self.job.done():
                 self._outcome = self._read()
             elif state is not None:
-                self._outcome = self._lost(state)
+                self._outcome = self._without_result(state)
         return self._outcome
 
     def stop(self) -> None:
-        """See `Handle.stop`."""
         self._num_stops += 1
         if self._outcome is None:
             self._cluster.stop(self.job, at_once=self._num_stops > 1)
 
-    def _read(self) -> Outcome:
+    def _read(self) -> JobOutcome:
         try:
             outcome = self.job.result()
-        except (
-            Exception
-        ) as error:  # what the job met before or after `run_task`, or a file that cannot be read
-            return Outcome(
-                status="failed", error=f"{self._name} failed: {_last_line(str(error))}{self._log}"
-            )
-        if not isinstance(outcome, Outcome):
-            return Outcome(
-                status="failed",
-                error=f"{self._name} gave a {type(outcome).__name__} and no outcome.",
-            )
-        if outcome.status == "interrupted" and not self._num_stops:
-            # Its own words say that a signal came, and where to go on; not who sent it.
+        except Exception as error:  # before or after `run_task`, or the file cannot be read
+            reason = f"{self._name} failed: {_last_line(str(error))}{self._log}"
+            return JobOutcome(status=JobStatus.FAILED, error=reason)
+        if not isinstance(outcome, JobOutcome):
+            reason = f"{self._name} gave a {type(outcome).__name__} and no outcome."
+            return JobOutcome(status=JobStatus.FAILED, error=reason)
+        if outcome.status == JobStatus.INTERRUPTED and not self._num_stops:
+            # The job knows that a signal came, but not who sent it.
             why = (
                 f"{self._name} was stopped by the cluster: its time limit, other jobs, or a person."
             )
             return dataclasses.replace(outcome, error=f"{why} {outcome.error or ''}".strip())
         return outcome
 
-    def _lost(self, state: str) -> Outcome | None:
-        """The outcome of a job that ended in `state` and wrote no result; None where one may
-        still be on its way.
-        """
-        self._lost_since = self._lost_since or time.monotonic()
-        status, what = ENDED[state]
-        if status == "failed" and time.monotonic() - self._lost_since < self._results.settle_time:
+    def _without_result(self, state: str) -> JobOutcome | None:
+        """The outcome by the `state` in which it ended; None where its result may still appear."""
+        self._ended_at = self._ended_at or time.monotonic()
+        status, reason = _ENDED[state]
+        is_settled = time.monotonic() - self._ended_at >= self._results.settle_time
+        if status == JobStatus.FAILED and not is_settled:
             return None
         if self._num_stops:
-            return Outcome(
-                status="interrupted", error=f"{self._name} was stopped before it could save."
-            )
-        return Outcome(status=status, error=f"{self._name} {what}.{self._log}")
-
-    @property
-    def _name(self) -> str:
-        return f"Job {self.job.job_id}"
+            reason = f"{self._name} was stopped before it could save."
+            return JobOutcome(status=JobStatus.INTERRUPTED, error=reason)
+        return JobOutcome(status=status, error=f"{self._name} {reason}.{self._log}")
 
     @property
     def _log(self) -> str:
@@ -232,48 +196,43 @@ class SlurmHandle:
 
 
 class SlurmLauncher:
-    """See `Launcher`. `folder` is that of the sweep, which all machines must see; `jobs` limits how
-    many are handed in.
+    """Submits jobs to Slurm, `jobs` at most at a time.
 
-    Raises EnvironmentFault where submitit or Slurm is missing.
+    `folder` is that of the sweep, which all machines must see. Raises EnvironmentFault where
+    submitit or Slurm is missing.
     """
 
     def __init__(self, config: SlurmConfig, *, folder: Path, jobs: int | None) -> None:
-        self.is_shown = False
+        self.uses_terminal = False
         self.slots, self.threads = jobs or _MAX_JOBS, config.cpus_per_task
         if config.cluster == "local":
             cpus, threads = len(os.sched_getaffinity(0)), config.cpus_per_task or 1
             self.slots = jobs or max(1, cpus // threads)
             self.threads = config.cpus_per_task or max(1, cpus // self.slots)
         self._executor = _executor(config, folder)
-        self._cluster: Cluster = Processes()
+        self._cluster: Slurm | Processes = Processes()
         if config.cluster == "slurm":
             self._cluster = queue = Slurm()
-            # What a killed command left in the queue. Nobody else begins anything here: the sweep's
-            # folder is locked.
+            # Jobs of a command that was killed. No other starts any here: the folder is locked.
             queue.end_all(_name_of(folder))
         self._results = _Results(self._executor.folder, is_shared=config.cluster == "slurm")
         self._handles: list[SlurmHandle] = []
 
     def start(self, tasks: Sequence[Task]) -> list[SlurmHandle]:
-        """See `Launcher.start`; several tasks are one job array."""
-        if not tasks:
-            return []
-        said = io.StringIO()
+        """Submit the tasks, several as one job array."""
+        output = io.StringIO()
         try:
             with (
-                _undisturbed(self._executor.cluster),
-                contextlib.redirect_stderr(said),
+                _shielded(self._executor.cluster),
+                contextlib.redirect_stderr(output),
                 self._executor.batch(),
             ):
                 jobs = [self._executor.submit(run_task, task) for task in tasks]
         except (OSError, RuntimeError) as error:  # submitit's errors are of these
-            why = next(
-                (line for line in (*said.getvalue().splitlines(), str(error)) if line.strip()),
-                "no reason given",
-            )
+            lines = [*output.getvalue().splitlines(), str(error)]
+            reason = next((line.strip() for line in lines if line.strip()), "no reason given")
             raise EnvironmentFault(
-                f"The cluster refused the jobs: {printable(why.strip())}",
+                f"The cluster refused the jobs: {printable(reason)}",
                 hint="Look at launcher.partition, launcher.account and the other keys of "
                 "launcher=slurm.",
             ) from error
@@ -284,25 +243,21 @@ class SlurmLauncher:
         return started
 
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
-        """See `Launcher.wait`."""
         until = time.monotonic() + seconds
-        while (
-            all(handle.outcome() is None for handle in handles)
-            and (left := until - time.monotonic()) > 0
-        ):
-            time.sleep(min(left, 0.25))
+        while all(handle.outcome() is None for handle in handles):
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return
+            time.sleep(min(remaining, 0.25))
 
     def close(self) -> None:
-        """See `Launcher.close`."""
-        left = [handle.job for handle in self._handles if handle.outcome() is None]
-        if left:
-            self._cluster.end(left)
+        running = [handle.job for handle in self._handles if handle.outcome() is None]
+        if running:
+            self._cluster.end(running)
 
 
 class _Results:
-    """Which results are there: one look at the folder serves all jobs, and shows what a network
-    drive has new.
-    """
+    """The results of the jobs: one look at their folder serves all."""
 
     def __init__(self, folder: Path, *, is_shared: bool) -> None:
         self._folder, self._every = folder, _LOOK_EVERY["slurm" if is_shared else "local"]
@@ -314,8 +269,7 @@ class _Results:
         """Whether the result of `job` is there."""
         if time.monotonic() - self._looked >= self._every:
             with contextlib.suppress(OSError):
-                # A network drive shows what it has kept, up to a minute old, until something is
-                # changed.
+                # A network drive shows a listing up to a minute old until something is changed.
                 self._folder.chmod(self._folder.stat().st_mode)
             with contextlib.suppress(OSError):  # the drive may come back
                 self._names = {path.name for path in self._folder.iterdir()}
@@ -323,13 +277,14 @@ class _Results:
         return _result_of(job).name in self._names
 
     def forget(self, job: Any) -> None:
-        """Take away what an earlier job of the same number left: those of processes come again."""
+        """Remove the result of an earlier job with this number: those of processes come again."""
         self._names.discard(_result_of(job).name)
         with contextlib.suppress(OSError):
             _result_of(job).unlink()
 
 
 def _executor(config: SlurmConfig, folder: Path) -> Any:
+    """submitit's executor; raises EnvironmentFault where submitit or Slurm is missing."""
     try:
         import submitit
     except ImportError as error:
@@ -366,8 +321,7 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
         slurm_qos=config.qos,
         slurm_array_parallelism=config.array_parallelism,
         slurm_use_srun=False,
-        # Where a cluster does not bind jobs to their CPUs, torch would take all that the machine
-        # has.
+        # Where a cluster does not bind jobs to their CPUs, torch would use all of the machine.
         slurm_setup=["export OMP_NUM_THREADS=$SLURM_CPUS_ON_NODE", *config.setup],
         slurm_additional_parameters=_options(config),
     )
@@ -375,16 +329,14 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
 
 
 def _name_of(folder: Path) -> str:
-    """What the jobs of a sweep are called in the queue: sweeps of another folder have another name."""
+    """The name of a sweep's jobs in the queue, different for every folder."""
     digest = hashlib.sha256(str(folder.absolute()).encode("utf-8", "surrogateescape")).hexdigest()
     return f"trainer-{folder.name}-{digest[:8]}"
 
 
 def _options(config: SlurmConfig) -> dict[str, Any]:
-    """More options of sbatch. Not put back into the queue: the same command goes on with what is
-    left of a sweep.
-    """
-    # B: to the batch script. submitit would send USR2, upon which it breaks off what is not saved.
+    """More options of sbatch; no requeue, since the same command continues a sweep."""
+    # B: to the batch script. submitit would send USR2, upon which it drops what is not saved.
     warning = min(_WARNING_TIME, 30 * config.timeout_min)
     options = {"signal": f"B:TERM@{warning}", "no-requeue": True, **config.extra}
     return {
@@ -393,20 +345,18 @@ def _options(config: SlurmConfig) -> dict[str, Any]:
 
 
 def _local_python(setup: Sequence[str]) -> str:
-    """How submitit's process starts Python: without its own setting of the signal, in a session,
-    after `setup`.
-    """
+    """The command by which submitit starts Python here: in its own session, after `setup`."""
     shell = ["bash", "-c", " && ".join([*setup, 'exec "$0" "$@"'])] if setup else []
+    # Without the variable: the job must not take the signal that is for submitit's process.
     start = ["env", "-u", "SUBMITIT_PREEMPT_SIGNAL", sys.executable, "-c", _OWN_SESSION]
     return shlex.join([*start, *shell, sys.executable])
 
 
 @contextlib.contextmanager
-def _undisturbed(cluster: str) -> Iterator[None]:
-    """What is started here meanwhile does not get the signals of the terminal.
+def _shielded(cluster: str) -> Iterator[None]:
+    """Start processes that do not get the signals of the terminal.
 
-    submitit's own process, which watches over a job, is to announce a time limit by SIGTERM as
-    well.
+    submitit's own process around a job here is to announce a time limit by SIGTERM, as Slurm does.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     before = dict(os.environ)
@@ -425,7 +375,7 @@ def _result_of(job: Any) -> Path:
 
 
 def _last_line(trace: str) -> str:
-    """The error itself, out of what submitit says about it: between two rules stands the traceback."""
+    """The error itself, of a text in which submitit has the traceback between two rules."""
     parts = trace.split("----------------------")
     lines = [line for line in parts[len(parts) // 2].splitlines() if line.strip()]
     return printable(lines[-1].strip()) if lines else "it says no more"
