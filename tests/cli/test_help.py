@@ -9,24 +9,35 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import yaml
-from commandline import quiet_environment, run_trainer, trainer_main
+from commandline import ROOT, quiet_environment, run_trainer, trainer_main
 from composing import CONFIGS, choices_of, config_of, read_yaml
 
 import trainer
-from trainer.cli.arguments import PORT, RUN_KEYS, VERBS, Arguments, read_run_words, read_tb_words
-from trainer.cli.help import comments
-from trainer.cli.run_arguments import (
-    RUNS_FLAGS,
-    RUNS_KEYS,
-    RUNS_VERBS,
-    read_reproduce_words,
-    read_runs_words,
+from trainer.cli.arguments import Arguments
+from trainer.cli.configs import comments
+from trainer.cli.dispatch import PORT
+from trainer.cli.help import overview, page, verb_lines
+from trainer.cli.verbs import HEADINGS, VERBS, find_verb
+from trainer.config import (
+    CHOICES,
+    COMMAND_SCHEMAS,
+    SCHEMAS,
+    from_saved,
+    listed_keys,
+    settable_keys,
+    to_plain,
 )
-from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, from_saved, to_plain
 from trainer.run.record import RunStatus
+
+
+def read(line: str) -> Arguments:
+    """The words of a command line, `trainer` aside."""
+    verb, words = find_verb(shlex.split(line))
+    return Arguments.parse(verb, words)
 
 
 def shown(*words: str, cwd: Path) -> str:
@@ -80,64 +91,82 @@ def test_the_pages_explain_keys_with_the_comments_of_the_yaml(tmp_path: Path) ->
         assert explained
 
 
-def test_the_examples_of_the_pages_are_right(tmp_path: Path) -> None:
-    pages = "".join(
-        shown(*words, cwd=tmp_path)
-        for words in (("--help",), ("fit", "--help"), ("eval", "--help"))
-    )
-    examples = re.findall(r"^  trainer (fit|eval) ((?!.*[<…]).+)$", pages, flags=re.MULTILINE)
-    assert len(examples) >= 8
-    for verb, words in examples:
-        arguments = Arguments.parse(verb, shlex.split(words.split("   ")[0]))
-        if verb == "fit" and not arguments.asks_for_help and not arguments.is_multirun:
-            config_of(*(word for word in arguments.given if not word.startswith("resume=")))
+def test_every_example_of_the_pages_is_right() -> None:
+    pages = [overview(), *map(page, VERBS.values())]
+    lines = [line for text in pages for line in text.partition("Examples\n")[2].splitlines()]
+    examples = [line.removeprefix("  trainer ") for line in lines]
+    assert {line.split()[0] for line in examples} == set(VERBS)
+    for line in examples:
+        arguments = read(line)
+        if arguments.verb == "fit" and not arguments.is_multirun:
+            config_of(*(word for word in arguments.overrides if not word.startswith("resume=")))
 
 
+@pytest.mark.parametrize("name", VERBS)
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
-def test_the_page_of_check_run(words: tuple[str, ...], tmp_path: Path) -> None:
-    page = shown("check-run", *words, cwd=tmp_path)
-    assert page.startswith("trainer check-run: ")
-    assert all(
-        f"\n  {what} " in page
-        for what in ("run.json", "last, best", "metrics.jsonl", "TensorBoard")
-    )
-    examples = re.findall(r"^  trainer check-run ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
-    assert [read_run_words(words.split())[0] for words in examples] == ["last", "last"]
+def test_the_page_of_a_verb_names_its_keys_and_flags(
+    name: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    verb = VERBS[name]
+    if words[0] == "last" and not verb.words:
+        words = words[1:]
+    text = shown(name, *words, cwd=tmp_path)
+    assert text.startswith(f"trainer {name}: {verb.summary}.\n")
+    flags = [flag.name for flag in verb.flags if flag.text]
+    known = [*(key.name for key in verb.keys), *listed_keys(name), *flags]
+    assert [word for word in known if word not in text] == []
+    assert f"[{PORT}]" in text or name != "tb"
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
-def test_the_page_of_tb(words: tuple[str, ...], tmp_path: Path) -> None:
-    page = shown("tb", *words, cwd=tmp_path)
-    assert page.startswith("trainer tb: ")
-    assert all(f"\n  {key} " in page for key in RUN_KEYS["tb"])
-    assert f"[{PORT}]" in page
-    examples = re.findall(r"^  trainer tb((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
-    assert [read_tb_words(words.split()) for words in examples] == [
-        ([], Path("runs"), PORT),
-        (["last"], Path("runs"), PORT),
-        (["last"], Path("runs"), 6007),
-    ]
+@pytest.mark.parametrize("words", [("ls", "--help"), ("note", "-h"), ("tag", "last", "--help")])
+def test_the_verbs_of_runs_share_a_page(words: tuple[str, ...], tmp_path: Path) -> None:
+    text = shown("runs", *words, cwd=tmp_path)
+    assert text.startswith("trainer runs: ")
+    for verb in VERBS["runs"].verbs:
+        assert f"\n  {verb.name.removeprefix('runs ')} {verb.usage} " in text
+        known = [key.name for key in verb.keys] + [flag.name for flag in verb.flags if flag.text]
+        assert [word for word in known if word not in text] == []
+    assert [status for status in RunStatus if status not in text] == []
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), ("ls", "--help"), ("note", "--help")])
-def test_the_page_of_runs(words: tuple[str, ...], tmp_path: Path) -> None:
-    page = shown("runs", *words, cwd=tmp_path)
-    assert page.startswith("trainer runs: ")
-    assert all(re.search(rf"\b{verb} ", page) for verb in RUNS_VERBS)
-    flags = {flag for known in RUNS_FLAGS.values() for flag in known}
-    assert all(word in page for word in (*flags, *RUNS_KEYS["ls"], *RunStatus))
-    examples = re.findall(r"^  trainer runs((?!.*[\[<…]).*)$", page, flags=re.MULTILINE)
-    verbs = [read_runs_words(shlex.split(words)).verb for words in examples]
-    assert verbs == ["ls", "ls", "best", "compare", "tag", "note"]
+@pytest.mark.parametrize(
+    ("line", "words", "flags"),
+    [
+        ("runs note last --help", ["last", "--help"], {}),
+        ("runs tag last -draft --json", ["last", "-draft", "--json"], {}),
+        ("runs -q status=done", ["status=done"], {"--quiet": None}),
+        ("runs show lr=0.1", ["lr=0.1"], {}),
+        ("reproduce last -cd mine", ["last"], {"--config-dir": "mine"}),
+    ],
+)
+def test_what_is_a_flag_and_what_a_word(
+    line: str, words: list[str], flags: dict[str, str | None]
+) -> None:
+    arguments = read(line)
+    assert (arguments.words, arguments.flags) == (words, flags)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("-h",), ("last", "--help")])
-def test_the_page_of_reproduce(words: tuple[str, ...], tmp_path: Path) -> None:
-    page = shown("reproduce", *words, cwd=tmp_path)
-    assert page.startswith("trainer reproduce: ")
-    assert [key for key in RUN_KEYS["reproduce"] if key not in page] == []
-    examples = re.findall(r"^  trainer reproduce ((?!.*[<…]).+)$", page, flags=re.MULTILINE)
-    assert [read_reproduce_words(words.split())[0] for words in examples] == ["last", "3fa9c1"]
+def test_reproduce_takes_the_keys_that_leave_the_bits_alone() -> None:
+    assert {key.name for key in VERBS["reproduce"].keys} == set(settable_keys("reproduce"))
+
+
+def test_every_verb_is_in_the_overview_under_its_heading() -> None:
+    assert {verb.group for verb in VERBS.values()} <= set(HEADINGS)
+    assert all(f"  trainer {name} " in verb_lines() for name in VERBS)
+
+
+def test_the_readme_lists_the_verbs_of_the_table() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert indent(verb_lines(), "    ") in readme
+
+
+def test_the_golden_pages(request: pytest.FixtureRequest) -> None:
+    """A change of a page shows as a diff of this file."""
+    path = ROOT / "tests" / "golden" / "help.txt"
+    text = "\n".join([overview(), *map(page, VERBS.values())])
+    if request.config.getoption("--update-golden"):
+        path.write_text(text, encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_peoples_own_choices_are_on_the_page(
@@ -226,7 +255,7 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path) -> None:
 def test_flags_may_stand_anywhere(
     words: list[str], given: list[str], flags: dict[str, str | None]
 ) -> None:
-    arguments = Arguments.parse("fit", words)
+    arguments = Arguments.parse(VERBS["fit"], words)
     assert arguments.given == given
     assert arguments.flags == flags
 
@@ -244,8 +273,8 @@ def test_flags_may_stand_anywhere(
     ],
 )
 def test_the_value_of_an_override_as_text(word: str, key: str, value: str) -> None:
-    assert Arguments.parse("fit", [word]).values == {key: value}
+    assert Arguments.parse(VERBS["fit"], [word]).values == {key: value}
 
 
 def test_json_is_a_flag_of_eval() -> None:
-    assert Arguments.parse("eval", ["ckpt=last", "--json"]).given == ["ckpt=last", "eval.json=true"]
+    assert read("eval ckpt=last --json").given == ["ckpt=last", "eval.json=true"]

@@ -177,7 +177,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     # Training a run again. The rest is in commands/test_reproduce.py.
     "reproduse last": (2, ("no command reproduse", "Did you mean reproduce?")),
     "reproduce": (2, ("The run is missing", "reproduce last")),
-    "reproduce ''": (2, ("The run is missing",)),
+    "reproduce ''": (2, ("A word is empty",)),
     "reproduce last": (3, ("no run in runs",)),
     "reproduce notes": (2, ("notes does not exist, and no run in runs",)),
     "reproduce mine": (2, ("mine is not a run folder",)),
@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "tb last": (3, ("no run in runs",)),
     "tb mine": (3, ("mine is not a run folder", "the word last")),
     "tb notes.tx": (3, ("notes.tx does not exist", "Did you mean notes.txt?")),
-    "tb ''": (2, ("name of a run is empty",)),
+    "tb ''": (2, ("A word is empty",)),
     "tb port=many": (2, ("port=many", "a whole number from 1 to 65535")),
     "tb port=0": (2, ("port=0", "1 to 65535")),
     "tb port=65536": (2, ("port=65536", "1 to 65535")),

@@ -29,7 +29,8 @@ from running import SMALL
 from signalling import processes_of
 from waiting import HANG_S, wait_until
 
-from trainer.cli.arguments import RUN_KEYS, read_tb_words
+from trainer.cli.arguments import Arguments
+from trainer.cli.verbs import VERBS
 from trainer.commands.tb import PINNED, pinned, short_names
 from trainer.tracking.event_files import event_files
 
@@ -315,8 +316,9 @@ def test_a_port_that_is_taken(host: str, trained: Path, serve: Serve) -> None:
         assert ran.err.startswith(f"Error: Port {port} is taken")
         assert f"http://localhost:{port}/" in ran.err
         [command] = re.findall(r": trainer tb (.*)$", ran.err, re.MULTILINE)
-        references, root, free = read_tb_words(shlex.split(command))
-        assert (references, root) == (["last"], Path("runs/2026-01-01/.."))
+        arguments = Arguments.parse(VERBS["tb"], shlex.split(command))
+        free = int(arguments.values["port"])
+        assert (arguments.words, arguments.root) == (["last"], Path("runs/2026-01-01/.."))
         with socket.socket() as ours:
             ours.bind(("127.0.0.1", free))
 
@@ -424,7 +426,7 @@ def test_the_commands_and_keys_of_the_page() -> None:
     commands = commands_of_the_page()
     assert len(commands) >= 4
     for words in commands:
-        read_tb_words(words)
+        Arguments.parse(VERBS["tb"], words)
     text = (ROOT / "docs" / "tb.md").read_text(encoding="utf-8")
-    assert [key for key in RUN_KEYS["tb"] if f"| `{key}` |" not in text] == []
+    assert [key.name for key in VERBS["tb"].keys if f"| `{key.name}` |" not in text] == []
     assert all(f"`{tag}`" in text for tag in PINNED)

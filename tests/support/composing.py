@@ -9,7 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from trainer.cli.arguments import configs_folder
+from trainer.cli.configs import configs_folder
 from trainer.config import SCHEMAS, FitConfig, load_fit
 
 CONFIGS = configs_folder()

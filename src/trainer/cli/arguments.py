@@ -1,120 +1,188 @@
-"""Reading the words after the verb, before Hydra does: flags, overrides, and what is wrong with
-their form.
+"""How the words after a verb are read: flags, `key=value` and runs, and what is wrong with them.
+
+The verbs themselves are declared in `verbs.py`; a config is composed from the words in `compose.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from trainer.config import CHOICES, COMMAND_SCHEMAS, SCHEMAS, SECTIONS, FitConfig
+from trainer.cli.configs import configs_folder
 from trainer.errors import UsageError, suggestion
 
-# The commands, each in a phrase.
-VERBS = {
-    "fit": "train a model",
-    "eval": "evaluate a checkpoint",
-    "check-run": "verify a run folder",
-    "tb": "look at runs in TensorBoard",
-    "runs": "list, compare and tidy up runs",
-    "reproduce": "train a run again and compare, bit for bit",
-}
-# The keys of the commands that take a run. Of reproduce: where things are and what it runs on; the
-# rest is the run's.
-RUN_KEYS = {
-    "check-run": ("run.root",),
-    "tb": ("port", "run.root"),
-    "reproduce": (
-        "run.root",
-        "run.name",
-        "run.dir",
-        "data.root",
-        "data.num_workers",
-        "trainer.device",
-    ),
-}
-PORT = 6006
-# Hydra's flags that fit a tool with verbs, and which of them take a value. `--experimental-rerun`
-# reads a pickle.
-SWITCHES = ("-m", "--multirun", "--resolve", "--hydra-help", "-h", "--help", "-r", "--run")
-WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-i", "--info")
-_SHOWING = ("--cfg", "--info", "--hydra-help")
-# What a command may be asked to do; only one of them at a time.
-_DOING = ("--multirun", "--run", *_SHOWING)
-_SHOWN = {
-    "--cfg": ("job", "hydra", "all"),
-    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
-}
-_LONG = {
-    "-c": "--cfg",
-    "-p": "--package",
-    "-cd": "--config-dir",
-    "-i": "--info",
-    "-m": "--multirun",
-    "-h": "--help",
-    "-r": "--run",
-}
+if TYPE_CHECKING:
+    from trainer.config import FitConfig
+
+# Hydra answers these itself, from the config that it composes.
+_SHOWS = ("--cfg", "--info", "--hydra-help")
+# Of these a command takes one.
+_EXCLUSIVE = ("--multirun", "--run", *_SHOWS)
+# Keys that people know from other verbs, where the run is a word alone.
+_RUN_KEYS = ("ckpt", "resume", "run", "run.dir")
 
 
-def configs_folder() -> Path:
-    """The YAML that ships with trainer: inside the package when installed from a wheel, at the
-    top of a checkout.
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag of a verb and the text of its help page, which leaves out one without a text."""
+
+    name: str
+    text: str = ""
+    _: KW_ONLY
+    short: str = ""
+    # What the help page calls its value, and the values there are; without either it takes none.
+    value: str = ""
+    values: tuple[str, ...] = ()
+    override: str = ""  # the `key=value` that it stands for
+
+
+@dataclass(frozen=True, slots=True)
+class VerbKey:
+    """A key that is no key of the config, and the text of its help page.
+
+    `values` are what completion offers; with `is_closed` there are no others. `between` bounds a
+    whole number.
     """
-    packaged = Path(__file__).parents[1] / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "configs"
+
+    name: str
+    text: str = ""
+    _: KW_ONLY
+    default: str = ""
+    values: Callable[[], Sequence[str]] = tuple
+    is_closed: bool = False
+    is_path: bool = False
+    between: tuple[int, int] | None = None
+
+    def check(self, value: str) -> None:
+        """Raises UsageError for a value that it does not take."""
+        if self.is_closed and value not in self.values():
+            hint = suggestion(value, self.values())
+            raise UsageError(f"{self.name}={value}: there is no such {self.name}.", hint=hint)
+        if self.between is None:
+            return
+        low, high = self.between
+        # Of more digits than the bound has Python may refuse to make a number.
+        is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(high))
+        if not is_number or not low <= int(value) <= high:
+            raise UsageError(
+                f"{self.name}={value}: a whole number from {low} to {high} is expected.",
+                hint=f"{self.name}: {self.text} [{self.default}]",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb: how the words after it are read, what its help page says and what runs it.
+
+    `words` says what a word may be that is no `key=value`: nothing (""), a run's path or id, a run
+    or filter whose name may have a `=` ("name"), a run with tags or with a text behind it.
+    """
+
+    name: str
+    summary: str
+    _: KW_ONLY
+    usage: str
+    run: Callable[[Arguments], int]
+    page: str = ""
+    group: str = ""  # its heading in the overview
+    verbs: tuple[Verb, ...] = ()
+    config: str = ""  # the file in configs/ that Hydra composes; without one it takes `keys` only
+    heads: tuple[str, ...] = ()  # how a word of Hydra may begin: the groups, then single keys
+    keys: tuple[VerbKey, ...] = ()
+    filters: tuple[VerbKey, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    words: Literal["", "run", "name", "tags", "text"] = ""
+    first_words: Callable[[], Sequence[str]] = tuple  # what the first word may be but a run
+    least: int = 0
+    most: int | None = None
+    for_more: str = ""  # the verb that takes more runs than `most`
+    instead: Mapping[str, str] = field(default_factory=dict)  # words of other tools: what is here
+
+    @property
+    def all_flags(self) -> tuple[Flag, ...]:
+        """Its flags, and --help."""
+        return (*self.flags, HELP)
+
+    def key(self, name: str) -> VerbKey | None:
+        """The key of that name, if it has one."""
+        return next((key for key in self.keys if key.name == name), None)
+
+    def flag(self, name: str) -> Flag | None:
+        """The flag of that long or short name, if it has one."""
+        flags = self.all_flags
+        return next((flag for flag in flags if name and name in (flag.name, flag.short)), None)
+
+
+HELP = Flag("--help", short="-h")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The words after a verb: flags and overrides as typed, and `values`, the overrides by key, as
-    text.
+    """The words after a verb: `flags` by their long names, `words` that are no `key=value`.
 
-    `flags` has the flags by their long names, each with its value or None.
+    `overrides` are the `key=value` as typed, `values` the same by key and without quotes.
     """
 
     verb: str
-    flag_words: list[str]
-    overrides: list[str]
+    config: str  # the file in configs/ that Hydra composes
+    typed: Sequence[str]
+    words: list[str] = field(default_factory=list)
     flags: dict[str, str | None] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
     values: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, verb: str, words: list[str]) -> Arguments:
-        """Read `words`; raises UsageError for an unknown flag or a word that is no override."""
-        flags: dict[str, str | None] = {}
-        values: dict[str, str] = {}
-        flag_words: list[str] = []
-        overrides: list[str] = []
+    def parse(cls, verb: Verb, words: Sequence[str]) -> Arguments:
+        """Read `words`; raises UsageError for a word that the verb does not take."""
+        found = cls(verb=verb.name, config=verb.config, typed=words)
         rest = iter(words)
         for word in rest:
-            if word == "--json" and verb == "eval":
-                overrides.append("eval.json=true")
+            if _is_text(word, verb, found.words):
+                found.words.append(word)
             elif word.startswith("-") and len(word) > 1:
-                flag, value = _read_flag(word, rest, verb)
-                flags[flag] = value
-                flag_words += [flag] if value is None else [flag, value]
+                found._add_flag(word, rest, verb)
+            elif _is_override(word, verb):
+                found._add_override(word, verb)
             else:
-                key, value = _read_override(word, verb)
-                if key in values and key in (*CHOICES, "trainer", "experiment"):
-                    raise UsageError(
-                        f"{key} is given more than once.", hint=f"Give it once: {key}={value}"
-                    )
-                values[key] = value
-                overrides.append(word)
-        _check_together(flags, verb)
-        return cls(
-            verb=verb, flag_words=flag_words, overrides=overrides, flags=flags, values=values
-        )
+                found.words.append(word)
+        if not found.asks_for_help:
+            _check_flags(found.flags, verb)
+            _check_count(found.words, verb)
+        return found
+
+    def _add_flag(self, word: str, rest: Iterator[str], verb: Verb) -> None:
+        flag, value = _read_flag(word, rest, verb)
+        if flag.override:
+            self.overrides.append(flag.override)
+        else:
+            self.flags[flag.name] = value
+
+    def _add_override(self, word: str, verb: Verb) -> None:
+        key, value = _read_override(word, verb)
+        if key in self.values and key in _groups():
+            raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
+        self.values[key] = value
+        self.overrides.append(word)
+
+    @property
+    def flag_words(self) -> list[str]:
+        """The flags by their long names, each with its value behind it."""
+        pairs = self.flags.items()
+        return [word for flag, value in pairs for word in (flag, value) if word is not None]
 
     @property
     def given(self) -> list[str]:
         """All words, the flags first: Hydra does not take overrides on both sides of a flag."""
         return [*self.flag_words, *self.overrides]
+
+    @property
+    def root(self) -> Path:
+        """`run.root`, below which runs are looked for."""
+        return Path(self.values.get("run.root") or "runs")
 
     @property
     def asks_for_help(self) -> bool:
@@ -129,7 +197,7 @@ class Arguments:
     @property
     def only_shows(self) -> bool:
         """Whether Hydra shows something instead of running the command."""
-        return any(flag in self.flags for flag in _SHOWING)
+        return any(flag in self.flags for flag in _SHOWS)
 
     @property
     def config_dir(self) -> str | None:
@@ -138,17 +206,18 @@ class Arguments:
 
     def about_a_sweep(self) -> str | None:
         """The first word that only a sweep knows, if any."""
-        return next(
-            (
-                word
-                for word in self.overrides
-                if word.lstrip("+").split("=")[0].split(".")[0] in COMMAND_SCHEMAS
-            ),
-            None,
-        )
+        from trainer.config import COMMAND_SCHEMAS
+
+        for word in self.overrides:
+            head = word.lstrip("+").partition("=")[0].partition(".")[0]
+            if head in COMMAND_SCHEMAS:
+                return word
+        return None
 
     def choices_of(self, saved: FitConfig) -> list[str]:
         """The group choices of a saved config that the words leave as they were, as overrides."""
+        from trainer.config import SCHEMAS
+
         if "experiment" in self.values:
             return []
         return [
@@ -156,148 +225,135 @@ class Arguments:
         ]
 
 
-def read_run_words(words: list[str]) -> tuple[str, Path]:
-    """The run that `trainer check-run` is to look at, and `run.root`; raises UsageError. Hydra
-    is not asked.
-    """
-    runs, values = _read_words("check-run", words)
-    if not any(runs):
-        raise UsageError(
-            "The run is missing.",
-            hint="Say what to check: trainer check-run last, or runs/<date>/<run>",
-        )
-    if len(runs) > 1:
-        raise UsageError(
-            f"check-run takes one run; {runs[1]} is one too many.",
-            hint=f"Check one at a time: {shlex.join(['trainer', 'check-run', runs[0]])}",
-        )
-    return runs[0], Path(values.get("run.root") or "runs")
+def _groups() -> tuple[str, ...]:
+    """The groups of which one choice is made."""
+    from trainer.config import CHOICES
+
+    return (*CHOICES, "trainer", "experiment")
 
 
-def read_tb_words(words: list[str]) -> tuple[list[str], Path, int]:
-    """What `trainer tb` is to show (nothing means all runs), `run.root` and `port`; raises UsageError."""
-    runs, values = _read_words("tb", words)
-    if "" in runs:
-        raise UsageError(
-            "The name of a run is empty.", hint="Name one: trainer tb last, or runs/<date>/<run>"
-        )
-    port = values.get("port", str(PORT))
-    # The system has no other numbers. Of more than five digits Python may not make a number at all.
-    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise UsageError(
-            f"port={port}: a whole number from 1 to 65535 is expected.",
-            hint=f"Leave it out for {PORT}, or: port=6007",
-        )
-    return runs, Path(values.get("run.root") or "runs"), int(port)
+def _is_text(word: str, verb: Verb, runs: Sequence[str]) -> bool:
+    """Whether `word` is a tag or a part of a note, whatever it looks like."""
+    if verb.words not in ("tags", "text") or not runs or word.startswith("run.root="):
+        return False
+    return verb.words == "text" or word not in ("-h", "--help")
 
 
-def _read_words(verb: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The runs and the values by key; raises UsageError."""
-    runs: list[str] = []
-    values: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if word.startswith("-"):
-            raise _no_run_flag(verb, key)
-        if key in RUN_KEYS[verb] and equals:
-            values[key] = _plain(value)
-        elif equals and not os.path.lexists(word):
-            raise _no_run_key(verb, key, value)
-        else:
-            runs.append(word)
-    return runs, values
+def _is_override(word: str, verb: Verb) -> bool:
+    """Whether `word` is meant as `key=value`; where a verb takes none, every word is."""
+    if not verb.words:
+        return True
+    key, equals, _ = word.partition("=")
+    if not equals:
+        return False
+    if verb.key(key) is not None:
+        return True
+    return verb.words == "run" and not os.path.lexists(word)
 
 
-def _no_run_flag(verb: str, flag: str) -> UsageError:
-    name = flag.lstrip("-")
-    hint = suggestion(flag, ["--help"], label=f"Flags of trainer {verb}")
-    if name in RUN_KEYS[verb]:
-        hint = f"Keys are written without dashes: {name}=…"
-    elif verb == "tb" and name == "logdir":
-        hint = "Name the folder alone: trainer tb runs"
-    return UsageError(f"There is no flag {flag}.", hint=hint)
-
-
-def _no_run_key(verb: str, key: str, value: str) -> UsageError:
-    if key in ("ckpt", "resume", "run", "run.dir") and value:
-        hint = f"Name the run alone: {shlex.join(['trainer', verb, value])}"
-    else:
-        hint = suggestion(key, RUN_KEYS[verb], label=f"Keys of {verb}")
-    return UsageError(f"{verb} has no key {key}.", hint=hint)
-
-
-def _read_flag(word: str, rest: Iterator[str], verb: str) -> tuple[str, str | None]:
-    """A flag by its long name and its value, which may be the next word; raises UsageError."""
-    flag, has_value, value = word.partition("=")
-    name = _LONG.get(flag, flag)
-    if flag in SWITCHES:
+def _read_flag(word: str, rest: Iterator[str], verb: Verb) -> tuple[Flag, str | None]:
+    """A flag and its value, which may be the next word; raises UsageError."""
+    name, has_value, value = word.partition("=")
+    flag = verb.flag(name)
+    if flag is None:
+        raise _unknown_flag(name, verb)
+    if not flag.value:
         if has_value:
-            raise UsageError(f"{flag} takes no value.", hint=f"Write {flag} alone.")
-        return name, None
-    if flag not in WITH_VALUE:
-        raise _unknown_flag(flag, verb)
+            raise UsageError(f"{name} takes no value.", hint=f"Write {name} alone.")
+        return flag, None
     value = value if has_value else next(rest, "")
     if not value or value.startswith("-"):
-        raise UsageError(f"{flag} needs a value.", hint=_flag_hint(name))
-    if value not in _SHOWN.get(name, (value,)):
+        written = [f"{flag.name} {known}" for known in flag.values or (flag.value,)]
+        hint = f"Write one of: {', '.join(written)}." if flag.values else f"Write {written[0]}."
+        raise UsageError(f"{name} needs a value.", hint=hint)
+    if flag.values and value not in flag.values:
         raise UsageError(
-            f"{flag} {value}: there is nothing of that name to show.",
-            hint=suggestion(value, _SHOWN[name]),
+            f"{name} {value}: there is nothing of that name to show.",
+            hint=suggestion(value, flag.values),
         )
-    return name, value
+    return flag, value
 
 
-def _check_together(flags: dict[str, str | None], verb: str) -> None:
-    """Refuse flags that contradict one another."""
-    doing = [flag for flag in flags if flag in _DOING]
-    if len(doing) > 1:
+def _unknown_flag(name: str, verb: Verb) -> UsageError:
+    bare = name.lstrip("-")
+    hint = verb.instead.get(name)
+    if verb.key(bare) is not None:
+        hint = f"Keys are written without dashes: {bare}=…"
+    elif hint is None and verb.config:
+        hint = _config_hint(bare.replace("-", "_"))
+    known = [flag.name for flag in verb.all_flags]
+    return UsageError(
+        f"There is no flag {name}.",
+        hint=hint or suggestion(name, known, label=f"Flags of trainer {verb.name}"),
+    )
+
+
+def _config_hint(name: str) -> str | None:
+    """How to write a group or a key of the config that was typed as a flag."""
+    from trainer.config import known_keys
+
+    for key in known_keys():
+        group, _, leaf = key.rpartition(".")
+        if name == group:
+            return f"Groups are written without dashes: {name}=…"
+        if name == leaf != "name":
+            return f"Keys are written without dashes: {key}=…"
+    return None
+
+
+def _check_flags(flags: Mapping[str, str | None], verb: Verb) -> None:
+    """Raises UsageError for flags that contradict one another."""
+    exclusive = [flag for flag in flags if flag in _EXCLUSIVE]
+    if len(exclusive) > 1:
         raise UsageError(
-            f"{doing[0]} and {doing[1]} do not go together.", hint="Leave one of them out."
+            f"{exclusive[0]} and {exclusive[1]} do not go together.", hint="Leave one of them out."
         )
     for flag in ("--resolve", "--package"):
         if flag in flags and "--cfg" not in flags:
             raise UsageError(
-                f"{flag} goes with --cfg only.", hint=f"Write: trainer {verb} --cfg job {flag} …"
+                f"{flag} goes with --cfg only.",
+                hint=f"Write: trainer {verb.name} --cfg job {flag} …",
             )
 
 
-def _unknown_flag(flag: str, verb: str) -> UsageError:
-    name = flag.lstrip("-").replace("-", "_")
-    if name in CHOICES or name in SECTIONS:
-        return UsageError(
-            f"There is no flag {flag}.", hint=f"Groups are written without dashes: {name}=…"
+def _check_count(words: Sequence[str], verb: Verb) -> None:
+    """Raises UsageError for an empty word, a missing run and one too many."""
+    if "" in (words[:1] if verb.words == "text" else words):
+        raise UsageError("A word is empty.", hint="Name a run by its id; trainer runs lists them.")
+    if len(words) < verb.least:
+        missing = "A second run is missing." if words else "The run is missing."
+        example = " ".join(["last", "<run>"][: verb.least])
+        raise UsageError(
+            missing, hint=f"Write: trainer {verb.name} {example}; trainer runs lists them."
         )
-    schemas = [
-        *SECTIONS.items(),
-        *((group, kind) for group, kinds in CHOICES.items() for kind in kinds.values()),
-    ]
-    for group, schema in schemas:
-        if name in {known.name for known in dataclasses.fields(schema)} - {"name"}:
-            return UsageError(
-                f"There is no flag {flag}.",
-                hint=f"Keys are written without dashes: {group}.{name}=…",
-            )
-    listed = [known for known in (*SWITCHES, *WITH_VALUE) if known.startswith("--")]
-    return UsageError(
-        f"There is no flag {flag}.",
-        hint=suggestion(flag, [*listed, "--json"] if verb == "eval" else listed, label="Flags"),
-    )
+    if verb.most is not None and len(words) > verb.most:
+        count = "one run" if verb.most == 1 else "two runs"
+        hint = f"One at a time: {_command(verb.name, words[0])}"
+        if verb.for_more:
+            hint = f"For more: {_command(verb.for_more, *words)}"
+        raise UsageError(
+            f"{verb.name} takes {count}; {words[verb.most]} is one too many.", hint=hint
+        )
 
 
-def _flag_hint(flag: str) -> str:
-    if flag in _SHOWN:
-        return f"Write one of: {', '.join(f'{flag} {shown}' for shown in _SHOWN[flag])}."
-    return "Write --config-dir DIR." if flag == "--config-dir" else "See trainer fit --help."
+def _command(verb: str, *words: str) -> str:
+    return shlex.join(["trainer", *verb.split(), *words])
 
 
-def _read_override(word: str, verb: str) -> tuple[str, str]:
+def _read_override(word: str, verb: Verb) -> tuple[str, str]:
     """The key of an override and its value as text; raises UsageError."""
-    key, equals, value = word.lstrip("+").partition("=")
-    key, value = key.lstrip("~"), _plain(value)
+    key, equals, text = word.lstrip("+").partition("=")
+    key = key.lstrip("~")
     if not key or (not equals and not word.startswith("~")):
         raise _not_an_override(word, verb)
+    value = _plain(text)
+    known = verb.key(key)
+    if known is not None:
+        known.check(value)
+    elif not verb.config or (verb.words and key in _RUN_KEYS and value):
+        raise _no_key(verb, key, value)
     group, _, rest = key.partition(".")
-    if rest == "name" and group in CHOICES:
+    if rest == "name" and known is None and group in _groups():
         raise UsageError(
             f"{key} cannot be set: it follows the choice.",
             hint=f"Choose another {group} with {group}={value}",
@@ -305,21 +361,24 @@ def _read_override(word: str, verb: str) -> tuple[str, str]:
     return key, value
 
 
-def _not_an_override(word: str, verb: str) -> UsageError:
-    folder = configs_folder()
-    groups = (
-        [path.parent.name for path in sorted(folder.glob(f"*/{word}.yaml"))]
-        if word.isidentifier()
-        else []
-    )
+def _no_key(verb: Verb, key: str, value: str) -> UsageError:
+    if key in _RUN_KEYS and value:
+        hint = f"Name the run alone: {_command(verb.name, value)}"
+    else:
+        hint = suggestion(key, [known.name for known in verb.keys], label=f"Keys of {verb.name}")
+    return UsageError(f"{verb.name} has no key {key}.", hint=hint)
+
+
+def _not_an_override(word: str, verb: Verb) -> UsageError:
+    groups: list[str] = []
+    if word.isidentifier():
+        groups = [path.parent.name for path in sorted(configs_folder().glob(f"*/{word}.yaml"))]
+    hint = "Write key=value, such as model=cnn or optimizer.lr=0.1."
     if groups:
-        return UsageError(f"{word} is not an override.", hint=f"Did you mean {groups[0]}={word}?")
-    if verb == "eval":
-        return UsageError(f"{word} is not an override.", hint=f"Did you mean ckpt={word}?")
-    return UsageError(
-        f"{word} is not an override.",
-        hint="Write key=value, such as model=cnn or optimizer.lr=0.1.",
-    )
+        hint = f"Did you mean {groups[0]}={word}?"
+    elif "ckpt=" in verb.heads:
+        hint = f"Did you mean ckpt={word}?"
+    return UsageError(f"{word} is not an override.", hint=hint)
 
 
 def _plain(value: str) -> str:

@@ -7,7 +7,6 @@ prompt.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import sys
@@ -15,26 +14,16 @@ from pathlib import Path
 
 import yaml
 
-from trainer.cli.arguments import PORT, RUN_KEYS, SWITCHES, VERBS, WITH_VALUE, configs_folder
-from trainer.cli.help import GROUPS, choices, comments, default_choice
-from trainer.cli.run_arguments import RUNS_FLAGS, RUNS_KEYS, RUNS_VERBS, SORTS
-from trainer.config import CHOICES, SECTIONS
+from trainer.cli.arguments import Verb
+from trainer.cli.configs import choices, comments, configs_folder, default_choice
+from trainer.cli.verbs import GROUPS, VERBS, find_verb
+from trainer.config import CHOICES, SECTIONS, find_key
+from trainer.config.keys import Key, Section, keys_of
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError
-from trainer.run.index import METRICS, read_index
-from trainer.run.record import RunStatus
+from trainer.run.folder import RECORD_FILE
+from trainer.run.index import read_index
 
-_FIRST = {**VERBS, "--help": "", "--version": "", "--shell-completion": ""}
-_SECTIONS: dict[str, type] = {**SECTIONS, "eval": EvalOptions}
-_PATHS = ("ckpt", "resume", "data.root", "run.root", "run.dir")
-_VALUES = {
-    "ckpt": ("last",),
-    "resume": ("last",),
-    "eval.split": ("test", "val", "train"),
-    "trainer.device": ("auto", "cpu", "cuda"),
-    "trainer.precision": ("fp32", "bf16", "fp16"),
-    "trainer.compile": ("off", "on"),
-}
 # More ids than a person reads are not offered at once.
 _MAX_IDS = 20
 # What may follow the command itself. Candidates that end in one of = . / , are not finished: no
@@ -105,179 +94,173 @@ def run(argv: list[str]) -> None:
 
 
 def candidates(line: str) -> dict[str, str]:
-    """What may stand in place of the last word of `line`, each with a phrase that explains it or
-    an empty text.
-    """
+    """What may replace the last word of `line`, each with a phrase or an empty text."""
     *words, started = [word.lstrip("'\"") for word in (line + "\0").split()]
     started = started.rstrip("\0")
-    programs = [index for index, word in enumerate(words) if Path(word).name == "trainer"]
-    words = words[programs[0] + 1 :] if programs else words[1:]
-    if not words:
-        found = _FIRST
-    elif words[0] in VERBS:
-        if words[0] == "runs":
-            found = _after_runs(words[1:], started)
-        else:
-            follow = _after_run_verb if words[0] in RUN_KEYS else _after_verb
-            found = follow(words[0], words[1:], started)
-    elif words == ["--shell-completion"]:
-        found = {f"install={shell}": "" for shell in _SCRIPTS}
-    else:
-        found = {}
+    found = _candidates(_after_program(words), started)
     return {name: text for name, text in found.items() if name.startswith(started)}
 
 
-def _after_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
-    before = words[-1] if words else ""
-    if before in ("-cd", "--config-dir"):
-        return _paths(started)
-    if before in ("-c", "--cfg"):
-        return dict.fromkeys(("job", "hydra", "all"), "")
-    if started.startswith("-"):
-        flags = [flag for flag in (*SWITCHES, *WITH_VALUE) if flag.startswith("--")]
-        return dict.fromkeys([*flags, "--json"] if verb == "eval" else flags, "")
-    folders = [configs_folder()]
-    folders += [
-        Path(after) for word, after in itertools.pairwise(words) if word in ("-cd", "--config-dir")
-    ]
-    if "=" in started:
-        key, _, value = started.partition("=")
-        # In a sweep a comma starts the next value.
-        done, comma, last = value.rpartition(",")
-        return {
-            f"{key}={done}{comma}{name}": text
-            for name, text in _values(key, last, words, folders).items()
-        }
-    group, dot, _ = started.partition(".")
-    found = _keys(group, words, folders) if dot else _heads(verb)
-    given = {word.partition("=")[0] for word in words}
-    return {
-        name: text
-        for name, text in found.items()
-        if name.rstrip("=") not in given or name.endswith(".")
-    }
+def _after_program(words: list[str]) -> list[str]:
+    for index, word in enumerate(words):
+        if Path(word).name == "trainer":
+            return words[index + 1 :]
+    return words[1:]
 
 
-def _after_run_verb(verb: str, words: list[str], started: str) -> dict[str, str]:
-    """A run folder is a word of its own; a folder on the way to one ends in a slash."""
-    if verb == "reproduce" and words[-1:] in (["-cd"], ["--config-dir"]):
-        return _paths(started)
-    if started.startswith("-"):
-        return {"--config-dir": "", "--help": ""} if verb == "reproduce" else {"--help": ""}
-    if started.startswith("run.root="):
-        return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
-    if started.startswith("port="):
-        return {f"port={PORT}": ""} if verb == "tb" else {}
-    if verb == "reproduce" and "=" in started:
-        key, _, value = started.partition("=")
-        return {
-            f"{key}={name}": text
-            for name, text in _values(key, value, words, [configs_folder()]).items()
-        }
-    given = [word.partition("=")[0] for word in words]
-    found = {f"{key}=": "" for key in RUN_KEYS[verb] if key not in given}
-    # check-run and reproduce take one run, tb any number.
-    if verb == "tb" or all(key in RUN_KEYS[verb] for key in given):
-        found = {**_runs(words, started), **found}
+def _candidates(words: list[str], started: str) -> dict[str, str]:
+    if not words:
+        verbs = {name: verb.summary for name, verb in VERBS.items()}
+        return verbs | dict.fromkeys(("--help", "--version", "--shell-completion"), "")
+    if words == ["--shell-completion"]:
+        return {f"install={shell}": "" for shell in _SCRIPTS}
+    if words[0] not in VERBS:
+        return {}
+    try:
+        verb, rest = find_verb(words)
+    except UsageError:
+        return {}
+    found = _after_verb(verb, rest, started)
+    if len(words) == 1:
+        found = {inner.name.split()[-1]: inner.summary for inner in VERBS[words[0]].verbs} | found
     return found
 
 
-def _after_runs(words: list[str], started: str) -> dict[str, str]:
-    """The verb, then its runs by id or path, its filters, keys and flags."""
-    verb = words[0] if words and words[0] in RUNS_VERBS else "ls"
+def _after_verb(verb: Verb, words: list[str], started: str) -> dict[str, str]:
+    """A flag or its value, a key or its value, a run."""
+    flag = verb.flag(words[-1]) if words else None
+    if flag is not None and flag.value:
+        return _paths(started) if flag.value == "DIR" else dict.fromkeys(flag.values, "")
     if started.startswith("-"):
-        return dict.fromkeys([*RUNS_FLAGS.get(verb, ()), "--help"], "")
-    if started.startswith("run.root="):
-        return {f"run.root={name}": "" for name in _paths(started.removeprefix("run.root="))}
-    lists = verb in ("ls", "best")
-    for key, values in (("sort", SORTS), ("status", tuple(RunStatus))):
-        if started.startswith(f"{key}=") and lists:
-            return {f"{key}={name}": "" for name in values}
-    given = [word.partition("=")[0] for word in words]
-    keys = [*RUNS_KEYS.get(verb, ()), *(("status", "tag") if lists else ()), "run.root"]
-    found = {f"{key}=": "" for key in keys if key not in given}
-    if not words:
-        return {**RUNS_VERBS, **found}
-    if lists:
-        return {**dict.fromkeys(METRICS if words == ["best"] else (), ""), **found}
-    if verb in ("tag", "untag", "note") and [word for word in given[1:] if word != "run.root"]:
-        return {}  # what is said of a run
-    return {**_runs(words, started), **found}
+        return {known.name: known.text for known in verb.all_flags}
+    place = _Place(verb, words)
+    if "=" in started:
+        return place.values(started)
+    if verb.words in ("tags", "text") and place.runs:
+        return {}  # a text
+    return {**place.words(started), **place.keys(started)}
 
 
-def _runs(words: list[str], started: str) -> dict[str, str]:
-    """Runs that are not among the words yet: the newest, by id, or by path; a folder on the way
-    ends in a slash.
-    """
-    folders = [name for name in _paths(started) if name.endswith("/")]
-    paths = {name.rstrip("/") if Path(name, "run.json").is_file() else name: "" for name in folders}
-    runs = {"last": "the newest run", **_ids(words, started), **paths}
-    return {name: text for name, text in runs.items() if name not in words}
+class _Place:
+    """What may follow `words` after a verb."""
+
+    def __init__(self, verb: Verb, words: list[str]) -> None:
+        self._verb = verb
+        self._words = words
+        self._given = [word.partition("=")[0] for word in words]
+        known = [key.name for key in (*verb.keys, *verb.filters)]
+        self.runs = [word for word, key in zip(words, self._given, strict=True) if key not in known]
+
+    def words(self, started: str) -> dict[str, str]:
+        """The runs that are not named yet, or what else the next word may be."""
+        verb = self._verb
+        found = {} if self.runs else dict.fromkeys(verb.first_words(), "")
+        is_full = verb.most is not None and len(self.runs) >= verb.most
+        if verb.filters or is_full or not verb.words:
+            return found
+        folders = [name for name in _paths(started) if name.endswith("/")]
+        # A run folder is a whole word; a folder on the way to one ends in a slash.
+        paths = [
+            path.rstrip("/") if Path(path, RECORD_FILE).is_file() else path for path in folders
+        ]
+        found |= {"last": "the newest run", **self._ids(started), **dict.fromkeys(paths, "")}
+        return {name: text for name, text in found.items() if name not in self._words}
+
+    def _ids(self, started: str) -> dict[str, str]:
+        """The short ids of the newest runs, each with its name, or of all that begin so."""
+        if started and not started.isalnum():
+            return {}
+        roots = [word for word in self._words if word.startswith("run.root=")]
+        root = roots[-1].removeprefix("run.root=") if roots else "runs"
+        found = [entry for entry in read_index(Path(root)) if entry.id.startswith(started)]
+        return {entry.id: entry.name for entry in found[: None if started else _MAX_IDS]}
+
+    def keys(self, started: str) -> dict[str, str]:
+        """The keys and groups that are not given yet."""
+        verb = self._verb
+        found = {f"{key.name}=": key.text for key in (*verb.keys, *verb.filters)}
+        group, dot, _ = started.partition(".")
+        if not dot:
+            found |= _heads(verb)
+        elif group in verb.heads or f"{group}." in verb.heads:
+            found |= self._keys_of(group)
+        given = {f"{key}=" for key in self._given}
+        return {name: text for name, text in found.items() if name not in given}
+
+    def values(self, started: str) -> dict[str, str]:
+        """What may follow the key and the `=` in `started`."""
+        key, _, value = started.partition("=")
+        done = ""
+        if self._verb.config:
+            # In a sweep a comma starts the next value.
+            done, comma, value = value.rpartition(",")
+            done += comma
+            found = self._config_values(key, value)
+        else:
+            known = {own.name: own for own in (*self._verb.keys, *self._verb.filters)}.get(key)
+            found = {} if known is None else dict.fromkeys(known.values(), "")
+            found |= _paths(value) if known is not None and known.is_path else {}
+        return {f"{key}={done}{name}": text for name, text in found.items()}
+
+    def _config_values(self, key: str, started: str) -> dict[str, str]:
+        """The choices of a group, or the values of a key of the config."""
+        if key in GROUPS:
+            found = choices(key, self._folders())
+            return {name: comments(path)[""][1] for name, path in found.items()}
+        known = self._config_keys(key.partition(".")[0]).get(key) or find_key(key)
+        if known is None:
+            return {}
+        values = dict.fromkeys(known.choices, "")
+        if not known.is_path:
+            return values
+        ids = self._ids(started) if started and "last" in values else {}
+        return values | ids | _paths(started)
+
+    def _keys_of(self, group: str) -> dict[str, str]:
+        """The keys of a group, as the words chose it, with their comments in the YAML."""
+        texts = comments(self._schema(group)[1])
+        return {
+            f"{key}=": texts.get(key.rpartition(".")[2], ("", ""))[1]
+            for key in self._config_keys(group)
+            if key != f"{group}.name" or group not in CHOICES
+        }
+
+    def _config_keys(self, group: str) -> dict[str, Key]:
+        """The keys of a group by their dotted names, as the words chose it."""
+        schema, _ = self._schema(group)
+        return {schema.dotted(name): key for name, key in keys_of(schema).items()} if schema else {}
+
+    def _schema(self, group: str) -> tuple[type[Section] | None, Path]:
+        """The schema of a group as the words chose it, and the file with its values."""
+        if group == "run":
+            return SECTIONS["run"], configs_folder() / "fit.yaml"
+        chosen = [word.partition("=")[2] for word in self._words if word.startswith(f"{group}=")]
+        choice = chosen[-1] if chosen else default_choice(group) or "default"
+        path = choices(group, self._folders()).get(choice)
+        if path is None:
+            return None, configs_folder() / "fit.yaml"
+        if group == "eval":
+            return EvalOptions, path
+        return SECTIONS.get(group) or CHOICES.get(group, {}).get(_name_in(path)), path
+
+    def _folders(self) -> list[Path]:
+        """The folders of YAML: ours, and a person's own."""
+        flags = ("-cd", "--config-dir")
+        own = [Path(after) for word, after in itertools.pairwise(self._words) if word in flags]
+        return [configs_folder(), *own]
 
 
-def _ids(words: list[str], started: str) -> dict[str, str]:
-    """The short ids of the newest runs, each with its name, or of all that begin so."""
-    roots = [word.removeprefix("run.root=") for word in words if word.startswith("run.root=")]
-    index = (
-        read_index(Path(roots[-1] if roots else "runs")) if started.isalnum() or not started else []
-    )
-    found = [entry for entry in index if entry.id.startswith(started)]
-    return {entry.id: entry.name for entry in found[: None if started else _MAX_IDS]}
-
-
-def _heads(verb: str) -> dict[str, str]:
-    """What a word after the verb may begin with."""
-    groups = [group for group in GROUPS if verb == "fit" or group in ("data", "trainer")]
-    sections = [group for group in groups if group != "experiment"]
-    more = ["run.", "ckpt=", "eval."] if verb == "eval" else ["run.", "seed=", "resume="]
-    return dict.fromkeys(
-        [*(f"{group}=" for group in groups), *(f"{group}." for group in sections), *more], ""
-    )
-
-
-def _schema(group: str, words: list[str], folders: list[Path]) -> tuple[type | None, Path]:
-    """The schema of a group as the words chose it, and the file with its values."""
-    if group == "run":
-        return SECTIONS["run"], configs_folder() / "fit.yaml"
-    chosen = [after for word in words for name, _, after in [word.partition("=")] if name == group]
-    path = choices(group, folders).get(chosen[-1] if chosen else default_choice(group) or "default")
-    if path is None:
-        return None, configs_folder()
-    return _SECTIONS.get(group) or CHOICES.get(group, {}).get(_name_in(path)), path
-
-
-def _keys(group: str, words: list[str], folders: list[Path]) -> dict[str, str]:
-    """The keys of a group, as the words chose it."""
-    schema, path = _schema(group, words, folders)
-    if schema is None:
-        return {}
-    texts = comments(path)
-    fields = [
-        field.name
-        for field in dataclasses.fields(schema)
-        if field.name != "name" or group not in CHOICES
-    ]
-    return {f"{group}.{field}=": texts.get(field, ("", ""))[1] for field in fields}
-
-
-def _values(key: str, started: str, words: list[str], folders: list[Path]) -> dict[str, str]:
-    """What may follow `key=`."""
-    if key in GROUPS:
-        return {name: comments(path)[""][1] for name, path in choices(key, folders).items()}
-    found = dict.fromkeys(_VALUES.get(key, ()), "")
-    if key in _PATHS:
-        ids = _ids(words, started) if started and "last" in _VALUES.get(key, ()) else {}
-        return found | ids | _paths(started)
-    group, _, field = key.partition(".")
-    schema, _ = _schema(group, words, folders)
-    is_switch = schema is not None and any(
-        f.name == field and f.type == "bool" for f in dataclasses.fields(schema)
-    )
-    return found | ({"true": "", "false": ""} if is_switch else {})
+def _heads(verb: Verb) -> dict[str, str]:
+    """How a word of Hydra may begin."""
+    groups = [head for head in verb.heads if head in GROUPS]
+    others = [head for head in verb.heads if head not in GROUPS]
+    choices_of = [f"{group}=" for group in groups]
+    keys_of = [f"{group}." for group in groups if group != "experiment"]
+    return dict.fromkeys((*choices_of, *keys_of, *others), "")
 
 
 def _name_in(path: Path) -> str:
-    """Which choice of ours a YAML file sets values for; a person's own file may have any file name."""
+    """Which choice of ours a YAML file sets values for: a person's own may have any file name."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -286,15 +269,15 @@ def _name_in(path: Path) -> str:
 
 
 def _paths(started: str) -> dict[str, str]:
-    """Files and folders whose path starts so."""
+    """Files and folders whose path starts so, those with a dot only where one is typed."""
     folder, slash, name = started.rpartition("/")
     try:
         entries = sorted(Path(folder + slash or ".").expanduser().iterdir())
     except OSError:
         return {}
-    shown = [
-        path
-        for path in entries
-        if path.name.startswith(name) and (name or not path.name.startswith("."))
-    ]
-    return {f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}": "" for path in shown}
+    found = [path for path in entries if path.name.startswith(name)]
+    return {
+        f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}": ""
+        for path in found
+        if name or not path.name.startswith(".")
+    }

@@ -7,23 +7,26 @@ Only this file knows Hydra. What goes wrong in it is told by `explain`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, open_dict
 
-from trainer.cli.arguments import Arguments, configs_folder
+from trainer.cli.arguments import Arguments
+from trainer.cli.configs import configs_folder
 from trainer.cli.hydra_errors import explain
 from trainer.config import load_sweep
 from trainer.config.sweep import Axis, SweepRequest, key_of
-from trainer.errors import TrainerError, UsageError
+from trainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
+    from hydra.core.override_parser.types import IntervalSweep, Override
 
 # Tables whose keys are a person's own.
 _FREE_TABLES = ("model.kwargs", "data.kwargs", "data.test_kwargs", "launcher.extra")
@@ -31,118 +34,133 @@ _FREE_TABLES = ("model.kwargs", "data.kwargs", "data.test_kwargs", "launcher.ext
 _MAX_VALUES = 100_000
 # What is about the sweep itself, so that no job can have another one than the others.
 _OF_THE_SWEEP = ("sweep", "launcher", "run", "resume", "hydra")
+_OURS = "There are sweep=grid, random, optuna; launcher=local, slurm, ray; in a file, sweep.params."
 
 
-def compose(verb: str, argv: list[str]) -> DictConfig | None:
-    """The config of `verb` with the flags and overrides `argv`; None when Hydra only showed something.
+def compose(arguments: Arguments, *, choices: Sequence[str] = ()) -> DictConfig:
+    """The config of a command: its overrides, and `choices` of groups behind them.
 
     Raises UsageError.
     """
-    import hydra
+    from hydra.core.hydra_config import HydraConfig
 
-    composed: list[DictConfig] = []
-
-    def task(config: DictConfig) -> None:
-        composed.append(config)
-
-    with _as_argv(["trainer", *map(_as_addition, argv)]):
-        try:
-            hydra.main(version_base="1.3", config_path=str(configs_folder()), config_name=verb)(
-                task
-            )()
-        except TrainerError:
-            raise
-        except SystemExit as ended:
-            # Hydra has said why it cannot show what it was asked for; our code for a wrong command
-            # is 2.
-            raise SystemExit(2 if ended.code == 1 else ended.code) from None
-        except Exception as error:
-            raise explain(error, verb=verb, argv=argv) from error
-    if len(composed) > 1:
+    hint = "Of Hydra's own keys, hydra.searchpath has. run.dir=… names the run folder."
+    _refuse_hydras_own(arguments.values, but="hydra.mode", hint=hint)
+    with _composer(arguments) as compose_words:
+        composed = compose_words([*map(_as_addition, arguments.overrides), *choices])
+    HydraConfig.instance().set_config(composed)  # what ${hydra:…} in a value refers to
+    mode = _take_hydra(composed).mode
+    if mode is not None and mode.name == "MULTIRUN":
         raise UsageError(
             "hydra.mode=MULTIRUN is not how trainer sweeps.",
             hint="Write -m, or sweep.params in your file.",
         )
-    return composed[0] if composed else None
+    return composed
+
+
+@contextlib.contextmanager
+def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
+    """Composes configs from overrides, all of them, as long as it is open; Hydra's part included.
+
+    Raises UsageError.
+    """
+    from hydra import compose as compose_by_hydra
+    from hydra import initialize_config_dir
+
+    search = _search_path(arguments)
+
+    def compose_words(words: Sequence[str]) -> DictConfig:
+        try:
+            return compose_by_hydra(
+                arguments.config, overrides=[*search, *words], return_hydra_config=True
+            )
+        except Exception as error:
+            raise _explained(error, arguments, words) from error
+
+    folder = str(configs_folder().resolve())
+    with initialize_config_dir(folder, version_base="1.3", job_name="trainer"):
+        yield compose_words
+
+
+def _take_hydra(composed: DictConfig) -> DictConfig:
+    """Hydra's part of a config, which is no longer in it then."""
+    with open_dict(composed):
+        hydra: DictConfig = composed.pop("hydra")
+    return hydra
+
+
+def _explained(error: Exception, arguments: Arguments, words: Sequence[str]) -> Exception:
+    return explain(error, verb=arguments.verb, argv=[*arguments.flag_words, *words])
+
+
+def _search_path(arguments: Arguments) -> list[str]:
+    """The override with which Hydra looks for YAML in a person's own folder too; UsageError."""
+    if arguments.config_dir is None:
+        return []
+    folder = Path(arguments.config_dir)
+    if not folder.is_dir():
+        raise UsageError(f"--config-dir {folder} is not a folder.")
+    return [f"hydra.searchpath=['file://{folder.absolute()}']"]
+
+
+def show(arguments: Arguments) -> None:
+    """Let Hydra show what --cfg, --info or --hydra-help ask for; raises UsageError."""
+    import hydra
+
+    def task(_: DictConfig) -> None:
+        raise AssertionError("it shows something, and runs nothing")
+
+    words = [*arguments.flag_words, *map(_as_addition, arguments.overrides)]
+    main = hydra.main(
+        version_base="1.3", config_path=str(configs_folder()), config_name=arguments.config
+    )
+    before = sys.argv
+    sys.argv = ["trainer", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, instead of printing and exiting
+    try:
+        main(task)()
+    except SystemExit as ended:
+        # Hydra has said what is wrong; our code for a wrong command is 2.
+        raise SystemExit(2 if ended.code == 1 else ended.code) from None
+    except Exception as error:
+        raise _explained(error, arguments, words) from error
+    finally:
+        sys.argv = before
 
 
 def _as_addition(word: str) -> str:
-    """`word`, with `++` where its keys are a person's own: Hydra refuses keys that the YAML does
-    not have.
-    """
+    """`word`, with `++` where its keys are a person's own, which Hydra takes for wrong ones."""
     key = word.partition("=")[0]
     return f"++{word}" if ".".join(key.split(".")[:2]) in _FREE_TABLES else word
 
 
 @contextlib.contextmanager
-def _as_argv(argv: list[str]) -> Iterator[None]:
-    """Hydra reads sys.argv, and raises instead of printing and exiting only under this variable."""
-    before, variable = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
-    try:
-        yield
-    finally:
-        sys.argv = before
-        if variable is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = variable
-
-
-@contextlib.contextmanager
 def sweep_request(arguments: Arguments) -> Iterator[SweepRequest]:
-    """What a command line with -m, or an experiment that is a sweep, asks for; composes jobs as
-    long as it is open.
+    """What a sweep varies, and its jobs' configs as long as it is open; raises UsageError."""
+    _refuse_hydras_own(arguments.values, hint=_OURS)
+    with _composer(arguments) as compose_words:
 
-    Raises UsageError.
-    """
-    from hydra import initialize_config_dir
-
-    folder, search = arguments.config_dir, []
-    if folder is not None:
-        if not Path(folder).is_dir():
-            raise UsageError(f"--config-dir {folder} is not a folder.")
-        search = [f"hydra.searchpath=['file://{Path(folder).absolute()}']"]
-
-    def compose_job(words: Sequence[str]) -> DictConfig:
-        from hydra import compose as compose_by_hydra
-
-        try:
-            composed = compose_by_hydra(
-                arguments.verb, overrides=[*search, *words], return_hydra_config=True
-            )
-            if composed.hydra.sweeper.get("params"):
-                _refuse_hydras_own(["hydra.sweeper.params"])
-            with open_dict(composed):
-                del composed["hydra"]
+        def compose_job(words: Sequence[str]) -> DictConfig:
+            composed = compose_words(words)
+            if _take_hydra(composed).sweeper.get("params"):
+                _refuse_hydras_own(["hydra.sweeper.params"], hint=_OURS)
             return composed
-        except TrainerError:
-            raise
-        except Exception as error:
-            raise explain(
-                error, verb=arguments.verb, argv=[*arguments.flag_words, *words]
-            ) from error
 
-    with initialize_config_dir(str(configs_folder().resolve()), version_base="1.3"):
         yield _request(arguments, compose_job)
 
 
-def _refuse_hydras_own(keys: Iterable[str]) -> None:
-    """Hydra's sweepers and launchers would be passed over in silence: trainer has its own."""
+def _refuse_hydras_own(keys: Iterable[str], *, hint: str, but: str = "") -> None:
+    """Raises UsageError for a key of Hydra's own runs, sweepers and launchers: trainer has others."""
     for key in keys:
-        if key.partition(".")[0].partition("/")[0] == "hydra" and key != "hydra.searchpath":
-            raise UsageError(
-                f"{key} has no effect on trainer's sweeps.",
-                hint="There are sweep=grid, random, optuna; launcher=local, slurm, ray; in a file, "
-                "sweep.params.",
-            )
+        head = key.partition(".")[0].partition("/")[0]
+        if head == "hydra" and key not in ("hydra.searchpath", but):
+            raise UsageError(f"{key} has no effect on trainer.", hint=hint)
 
 
 def _request(
     arguments: Arguments, compose_job: Callable[[Sequence[str]], DictConfig]
 ) -> SweepRequest:
     """Read the axes on the command line and in the experiment, and what all jobs have in common."""
-    _refuse_hydras_own(arguments.values)
     words, axes = _split(arguments, list(map(_as_addition, arguments.overrides)))
     first = compose_job([*words, *map(_first_word, axes)])
     sweep, launcher, run = load_sweep(first)
@@ -211,6 +229,7 @@ def _check_once(axes: Sequence[Axis], words: Sequence[str]) -> None:
 
 
 def _axis(override: Override) -> Axis:
+    """What a key varies over; raises UsageError where that is wrong or nothing."""
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 
     element = override.get_key_element()
@@ -220,50 +239,56 @@ def _axis(override: Override) -> Axis:
             f"{key} cannot be varied: it is the same for all jobs.",
             hint=f"Give it one value: {key}=…",
         )
-    prefix, value = element[: len(element) - len(key)], override.value()
+    axis = Axis(key=key, prefix=element.removesuffix(key))
+    value = override.value()
     if isinstance(value, IntervalSweep):
-        low, high, log = float(value.start or 0), float(value.end or 0), "log" in value.tags
-        if not low < high or (log and low <= 0):
-            bound = "above 0" if low < high else "below its end"
-            raise UsageError(f"{override.input_line}: the interval must begin {bound}.")
-        is_int = {type(value.start), type(value.end)} == {int}
-        return Axis(key=key, prefix=prefix, low=low, high=high, is_int=is_int, log=log)
+        return _interval(axis, value, typed=override.input_line)
     if isinstance(value, RangeSweep) and value.step == 0:
         raise UsageError(
             f"{override.input_line}: the step must not be 0.", hint="Such as range(0,10,2)."
         )
-    values = tuple(map(str, itertools.islice(override.sweep_string_iterator(), _MAX_VALUES + 1)))
+    axis = dataclasses.replace(axis, values=_values(override, key))
+    return _range(axis, step=abs(value.step)) if isinstance(value, RangeSweep) else axis
+
+
+def _interval(axis: Axis, interval: IntervalSweep, *, typed: str | None) -> Axis:
+    low = float(interval.start or 0)
+    high = float(interval.end or 0)
+    log = "log" in interval.tags
+    if not low < high:
+        raise UsageError(f"{typed}: the interval must begin below its end.")
+    if log and low <= 0:
+        raise UsageError(f"{typed}: the interval must begin above 0.")
+    is_int = {type(interval.start), type(interval.end)} == {int}
+    return dataclasses.replace(axis, low=low, high=high, is_int=is_int, log=log)
+
+
+def _range(axis: Axis, *, step: float) -> Axis:
+    numbers = [float(value) for value in axis.values]
+    is_int = all(value.removeprefix("-").isdigit() for value in axis.values)
+    return dataclasses.replace(
+        axis, low=min(numbers), high=max(numbers), step=float(step), is_int=is_int
+    )
+
+
+def _values(override: Override, key: str) -> tuple[str, ...]:
+    """The values of a choice or a range, as they are typed for a job; raises UsageError."""
+    typed = override.input_line
+    drawn = itertools.islice(override.sweep_string_iterator(), _MAX_VALUES + 1)
+    values = tuple(str(value) for value in drawn)
     if len(values) > _MAX_VALUES:
         raise UsageError(
-            f"{override.input_line} has more than {_MAX_VALUES:,} values.",
-            hint=f"Draw some: {key}=interval(…)",
+            f"{typed} has more than {_MAX_VALUES:,} values.", hint=f"Draw some: {key}=interval(…)"
         )
     if not values:
+        raise UsageError(f"{typed} has no values.", hint="Such as 0.1,0.01 or range(0,5).")
+    [(commonest, count)] = Counter(values).most_common(1)
+    if count > 1:
         raise UsageError(
-            f"{override.input_line} has no values.", hint="Such as 0.1,0.01 or range(0,5)."
+            f"{key} has the value {commonest} more than once.",
+            hint="To repeat a run, vary the seed.",
         )
-    if len(values) != len(set(values)):
-        twice = next(value for value in values if values.count(value) > 1)
-        raise UsageError(
-            f"{key} has the value {twice} more than once.", hint="To repeat a run, vary the seed."
-        )
-    if isinstance(value, RangeSweep):
-        numbers = sorted(map(float, values))
-        is_int, step = all(map(_is_whole, values)), float(abs(value.step))
-        return Axis(
-            key=key,
-            prefix=prefix,
-            values=values,
-            low=numbers[0],
-            high=numbers[-1],
-            step=step,
-            is_int=is_int,
-        )
-    return Axis(key=key, prefix=prefix, values=values)
-
-
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdigit()
+    return values
 
 
 def _first_word(axis: Axis) -> str:

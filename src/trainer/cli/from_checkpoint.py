@@ -6,12 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from trainer.cli.arguments import RUN_KEYS, Arguments
-from trainer.config import FitConfig, overlay, to_plain
+from trainer.cli.arguments import Arguments
+from trainer.config import FitConfig, custom_groups, may_set, overlay, settable_keys, to_plain
 from trainer.errors import CheckpointError, UsageError, suggestion
-
-# What `trainer eval` lets a person change; the rest belongs to the trained model.
-_EVAL_MAY_SET = ("ckpt", "data", "eval", "run", "trainer")
 
 
 def over_saved(
@@ -35,31 +32,30 @@ def over_saved(
 
 def check_named(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> None:
     """Raise CheckpointError for a person's own class in the checkpoint that no word names."""
-    for group in ("model", "data"):
-        section = getattr(saved, group)
-        if section.name == "custom" and not {group, "experiment"} & set(arguments.values):
+    for group in custom_groups(saved):
+        if not {group, "experiment"} & set(arguments.values):
+            target = getattr(saved, group).target
             raise CheckpointError(
-                f"{checkpoint} needs your own class {section.target}; trainer never imports what a "
+                f"{checkpoint} needs your own class {target}; trainer never imports what a "
                 "checkpoint names.",
-                hint=f"Name it yourself: {group}=custom {group}.target={section.target}",
+                hint=f"Name it yourself: {group}=custom {group}.target={target}",
             )
 
 
 def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: object) -> None:
     """Raise UsageError for a key that would make it another run than the one of `command`."""
-    own = [group for group in ("model", "data") if getattr(saved, group).name == "custom"]
-    may_set = RUN_KEYS["reproduce"]
+    own = custom_groups(saved)
     hint = None
     if isinstance(command, str):
         hint = f"To change it, start from what was run: {command[:500]}"
     for key in arguments.values:
-        if key in may_set or key.partition(".")[0] in own or (key == "experiment" and own):
-            continue
-        raise UsageError(
-            f"{key} cannot be set here: reproduce trains with the config of the run. It may set "
-            f"{', '.join(may_set)}.",
-            hint=hint,
-        )
+        is_own = key.partition(".")[0] in own or (key == "experiment" and own)
+        if not is_own and not may_set("reproduce", key):
+            raise UsageError(
+                f"{key} cannot be set here: reproduce trains with the config of the run. It may "
+                f"set {', '.join(settable_keys('reproduce'))}.",
+                hint=hint,
+            )
 
 
 def check_same(config: FitConfig, saved: FitConfig) -> None:
@@ -67,7 +63,7 @@ def check_same(config: FitConfig, saved: FitConfig) -> None:
     for group in ("data", "model"):
         now, then = to_plain(config)[group], to_plain(saved)[group]
         for key in {**then, **now}:
-            if now.get(key) != then.get(key) and f"{group}.{key}" not in RUN_KEYS["reproduce"]:
+            if now.get(key) != then.get(key) and not may_set("reproduce", f"{group}.{key}"):
                 raise UsageError(
                     f"{group}.{key} is {str(now.get(key))[:200]} here, and was "
                     f"{str(then.get(key))[:200]} in the run.",
@@ -77,15 +73,17 @@ def check_same(config: FitConfig, saved: FitConfig) -> None:
 
 def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
     """Raise UsageError for a key that belongs to the trained model."""
-    allowed = (*_EVAL_MAY_SET, "model") if saved.model.name == "custom" else _EVAL_MAY_SET
+    groups = ["ckpt", "data", "eval", "run", "trainer"]
+    if "model" in custom_groups(saved):
+        groups.append("model")
     for key in arguments.values:
-        head = key.split(".")[0]
-        if not hasattr(saved, head) and head not in (*allowed, "experiment"):
+        head = key.partition(".")[0]
+        if not hasattr(saved, head) and head not in (*groups, "experiment"):
             raise UsageError(
                 f"{key}: there is no key {head}.",
-                hint=suggestion(head, allowed, label="Keys of eval"),
+                hint=suggestion(head, groups, label="Keys of eval"),
             )
-        if head not in allowed or key == "data.val_size":
+        if head not in groups or (head != "model" and not may_set("eval", key)):
             raise UsageError(
                 f"{key} cannot be set here: it belongs to the checkpoint.",
                 hint="eval takes ckpt, and may set keys of data, eval, run and trainer.",

@@ -800,7 +800,7 @@ def test_the_word_last(trainer: Trainer, copy: Copy, tmp_path: Path) -> None:
 # Words after check-run, beside a run at `here/board`, and what the message must hold.
 WRONG: dict[tuple[str, ...], tuple[str, ...]] = {
     (): ("The run is missing.", "trainer check-run last"),
-    ("",): ("The run is missing.",),
+    ("",): ("A word is empty.",),
     ("last",): ("There is no run in runs.", "trainer fit"),
     ("last", "run.root=empty"): ("There is no run in empty.",),
     ("lsat",): ("lsat does not exist,", "Did you mean last?"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.compose import sweep_request
+from trainer.cli.verbs import VERBS
 from trainer.commands.sweep import plan
 from trainer.config.sweep import Axis
 from trainer.errors import ConfigError, UsageError
@@ -23,7 +24,7 @@ SEED = Axis(key="seed", values=("0", "1", "2"))
 
 
 def identity(*words: str) -> str:
-    with sweep_request(Arguments.parse("fit", ["-m", *words])) as request:
+    with sweep_request(Arguments.parse(VERBS["fit"], ["-m", *words])) as request:
         return plan.identity(request, plan.check(request, []))
 
 
@@ -121,10 +122,12 @@ def test_the_hash_of_a_config_is_of_what_it_trains() -> None:
 
 def test_a_command_is_wrong_when_all_its_jobs_are() -> None:
     with (
-        sweep_request(Arguments.parse("fit", ["-m", *BASE, "seed=-1,-2"])) as request,
+        sweep_request(Arguments.parse(VERBS["fit"], ["-m", *BASE, "seed=-1,-2"])) as request,
         pytest.raises(ConfigError, match="seed=-1"),
     ):
         plan.check(request, plan.grid(request.axes))
     for values in ("-1,0", "0,-1"):
-        with sweep_request(Arguments.parse("fit", ["-m", *BASE, f"seed={values}"])) as request:
+        with sweep_request(
+            Arguments.parse(VERBS["fit"], ["-m", *BASE, f"seed={values}"])
+        ) as request:
             assert [config.seed for config in plan.check(request, plan.grid(request.axes))] == [0]

@@ -19,6 +19,7 @@ from test_wrong_commands import DRIVER, Outcome, check
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.compose import sweep_request
+from trainer.cli.verbs import VERBS
 from trainer.commands.sweep import plan
 from trainer.config import to_plain
 from trainer.config.sweep import Axis, SweepRequest
@@ -54,7 +55,7 @@ sweep:
 
 @contextlib.contextmanager
 def asked(words: str, *, mine: str = "") -> Iterator[SweepRequest]:
-    with sweep_request(Arguments.parse("fit", shlex.split(f"{mine} {words}"))) as request:
+    with sweep_request(Arguments.parse(VERBS["fit"], shlex.split(f"{mine} {words}"))) as request:
         yield request
 
 
