@@ -15,9 +15,8 @@ from benchmarks.contenders.images import evaluate as evaluate_plainly
 from benchmarks.contenders.images import make_loader
 from benchmarks.contenders.models import make_model, prepare
 from benchmarks.contenders.setting import parse_arguments, tell
-from trainer.cli.arguments import configs_folder
-from trainer.config.data import ImagesConfig
 from trainer.cli.configs import configs_folder
+from trainer.config.data import ImagesConfig
 from trainer.data.image_sets.download import QuietReport
 from trainer.data.load import load_data
 from trainer.engine.evaluate import evaluate

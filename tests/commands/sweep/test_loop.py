@@ -12,6 +12,7 @@ import pytest
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.compose import sweep_request
+from trainer.cli.verbs import VERBS
 from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.launchers import Handle
 from trainer.commands.sweep.loop import Loop
@@ -88,7 +89,7 @@ class FakeSignals(Signals):
 def request_of_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SweepRequest]:
     monkeypatch.chdir(tmp_path)
     words = ["-m", "data=dirichlet", "model=mlp", "seed=0,1,2"]
-    with sweep_request(Arguments.parse("fit", words)) as request:
+    with sweep_request(Arguments.parse(VERBS["fit"], words)) as request:
         yield request
 
 

@@ -45,23 +45,12 @@ class ImageSet:
         return (self.train_labels, self.test_labels, self.test_images, self.train_images)
 
 
-def _files(
-    *, train_images: str, train_labels: str, test_images: str, test_labels: str
-) -> dict[str, DataFile]:
-    """The four files of 60,000 and 10,000 images of 28 x 28 pixels, from their SHA-256."""
+def _images(name: str, num: int, sha256: str) -> DataFile:
+    return DataFile(name=f"{name}-images-idx3-ubyte", sha256=sha256, shape=(num, 28, 28))
 
-    def images(name: str, num: int, sha256: str) -> DataFile:
-        return DataFile(name=f"{name}-images-idx3-ubyte", sha256=sha256, shape=(num, 28, 28))
 
-    def labels(name: str, num: int, sha256: str) -> DataFile:
-        return DataFile(name=f"{name}-labels-idx1-ubyte", sha256=sha256, shape=(num,))
-
-    return {
-        "train_images": images("train", 60_000, train_images),
-        "train_labels": labels("train", 60_000, train_labels),
-        "test_images": images("t10k", 10_000, test_images),
-        "test_labels": labels("t10k", 10_000, test_labels),
-    }
+def _labels(name: str, num: int, sha256: str) -> DataFile:
+    return DataFile(name=f"{name}-labels-idx1-ubyte", sha256=sha256, shape=(num,))
 
 
 IMAGE_SETS: dict[str, ImageSet] = {
@@ -69,11 +58,17 @@ IMAGE_SETS: dict[str, ImageSet] = {
         name="mnist",
         title="MNIST",
         folder="MNIST",
-        **_files(
-            train_images="ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            train_labels="65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            test_images="0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            test_labels="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        train_images=_images(
+            "train", 60_000, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+        ),
+        train_labels=_labels(
+            "train", 60_000, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+        ),
+        test_images=_images(
+            "t10k", 10_000, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+        ),
+        test_labels=_labels(
+            "t10k", 10_000, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
         ),
         classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
         mean=0.1307,
@@ -84,11 +79,17 @@ IMAGE_SETS: dict[str, ImageSet] = {
         name="fashion_mnist",
         title="Fashion-MNIST",
         folder="FashionMNIST",
-        **_files(
-            train_images="c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            train_labels="bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            test_images="5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            test_labels="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        train_images=_images(
+            "train", 60_000, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+        ),
+        train_labels=_labels(
+            "train", 60_000, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+        ),
+        test_images=_images(
+            "t10k", 10_000, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+        ),
+        test_labels=_labels(
+            "t10k", 10_000, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
         ),
         classes=(
             "T-shirt/top",

@@ -12,6 +12,7 @@ import pytest
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.compose import sweep_request
+from trainer.cli.verbs import VERBS
 from trainer.commands.sweep import plan
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.resume import sweep_folder
@@ -32,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextlib.contextmanager
 def opened(*words: str) -> Iterator[tuple[Path, SweepRecord | None]]:
-    with sweep_request(Arguments.parse("fit", ["-m", *words])) as request:
+    with sweep_request(Arguments.parse(VERBS["fit"], ["-m", *words])) as request:
         identity = plan.identity(request, plan.check(request, []))
         with sweep_folder(request, identity) as found:
             yield found
@@ -40,7 +41,7 @@ def opened(*words: str) -> Iterator[tuple[Path, SweepRecord | None]]:
 
 def leave_sweep(*words: str, jobs: list[JobRecord] | None = None) -> None:
     """The folder as a sweep of this command leaves it."""
-    with sweep_request(Arguments.parse("fit", ["-m", *words])) as request:
+    with sweep_request(Arguments.parse(VERBS["fit"], ["-m", *words])) as request:
         identity = plan.identity(request, plan.check(request, []))
         with sweep_folder(request, identity) as (folder, _):
             SweepRecord(
