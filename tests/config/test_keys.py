@@ -137,7 +137,7 @@ def test_no_key_has_a_value_in_python(schema: type[Section]) -> None:
         ("run", "command"),
         ("resume", "command"),
         ("sweep", "command"),
-        ("sweep.seed", "result"),
+        ("sweep.seed", "trials"),
         ("unknown.key", "result"),
     ],
 )
@@ -197,5 +197,9 @@ def test_the_groups_with_a_persons_own_class() -> None:
 
 def test_nested_tables_as_dotted_keys() -> None:
     table = {"seed": 1, "model": {"name": "custom", "kwargs": {"a": {"b": 2}}}}
-    assert flatten(table) == {"seed": 1, "model.name": "custom", "model.kwargs": {"a": {"b": 2}}}
-    assert flatten(table, levels=9) == {"seed": 1, "model.name": "custom", "model.kwargs.a.b": 2}
+    assert flatten(table) == {"seed": 1, "model.name": "custom", "model.kwargs.a.b": 2}
+    assert flatten(table, levels=2) == {
+        "seed": 1,
+        "model.name": "custom",
+        "model.kwargs": {"a": {"b": 2}},
+    }

@@ -9,6 +9,8 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from composing import CONFIGS, choices_of, config_of, read_yaml
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from trainer.config import SCHEMAS, SECTIONS, FitConfig, from_saved, to_plain
 from trainer.config.compatibility import check_fit
+from trainer.config.keys import Key, Section, keys_of
 from trainer.errors import ConfigError
 
 Table = dict[str, Any]
@@ -42,19 +45,9 @@ def pair(values: Values) -> Values:
     return st.lists(values, min_size=2, max_size=2)
 
 
-SWITCH, BYTE, COUNT, SIZE = (
-    st.booleans(),
-    st.integers(0, 255),
-    st.integers(0, 2**63),
-    st.integers(1, 2**63),
-)
-LAYER = st.integers(1, 2**31)
-NOT_NEGATIVE, POSITIVE, BELOW_1, SHARE = (
-    number(0),
-    number(5e-324),
-    number(0, 1),
-    number(0, 1) | st.just(1.0),
-)
+BYTE = st.integers(0, 255)
+NOT_NEGATIVE = number(0)
+SHARE = number(0, 1) | st.just(1.0)
 LETTERS = st.characters(
     exclude_categories=["C"], exclude_characters="{?"
 )  # `${` and `???` mean something else
@@ -66,7 +59,7 @@ CADENCE = st.builds(
     "{}{}".format, st.integers(1, 10**6), st.sampled_from(["epoch", "epochs", "steps", "min"])
 )
 TREES: Values = st.recursive(
-    st.none() | SWITCH | COUNT | number(-1e308) | TEXT,
+    st.none() | st.booleans() | st.integers(0, 2**63) | number(-1e308) | TEXT,
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.from_regex(r"[a-z]\w{,9}", fullmatch=True), inner)
@@ -108,60 +101,70 @@ TRANSFORMS = st.builds(
     st.lists(COLOURS_AND_TURNS, max_size=2),
 )
 
-# What a key may be: by `choice.key`, by `group.key`, or wherever it occurs by `key`.
+# What a key may be, where its bounds do not say it: by `choice.key`, or wherever it occurs by `key`.
 KEYS: dict[str, Values] = {
-    # data
-    "batch_size": st.integers(1, 60_000), "eval_batch_size": SIZE, "drop_last": SWITCH,
-    "val_size": st.integers(0, 50_000), "line.val_size": st.integers(0, 3),
-    "dirichlet.val_size": st.integers(0, 999), "custom.val_size": COUNT,
-    "train_limit": or_null(SIZE), "eval_limit": or_null(SIZE), "root": TEXT,
-    "transforms": TRANSFORMS, "features": st.integers(2, 1000), "dirichlet.alpha": POSITIVE,
-    "test_size": st.integers(0, 99_000), "train_size": st.integers(2001, 99_000),
-    "a": number(-1e308), "b": number(-1e308), "noise": NOT_NEGATIVE,
-    "x": st.lists(number(-1e308), min_size=4, max_size=6), "num_workers": st.integers(0, 16),
-    "num_classes": or_null(st.integers(2, 2**63)),
-    "target": st.sampled_from(["my_pkg.Mine", "größe.sub_1.Ä"]), "kwargs": ARGUMENTS,
-    "test_kwargs": or_null(ARGUMENTS),
-    # model, loss
-    "bias": SWITCH, "channels": pair(LAYER), "mlp.hidden": st.lists(LAYER, max_size=4),
-    "lenet5.hidden": pair(LAYER), "hidden": LAYER, "dropout": BELOW_1, "conv_dropout": BELOW_1,
-    "fc_dropout": BELOW_1, "label_smoothing": BELOW_1, "margin": POSITIVE,
-    "p": st.sampled_from([1, 2]), "delta": POSITIVE,
-    # optimizer
-    "lr": POSITIVE, "weight_decay": NOT_NEGATIVE, "decay_all": SWITCH, "momentum": BELOW_1,
-    "amsgrad": SWITCH, "betas": pair(BELOW_1), "eps": NOT_NEGATIVE,
-    "decoupled_weight_decay": SWITCH, "momentum_decay": NOT_NEGATIVE, "alpha": SHARE,
-    "centered": SWITCH, "lr_decay": NOT_NEGATIVE, "initial_accumulator_value": NOT_NEGATIVE,
-    "rho": SHARE, "beta2_decay": number(-1e308, -1e-308), "d": number(1), "lambd": NOT_NEGATIVE,
-    "t0": NOT_NEGATIVE, "etas": st.tuples(number(5e-324, 1), number(1.1)).map(list),
-    "step_sizes": interval(5e-324, 1e308), "max_iter": SIZE, "history_size": SIZE,
-    "tolerance_grad": NOT_NEGATIVE, "tolerance_change": NOT_NEGATIVE,
-    "line_search_fn": or_null(st.just("strong_wolfe")),
-    # scheduler
-    "warmup_steps": COUNT, "step_size": SIZE, "gamma": POSITIVE,
-    "milestones": st.lists(LAYER, max_size=4), "t_max": or_null(SIZE), "eta_min": NOT_NEGATIVE,
-    "max_lr": or_null(POSITIVE), "pct_start": SHARE,
-    "anneal_strategy": st.sampled_from(["cos", "linear"]), "cycle_momentum": SWITCH,
-    "base_momentum": BELOW_1, "max_momentum": BELOW_1, "div_factor": number(1),
-    "final_div_factor": number(1), "factor": BELOW_1, "scheduler.patience": COUNT,
-    "threshold": NOT_NEGATIVE, "cooldown": COUNT, "min_lr": NOT_NEGATIVE,
-    # trainer, logger
-    "epochs": COUNT, "max_steps": or_null(COUNT),
-    "device": st.sampled_from(["auto", "cuda", "cuda:1"]),
+    # With one another.
+    "batch_size": st.integers(1, 60_000),
+    "val_size": st.integers(0, 50_000),
+    "line.val_size": st.integers(0, 3),
+    "dirichlet.val_size": st.integers(0, 999),
+    "features": st.integers(2, 1000),
+    "test_size": st.integers(0, 99_000),
+    "train_size": st.integers(2001, 99_000),
+    "x": st.lists(number(-1e308), min_size=4, max_size=6),
+    "etas": st.tuples(number(5e-324, 1), number(1.1)).map(list),
+    "step_sizes": interval(5e-324, 1e308),
     "precision": st.sampled_from(["fp32", "bf16"]),
-    "compile": st.sampled_from(["on", "off", "auto"]), "accumulate": st.just(1),
-    "clip_norm": or_null(POSITIVE), "l1": NOT_NEGATIVE, "ema": or_null(BELOW_1),
-    "patience": or_null(SIZE), "monitor": or_null(st.just("train/loss")),
-    "threads": or_null(st.integers(1, 1024)), "deterministic": SWITCH, "save_every": CADENCE,
-    "eval_every": CADENCE, "keep": COUNT, "log_every": SIZE, "scalars": SWITCH, "hparams": SWITCH,
-    "profile": SWITCH, "profile_from": SIZE, "profile_steps": st.integers(1, 1000),
-    "axes": st.lists(st.sampled_from(["samples", "seconds"])), "layers": SWITCH,
-    "layers_every": SIZE, "histograms": SWITCH, "histograms_every": SIZE, "images": SWITCH,
-    "images_every": SIZE, "figures": SWITCH, "figures_every": or_null(SIZE), "pr_curves": SWITCH,
-    "pr_curves_every": SIZE, "projector": SWITCH, "projector_epochs": st.lists(SIZE, max_size=5),
-    "projector_layer": or_null(st.just("fc1")), "projector_samples": st.integers(10, 2048),
-    "graph": SWITCH, "text": SWITCH,
-}  # fmt: skip
+    "monitor": or_null(st.just("train/loss")),
+    "sgd.momentum": number(0, 1),
+    # A form of their own.
+    "transforms": TRANSFORMS,
+    "target": st.sampled_from(["my_pkg.Mine", "größe.sub_1.Ä"]),
+    "device": st.sampled_from(["auto", "cuda", "cuda:1"]),
+    "save_every": CADENCE,
+    "eval_every": CADENCE,
+}
+ITEMS: dict[str, Callable[[Key], Values]] = {
+    "None": lambda key: st.none(),
+    "bool": lambda key: st.booleans(),
+    "int": lambda key: st.integers(int(low_of(key)), int(high_of(key))),
+    "float": lambda key: number(low_of(key), high_of(key)),
+    "str": lambda key: st.sampled_from(key.one_of) if key.one_of else TEXT,
+    "dict[str, Any]": lambda key: ARGUMENTS,
+}
+
+
+def low_of(key: Key) -> float:
+    if key.above is not None:
+        return math.nextafter(key.above, math.inf)
+    if key.between is not None:
+        return key.between[0]
+    return key.at_least if key.at_least is not None else -1e308
+
+
+def high_of(key: Key) -> float:
+    if key.between is not None:
+        return key.between[1]
+    if key.at_most is not None:
+        return key.at_most
+    return 2**63 if key.type.startswith("int") else 1e308
+
+
+def values_of(key: Key, *, known_as: Sequence[str]) -> Values:
+    """What KEYS says, or else values of the type of a key and within its bounds."""
+    for name in known_as:
+        if name in KEYS:
+            return KEYS[name]
+
+    def of_type(name: str) -> Values:
+        if name.startswith("list["):
+            item = of_type(name.removeprefix("list[").removesuffix("]"))
+            return st.lists(item, min_size=key.length or 0, max_size=key.length or 4)
+        return ITEMS[name](key)
+
+    return st.one_of(*map(of_type, key.type.split(" | ")))
+
+
 # What else fits depends on these: they stay as they ship, or as a variant says.
 DECIDING = {"name", "task", "output", "nesterov", "dampening", "accumulate"}
 VARIANTS: dict[str, list[Table]] = {
@@ -191,10 +194,9 @@ def varied(group: str, table: Table) -> st.SearchStrategy[Table]:
         *(variant for variant in VARIANTS.get(group, []) if variant.items() <= table.items())
     )
     name = table.get("name", "")
+    keys = keys_of(schema_of(group, name))
     values = {
-        key: next(
-            KEYS[known] for known in (f"{name}.{key}", f"{group}.{key}", key) if known in KEYS
-        )
+        key: values_of(keys[key], known_as=(f"{name}.{key}", key))
         for key in table
         if key not in fixed
     }
@@ -203,9 +205,13 @@ def varied(group: str, table: Table) -> st.SearchStrategy[Table]:
     return st.fixed_dictionaries(needed, optional=values).map(lambda chosen: table | chosen)
 
 
+def schema_of(group: str, name: str) -> type[Section]:
+    return SCHEMAS[group][name] if group in SCHEMAS else SECTIONS[group]
+
+
 def section(group: str, table: Table) -> Any:
     """A group as its dataclass, which checks the values."""
-    return (SCHEMAS[group][table["name"]] if group in SCHEMAS else SECTIONS[group])(**table)
+    return schema_of(group, table.get("name", ""))(**table)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint.load import check_fits
-from trainer.config import FitConfig
+from trainer.config import FitConfig, custom_groups, is_custom
 from trainer.data.image_sets.download import Report
 from trainer.data.load import Data, load_data
 from trainer.device import (
@@ -40,9 +40,7 @@ def user_code_errors(config: FitConfig) -> Iterator[None]:
 
     What the machine refuses (memory, disk) is raised as it is.
     """
-    own = [
-        f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"
-    ]
+    own = [f"{group}.target" for group in custom_groups(config)]
     try:
         yield
     except (TrainerError, OSError, MemoryError, torch.OutOfMemoryError):
@@ -95,7 +93,7 @@ def check_checkpoint_fits(
     No memory is taken for the model: a stranger's config may have any sizes. A custom model is not
     checked, because making it may do anything.
     """
-    if config.model.name == "custom":
+    if is_custom(config.model):
         return
     try:
         with torch.device("meta"):

@@ -16,6 +16,7 @@ from trainer.errors import ConfigError
 
 Affects = Literal[
     "result",  # what is learned
+    "trials",  # which runs a sweep makes
     "order",  # what is learned, and which samples a batch has
     "samples",  # which samples there are, and so their order too
     "evaluation",  # what is measured and when, while the training is the same

@@ -6,7 +6,7 @@ A dotted key may name a value inside a table, such as `model.kwargs.width`: it i
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.config.data import DATA
@@ -44,20 +44,27 @@ def schemas_of(group: str) -> list[type[Section]]:
     return [one[group]] if group in one else list(CHOICES.get(group, {}).values())
 
 
+def every_key() -> Iterator[tuple[str, Key]]:
+    """Every key of every choice of every group, by its dotted name: some names come more often."""
+    for group in (*SCHEMAS, *SECTIONS, *COMMAND_SCHEMAS, "eval"):
+        for schema in schemas_of(group):
+            for name, key in keys_of(schema).items():
+                yield schema.dotted(name), key
+    for name in TOP_LEVEL:
+        yield name, keys_of(FitConfig)[name]
+    yield "ckpt", keys_of(EvalConfig)["ckpt"]
+
+
 @functools.cache
 def known_keys() -> Mapping[str, Key]:
-    """Every key of every choice of every group by its dotted name.
+    """Every key by its dotted name.
 
     What a key changes and where it appears is the same in all choices that have it; its bounds are
     those of the first.
     """
     found: dict[str, Key] = {}
-    for group in (*SCHEMAS, *SECTIONS, *COMMAND_SCHEMAS, "eval"):
-        for schema in schemas_of(group):
-            for name, key in keys_of(schema).items():
-                found.setdefault(schema.dotted(name), key)
-    found |= {name: keys_of(FitConfig)[name] for name in TOP_LEVEL}
-    found["ckpt"] = keys_of(EvalConfig)["ckpt"]
+    for name, key in every_key():
+        found.setdefault(name, key)
     return found
 
 
@@ -104,8 +111,8 @@ def custom_groups(config: FitConfig) -> list[str]:
     return [group for group in SCHEMAS if is_custom(getattr(config, group))]
 
 
-def flatten(table: Mapping[str, Any], *, levels: int = 2) -> dict[str, Any]:
-    """Nested tables as one of dotted keys; a table below `levels` is a value."""
+def flatten(table: Mapping[str, Any], *, levels: int = 100) -> dict[str, Any]:
+    """Nested tables as one of dotted keys. With `levels=2`, a table in a group is a value."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping) and levels > 1:

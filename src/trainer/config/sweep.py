@@ -64,17 +64,17 @@ class RandomConfig(GridConfig):
 
     # The same sweep with more trials: the values of those before are the same.
     trials: int = key(between=(1, 100_000))
-    seed: int = key(between=(0, 2**31 - 1), affects="result")
+    seed: int = key(between=(0, 2**31 - 1), affects="trials")
 
 
 @dataclass(kw_only=True, slots=True)
 class OptunaConfig(RandomConfig):
     """Values that Optuna suggests from earlier trials, and an early end for hopeless ones."""
 
-    startup_trials: int = key(between=(1, 100_000), affects="result")
-    pruner: str = key(one_of=("median", "hyperband", "none"), affects="result")
-    warmup: int = key(between=(0, 100_000), affects="result")
-    storage: str | None = key(is_filled=True, affects="result")
+    startup_trials: int = key(between=(1, 100_000), affects="trials")
+    pruner: str = key(one_of=("median", "hyperband", "none"), affects="trials")
+    warmup: int = key(between=(0, 100_000), affects="trials")
+    storage: str | None = key(is_filled=True, affects="trials")
 
 
 SWEEP: dict[str, type[GridConfig]] = {

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from trainer import __version__
-from trainer.config import FitConfig
+from trainer.config import FitConfig, custom_groups
 from trainer.config.logger import TensorBoardConfig
 from trainer.config.overrides import override
 from trainer.data.load import Data
@@ -124,7 +124,7 @@ class NextCommands:
     """
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
-        own = [group for group in ("model", "data") if getattr(config, group).name == "custom"]
+        own = custom_groups(config)
         self._folder = folder
         self._words = [word for word in given if _group(word) in own]
         for flag, value in itertools.pairwise(given):

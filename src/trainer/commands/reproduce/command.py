@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.commands.reproduce.original import Original, with_original_machine
-from trainer.config import FitConfig
+from trainer.config import FitConfig, custom_groups
 from trainer.config.checks import Cadence
 from trainer.errors import DataError
 from trainer.tracking.console import Terminal
@@ -62,9 +62,7 @@ def run(
         step=original.step.name,
         weights=weights,
     )
-    own = [
-        f"{group}.target" for group in ("model", "data") if getattr(config, group).name == "custom"
-    ]
+    own = [f"{group}.target" for group in custom_groups(config)]
     return report(then, Outcome.of(result.run), own=own, terminal=terminal)
 
 

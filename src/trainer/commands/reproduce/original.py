@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.checkpoint.file import read_file
 from trainer.checkpoint.header import Description, check_version, parse, read_description
-from trainer.config import FitConfig
+from trainer.config import FitConfig, find_key
 from trainer.config.checks import MAX_THREADS
 from trainer.config.overrides import override
 from trainer.errors import CheckpointError, InputError, UsageError
@@ -26,8 +26,6 @@ from trainer.state_checks import Count, check
 if TYPE_CHECKING:
     pass
 
-# What a resume may have changed without changing a bit.
-_NO_CHANGE = ("data.root", "data.num_workers")
 _MAX_SHOWN = 5
 
 
@@ -125,9 +123,7 @@ def _check_resumes(entry: Entry) -> None:
                 hint=f"Reproduce that one: {shlex.join(['trainer', 'reproduce', str(begun)])} "
                 "(or, was this folder renamed, give it its name back).",
             )
-        told = [
-            f"{key} {_change(values)}" for key, values in changes.items() if key not in _NO_CHANGE
-        ]
+        told = [f"{key} {_change(values)}" for key, values in changes.items() if _is_change(key)]
         if told:
             more = f" and {len(told) - _MAX_SHOWN} more" if len(told) > _MAX_SHOWN else ""
             raise UsageError(
@@ -136,6 +132,12 @@ def _check_resumes(entry: Entry) -> None:
                 hint="No one config gives that run. What was run when is in its run.json, under "
                 "command and resumed.",
             )
+
+
+def _is_change(key: str) -> bool:
+    """Whether a resume that changed this key may have changed a bit."""
+    known = find_key(key)
+    return known is None or known.changes_bits
 
 
 def _change(values: Any) -> str:

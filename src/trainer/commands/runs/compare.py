@@ -17,6 +17,7 @@ from trainer.commands.runs.read import (
     is_maximized,
     sparkline,
 )
+from trainer.config import affects
 from trainer.errors import printable
 from trainer.run.folder import step_folders
 from trainer.run.index import Entry
@@ -24,8 +25,6 @@ from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import ago, duration_text, write_table
 
-# Where a run is written, not what it is.
-_LEFT_OUT = ("run.", "resume")
 _LENGTH_OF_COMMIT = 12
 
 
@@ -107,9 +106,7 @@ def diff(one: Entry, other: Entry, *, terminal: Terminal) -> bool:
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values are not the same in all configs, in the order of the first that has them."""
-    keys = dict.fromkeys(
-        key for config in configs for key in config if not key.startswith(_LEFT_OUT)
-    )
+    keys = dict.fromkeys(key for config in configs for key in config if affects(key) != "command")
     return [key for key in _in_groups(keys) if len({_value(config, key) for config in configs}) > 1]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from trainer.checkpoint.file import read_header
+from trainer.config import flatten
 from trainer.errors import TrainerError
 from trainer.run.folder import CHECKPOINTS, MODEL_FILE, step_folders, step_of
 from trainer.run.index import Entry
@@ -154,14 +155,6 @@ def _from_yaml(path: Path) -> Any:
         return {}
 
 
-def _flat(content: Any, above: str = "") -> dict[str, Any]:
+def _flat(content: Any) -> dict[str, Any]:
     """Dotted keys; a table within a section is a value."""
-    if not isinstance(content, dict):
-        return {}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, dict) and not above:
-            flat |= _flat(value, f"{key}.")
-        else:
-            flat[f"{above}{key}"] = value
-    return flat
+    return flatten(content, levels=2) if isinstance(content, dict) else {}

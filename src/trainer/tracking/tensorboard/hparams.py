@@ -10,11 +10,10 @@ ticked at first are in every run.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue, Value
@@ -38,7 +37,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionStartInfo,
 )
 
-from trainer.config import SCHEMAS, SECTIONS
+from trainer.config import SCHEMAS, every_key, flatten
 from trainer.run.record import RunStatus
 
 # The scalars that are columns. TensorBoard shows the first five at first, and of each the last
@@ -53,21 +52,6 @@ METRICS_OF_VALUES = tuple(tag for tag in METRICS if "ccuracy" not in tag)
 # TensorBoard shows five hyperparameters at first: those that are said to differ come first, then it
 # goes by name.
 NUM_SHOWN = 5
-_MOST_USED = (
-    "model.name", "optimizer.lr", "optimizer.name", "data.name", "data.batch_size", "scheduler.name", "trainer.epochs",
-    "seed", "optimizer.weight_decay", "optimizer.momentum", "loss.name", "loss.label_smoothing", "data.transforms",
-    "model.hidden", "model.channels", "model.dropout", "scheduler.warmup_steps", "trainer.max_steps",
-)  # fmt: skip
-# What changes where, on what or how often something is done, but not what is learned; and what
-# synthetic data are.
-_GROUPS_LEFT_OUT = ("logger", "run")
-_LEFT_OUT = frozenset({
-    "data.root", "data.eval_batch_size", "data.eval_limit", "data.num_workers", "data.test_kwargs", "data.task",
-    "data.num_classes", "data.features", "data.alpha", "data.train_size", "data.test_size", "data.a", "data.b",
-    "data.noise", "data.x", "trainer.device", "trainer.threads", "trainer.compile", "trainer.deterministic",
-    "trainer.save_every", "trainer.eval_every", "trainer.keep", "trainer.profile", "trainer.profile_from",
-    "trainer.profile_steps",
-})  # fmt: skip
 _MAX_TEXT = 200
 _STATUSES = {RunStatus.DONE: STATUS_SUCCESS, RunStatus.FAILED: STATUS_FAILURE}
 
@@ -118,23 +102,23 @@ def end_summary(outcome: RunStatus, ended: float) -> Summary:
 
 @functools.cache
 def declared_keys() -> Mapping[str, int]:
-    """Every hyperparameter of every choice of every group, with TensorBoard's type of it; the most
-    used ones first.
+    """Every hyperparameter of every choice with TensorBoard's type of it, the most used ones first.
 
     A key that is a number in one choice and a text in another is a text: a column of both cannot be
     sorted.
     """
-    kinds = {"seed": DATA_TYPE_FLOAT64}
-    for group, schemas in {
-        **SCHEMAS,
-        **{name: {"": schema} for name, schema in SECTIONS.items()},
-    }.items():
-        for schema in schemas.values():
-            for field in dataclasses.fields(schema):
-                key, kind = f"{group}.{field.name}", _kind(str(field.type))
-                if group not in _GROUPS_LEFT_OUT and key not in _LEFT_OUT:
-                    kinds[key] = kind if kinds.get(key, kind) == kind else DATA_TYPE_STRING
-    return {key: kinds[key] for key in (*_MOST_USED, *sorted(set(kinds) - set(_MOST_USED)))}
+    kinds: dict[str, int] = {}
+    for name, key in every_key():
+        if key.is_hyperparameter:
+            kind = _kind(key.type)
+            kinds[name] = kind if kinds.get(name, kind) == kind else DATA_TYPE_STRING
+    first = _most_used()
+    return {name: kinds[name] for name in (*first, *sorted(kinds.keys() - set(first)))}
+
+
+def _most_used() -> list[str]:
+    columns = {name: key.column for name, key in every_key() if key.column is not None}
+    return sorted(columns, key=columns.__getitem__)
 
 
 def values(config: Mapping[str, Any]) -> dict[str, Value]:
@@ -144,19 +128,10 @@ def values(config: Mapping[str, Any]) -> dict[str, Value]:
     tables are JSON.
     """
     kinds, found = declared_keys(), {}
-    for key, value in _flat(config):
+    for key, value in flatten(config, levels=2).items():
         if key in kinds and (made := _value(kinds[key], value)) is not None:
             found[key] = made
     return found
-
-
-def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys of two levels, as groups have; a table below them is a value."""
-    for group, section in config.items():
-        if isinstance(section, Mapping):
-            yield from ((f"{group}.{key}", value) for key, value in section.items())
-        else:
-            yield group, section
 
 
 def _kind(annotation: str) -> int:
@@ -204,7 +179,7 @@ def _shown_at_first(varied: Collection[str]) -> set[str]:
     used ones up to five.
     """
     shown = [key for key in declared_keys() if key in varied]
-    others = [key for key in _MOST_USED if key not in shown]
+    others = [key for key in _most_used() if key not in shown]
     return {*shown, *others[: max(0, NUM_SHOWN - len(shown))]}
 
 
