@@ -1,6 +1,6 @@
 """The losses, each a function of the model's outputs and the targets, averaged over the batch.
 
-Which loss fits which data and model is decided before torch is loaded, in `trainer.config.fits`.
+Which loss fits which data and model is decided before torch is loaded, in `trainer.config.compatibility`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Looking a name up in a table, with a useful answer when it is not there. The tables live with
-what they hold.
-"""
+"""Look a name up in a table; the tables live with their entries."""
 
 from __future__ import annotations
 
@@ -13,8 +11,9 @@ T = TypeVar("T")
 
 
 def look_up(table: Mapping[str, T], name: str, *, kind: str) -> T:
-    """The entry `name` of `table`; raises ConfigError with the nearest names. `kind` is the
-    config group.
+    """The entry `name` of `table`, of the config group `kind`.
+
+    Raises ConfigError with the nearest names.
     """
     if name not in table:
         raise ConfigError(f"{kind}={name}: there is no such {kind}.", hint=suggestion(name, table))

@@ -1,6 +1,4 @@
-"""A check on state that comes back from a checkpoint: it is data from outside, however it is
-sealed.
-"""
+"""A check on state from a checkpoint: it is data from outside, however it is sealed."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ class Count:
 
 
 def check(state: Mapping[str, Any], /, **kinds: type | tuple[type, ...]) -> None:
-    """Raises ValueError unless `state` has exactly these keys, with values of these kinds.
+    """Raise ValueError unless `state` has exactly these keys, with values of these kinds.
 
     A bool is no number, nor are NaN and integers beyond LARGEST; infinities are.
     """

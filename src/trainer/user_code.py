@@ -1,5 +1,6 @@
-"""Importing a class that a person named on their own command line or in their own YAML: the only
-place that does so.
+"""Import a class that a person names on the command line or in their own YAML, and call it.
+
+No other module imports by name.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from trainer.errors import ConfigError, CustomCodeError, suggestion
 
 
 def import_class(target: str, *, key: str) -> Any:
-    """The object at `package.module.Class`, looked for in the working directory too; `key` is named
-    in errors.
+    """Import the object at `package.module.Class`, from the working directory too.
 
-    Raises ConfigError when it is not there, CustomCodeError when the person's module raises.
+    Raises ConfigError, which names `key`, where it does not exist; CustomCodeError where the
+    person's module raises.
     """
     module_name, _, attribute = target.rpartition(".")
     folder = str(Path.cwd())
@@ -48,8 +49,9 @@ def import_class(target: str, *, key: str) -> Any:
 
 
 def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
-    """`target(**kwargs)`; raises ConfigError when it takes no such arguments, CustomCodeError
-    when it raises.
+    """Call `target(**kwargs)`.
+
+    Raises ConfigError where it takes no such arguments, CustomCodeError where it raises.
     """
     try:
         inspect.signature(target).bind(**kwargs)
@@ -57,7 +59,7 @@ def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
         group = key.partition(".")[0]
         raise ConfigError(f"{key}: {group}.kwargs does not fit its arguments: {error}.") from error
     except ValueError:
-        pass  # written in C, without a signature: the call will tell
+        pass  # written in C, without a signature: only the call shows what it takes
     try:
         return target(**kwargs)
     except Exception as error:

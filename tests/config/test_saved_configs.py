@@ -10,7 +10,7 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from composing import CONFIGS, choices_of, config_of, read_yaml
@@ -150,7 +150,8 @@ def high_of(key: Key) -> float:
     return 2**63 if key.type.startswith("int") else 1e308
 
 
-def values_of(key: Key, *, known_as: Sequence[str]) -> Values:
+@functools.cache
+def values_of(key: Key, *, known_as: tuple[str, ...]) -> Values:
     """What KEYS says, or else values of the type of a key and within its bounds."""
     for name in known_as:
         if name in KEYS:

@@ -21,19 +21,15 @@ from omegaconf import DictConfig, open_dict
 from trainer.cli.arguments import Arguments
 from trainer.cli.configs import configs_folder
 from trainer.cli.hydra_errors import explain
-from trainer.config import load_sweep
+from trainer.config import affects, find_key, load_sweep
 from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
 
-# Tables whose keys are a person's own.
-_FREE_TABLES = ("model.kwargs", "data.kwargs", "data.test_kwargs", "launcher.extra")
 # More values than that of one key are a typing error in a range, and would only fill the memory.
 _MAX_VALUES = 100_000
-# What is about the sweep itself, so that no job can have another one than the others.
-_OF_THE_SWEEP = ("sweep", "launcher", "run", "resume", "hydra")
 _OURS = "There are sweep=grid, random, optuna; launcher=local, slurm, ray; in a file, sweep.params."
 
 
@@ -130,8 +126,8 @@ def show(arguments: Arguments) -> None:
 
 def _as_addition(word: str) -> str:
     """`word`, with `++` where its keys are a person's own, which Hydra takes for wrong ones."""
-    key = word.partition("=")[0]
-    return f"++{word}" if ".".join(key.split(".")[:2]) in _FREE_TABLES else word
+    known = find_key(word.partition("=")[0])
+    return f"++{word}" if known is not None and known.is_open else word
 
 
 @contextlib.contextmanager
@@ -234,7 +230,8 @@ def _axis(override: Override) -> Axis:
 
     element = override.get_key_element()
     key = element.lstrip("+")
-    if key.partition(".")[0] in _OF_THE_SWEEP:
+    group = key.partition(".")[0]
+    if group == "hydra" or affects(group) == "command":
         raise UsageError(
             f"{key} cannot be varied: it is the same for all jobs.",
             hint=f"Give it one value: {key}=…",

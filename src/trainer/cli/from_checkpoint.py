@@ -73,7 +73,7 @@ def check_same(config: FitConfig, saved: FitConfig) -> None:
 
 def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
     """Raise UsageError for a key that belongs to the trained model."""
-    groups = ["ckpt", "data", "eval", "run", "trainer"]
+    groups = sorted({key.partition(".")[0] for key in settable_keys("eval")})
     if "model" in custom_groups(saved):
         groups.append("model")
     for key in arguments.values:

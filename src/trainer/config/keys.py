@@ -35,42 +35,34 @@ REQUIRED = object()
 class Key:
     """The properties of a key.
 
-    Bounds apply to the value, or to each item of a list; they leave out None, which the type allows
-    or does not. `affects` and `settable` are those of the group where they are None.
+    Bounds apply to the value, or to each item of a list, and never to None: whether a key may be
+    null is a matter of its type. `affects` and `settable` are those of the group where they are
+    None.
     """
 
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     between: tuple[float, float] | None = None
-    open_end: bool = False
-    """The upper end of `between` does not belong to it."""
+    open_end: bool = False  # the upper end of `between` is out of bounds
     one_of: tuple[str, ...] = ()
     length: int | None = None
-    is_filled: bool = False
-    """An empty text is refused; so it is for a path."""
+    is_filled: bool = False  # an empty text is out of bounds, as it is for a path
+    # Called with the name and the value; raises ConfigError for a text of another form.
     form: Callable[[str, Any], object] | None = None
-    """Called with the name and the value; raises ConfigError for a text of another form."""
 
     affects: Affects | None = None
     is_path: bool = False
-    is_code: bool = False
-    """The import path of a person's own class."""
-    is_open: bool = False
-    """A table whose keys a person chooses."""
-    words: tuple[str, ...] = ()
-    """Values that completion offers, where others are possible."""
-    listed: tuple[str, ...] = ()
-    """The verbs whose help page lists the key."""
-    settable: tuple[str, ...] | None = None
-    """The verbs on a checkpoint that may set the key anew."""
-    column: int | None = None
-    """The place among the hyperparameters that TensorBoard lists first, from 1."""
+    is_code: bool = False  # the import path of a person's own class
+    is_open: bool = False  # a table whose keys a person chooses
+    words: tuple[str, ...] = ()  # values that completion offers, where others are possible
+    listed: tuple[str, ...] = ()  # the verbs whose help page lists the key
+    settable: tuple[str, ...] | None = None  # the verbs on a checkpoint that may set it anew
+    column: int | None = None  # the place among the columns that TensorBoard lists first
 
+    # Of an option inside a list only: every other key has its value in configs/.
     default: Any = REQUIRED
-    """Of an option inside a list only: all else has its value in configs/."""
-    type: str = ""
-    """The annotation of the field, such as `int | None`."""
+    type: str = ""  # the annotation of the field, such as `int | None`
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -125,6 +117,7 @@ P = ParamSpec("P")
 def _as_field(make: Callable[P, Key]) -> Callable[P, Any]:
     """`make` as a field of a dataclass that carries the Key in its metadata."""
 
+    # mypy checks the arguments of `key` against the fields of Key.
     def field(*args: P.args, **kwargs: P.kwargs) -> Any:
         made = make(*args, **kwargs)
         default = dataclasses.MISSING if made.default is REQUIRED else made.default
@@ -138,7 +131,7 @@ key = _as_field(Key)
 
 @dataclass(kw_only=True, slots=True)
 class Section:
-    """A group of keys. To make one checks each key, and then what the keys say together."""
+    """A group of keys: making one checks each key, and then what the keys say together."""
 
     group: ClassVar[str] = ""
     affects: ClassVar[Affects] = "result"

@@ -185,33 +185,50 @@ def _section(group: str, section: object, schema: type[S]) -> S:
     if not isinstance(section, DictConfig):
         raise ConfigError(f"{group}={section} is not a group of keys.")
     keys = keys_of(schema)
-    label = f"{group}={section['name']}" if group in CHOICES else group
-    for name in section:
-        if name not in keys:
-            settable = [key for key in keys if key != "name" or group not in CHOICES]
-            hint = suggestion(str(name), settable, label="Keys")
-            raise ConfigError(f"{group}.{name!s}: {label} has no such key.", hint=hint)
+    _refuse_unknown(group, section, keys)
     name = ""
     try:
         merged = OmegaConf.structured(schema)
-        for name in section:  # one key at a time, so that an error can name it
-            _assign(merged, str(name), section, keys[str(name)])
+        for name in map(str, section):  # one key at a time, so that an error can name it
+            _assign(merged, name, section, keys[name])
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except (ValidationError, OverflowError) as error:
-        value = OmegaConf.to_container(section, resolve=False).get(name)  # type: ignore[union-attr]
-        wanted = _in_words(keys[str(name)].type)
-        raise ConfigError(
-            f"{group}.{name!s}={value} has the wrong type: {wanted} is expected."
-        ) from error
-    except MissingMandatoryValue as error:
-        # Without one, what is missing is a value in a list: OmegaConf reads `???` as such.
+    except (OmegaConfBaseException, OverflowError) as error:
+        raise _describe(error, group, name, section=section, keys=keys) from error
+
+
+def _label(group: str, section: DictConfig) -> str:
+    return f"{group}={section['name']}" if group in CHOICES else group
+
+
+def _refuse_unknown(group: str, section: DictConfig, keys: Mapping[str, Key]) -> None:
+    for name in section:
+        if name not in keys:
+            settable = [key for key in keys if key != "name" or group not in CHOICES]
+            raise ConfigError(
+                f"{group}.{name!s}: {_label(group, section)} has no such key.",
+                hint=suggestion(str(name), settable, label="Keys"),
+            )
+
+
+def _describe(
+    error: Exception, group: str, name: str, *, section: DictConfig, keys: Mapping[str, Key]
+) -> ConfigError:
+    """What OmegaConf refuses about the key `name`, in our words."""
+    if isinstance(error, ValidationError | OverflowError):
+        plain = OmegaConf.to_container(section, resolve=False)
+        assert isinstance(plain, dict), "it is the config of a group"
+        return ConfigError(
+            f"{group}.{name}={plain.get(name)} has the wrong type: {_in_words(keys[name].type)} "
+            "is expected."
+        )
+    if isinstance(error, MissingMandatoryValue):
+        # Where no key is missing, a value in a list is: OmegaConf reads `???` as such.
         missing = next((key for key in keys if key not in section), error.full_key or name)
-        raise ConfigError(
-            f"{group}.{missing!s} is missing: {label} needs it.", hint=f"Add {group}.{missing!s}=…"
-        ) from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{group}.{name!s} cannot be read: {reason}.") from error
+        return ConfigError(
+            f"{group}.{missing!s} is missing: {_label(group, section)} needs it.",
+            hint=f"Add {group}.{missing!s}=…",
+        )
+    return ConfigError(f"{group}.{name} cannot be read: {str(error).splitlines()[0]}.")
 
 
 def _assign(merged: Any, name: str, section: DictConfig, key: Key) -> None:

@@ -30,7 +30,7 @@ def _num_jobs(name: str, value: str) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class GridConfig(Section):
-    """Every combination of the values; and what every sweep has."""
+    """Every combination of the values, and what every sweep has."""
 
     group: ClassVar[str] = "sweep"
     affects: ClassVar[Affects] = "command"
@@ -141,8 +141,7 @@ def key_of(word: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """A key that a sweep varies, with what its values may be: `values` as typed, or the range `low`
-    to `high`.
+    """A key that a sweep varies: over `values` as typed, or over the range `low` to `high`.
 
     Of a range, `step` is None for any number in between; `is_int` asks for whole ones, `log` for a
     draw by magnitude. A range with a step has its values as well; a search takes it as a range.
@@ -165,11 +164,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRequest:
-    """What a command line asks for: the `command` as typed, the `flags` and the `words` that all
-    jobs share, the axes.
+    """A sweep as the command line describes it.
 
-    `compose` gives the config of a job from its overrides, all of them; it raises UsageError. `run`
-    says where the sweep goes.
+    `command` is as typed; all jobs share `flags` and `words`. `compose` gives the config of a job
+    from all its overrides and raises UsageError. `run` says where the sweep is written.
     """
 
     command: list[str]

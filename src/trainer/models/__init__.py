@@ -10,17 +10,10 @@ from typing import Any
 from torch import nn
 
 from trainer.models.custom import custom
-from trainer.models.layers import cnn, cnn_dropout, lenet5, linear, mlp
+from trainer.models.layers import BUILT_IN
 from trainer.registry import look_up
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "linear": linear,
-    "mlp": mlp,
-    "lenet5": lenet5,
-    "cnn": cnn,
-    "cnn_dropout": cnn_dropout,
-    "custom": custom,
-}
+MODELS: dict[str, Callable[..., nn.Module]] = {**BUILT_IN, "custom": custom}
 
 
 def make_model(

@@ -1,12 +1,10 @@
-"""The five built-in models. Input shape and number of outputs come from the data; their sizes
-from the config.
-"""
+"""The built-in models: shapes and number of outputs from the data, sizes from the config."""
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -123,6 +121,15 @@ def cnn_dropout(
             log_softmax=nn.LogSoftmax(dim=1),
         )
     )
+
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "lenet5": lenet5,
+    "cnn": cnn,
+    "cnn_dropout": cnn_dropout,
+}
 
 
 def _named(**layers: nn.Module) -> OrderedDict[str, nn.Module]:

@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trainer.config import CHOICES, FitConfig, comparable, load_fit
+from trainer.config import CHOICES, FitConfig, affects, comparable, load_fit
+from trainer.config.keys import keys_of
 from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import ConfigError, UsageError
 
@@ -18,10 +19,6 @@ _MAX_JOBS = 5_000
 # The whole command is called wrong once this many of its jobs are: to read a config takes
 # milliseconds.
 _MAX_CHECKED = 50
-# Groups that change how a sweep is run, but not which jobs it has.
-_NOT_THE_JOBS = ("sweep", "launcher", "run")
-# Settings of a search that decide which trials it makes.
-_OF_A_SEARCH = ("seed", "startup_trials", "pruner", "warmup", "storage")
 
 Values = dict[str, str]
 """The value of each varied key in one job, as typed: `{"optimizer.lr": "0.1"}`."""
@@ -133,9 +130,13 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
     trial of a search by this hash alone.
     """
     sweep = request.sweep
-    settings = {name: getattr(sweep, name) for name in _OF_A_SEARCH if hasattr(sweep, name)}
+    settings = {
+        name: getattr(sweep, name)
+        for name, key in keys_of(type(sweep)).items()
+        if key.affects == "trials"
+    }
     # Of a key that is given twice, the last one counts.
-    words = {key_of(word): word for word in request.words if _group_of(word) not in _NOT_THE_JOBS}
+    words = {key_of(word): word for word in request.words if affects(_group_of(word)) != "command"}
     axes: list[list[Any]] = []
     shared: list[str] = []
     for axis in request.axes:
