@@ -213,7 +213,7 @@ def test_each_job_has_its_share_of_the_threads(swept: Path) -> None:
     assert all(job["command"].count("trainer.threads=3") == 1 for job in sweep.jobs[2:])
 
 
-def test_data_that_is_missing_is_told_once_and_nothing_is_left(tmp_path: Path) -> None:
+def test_missing_data_is_reported_once_and_leaves_no_folder(tmp_path: Path) -> None:
     ran = run_with_images("data=mnist", "seed=0,1,2,3", "data.root=nowhere", cwd=tmp_path)
     assert ran.code == 4, ran.err
     assert ran.err.count("Error: ") == 1 and "Traceback" not in ran.err

@@ -156,7 +156,7 @@ def test_a_value_that_is_none_is_the_worst_there_is(
     assert study.run([value, 0.1, 0.1]) == 3, "a bad beginning is no reason when it recovers"
 
 
-def test_a_run_that_goes_on_continues_the_count(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_the_count(tmp_path: Path) -> None:
     study = Study(tmp_path)
     for _ in range(3):
         study.run(GOOD)
@@ -180,7 +180,7 @@ def test_an_evaluation_made_again_is_not_judged_by_later_ones(tmp_path: Path) ->
     assert [should_prune(value) for value in GOOD[1:4]] == [False, False, True]
 
 
-def test_a_run_killed_before_it_could_obey_is_pruned_when_it_goes_on(tmp_path: Path) -> None:
+def test_a_run_killed_before_it_could_obey_is_pruned_on_its_resume(tmp_path: Path) -> None:
     study = Study(tmp_path)
     for _ in range(3):
         study.run(GOOD)
@@ -222,7 +222,7 @@ def forget_how(study: Path) -> None:
 
 @pytest.mark.parametrize("happens", [delete, damage, finish_the_trial, forget_how])
 @pytest.mark.parametrize("reported", [0, 1])
-def test_a_study_that_fails_turns_pruning_off_and_is_told_once(
+def test_a_study_that_fails_turns_pruning_off_with_one_warning(
     tmp_path: Path, reported: int, happens: Callable[[Path], None]
 ) -> None:
     study, warnings = Study(tmp_path), list[str]()

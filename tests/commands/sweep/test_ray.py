@@ -80,7 +80,7 @@ def test_jobs_run_with_the_person_s_own_classes_and_one_that_fails_says_why(
 
 
 @pytest.mark.slow
-def test_a_stopped_job_saves_a_killed_one_is_told_and_one_that_waits_never_starts(
+def test_a_stopped_job_saves_and_a_killed_one_is_reported(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     runs = [tmp_path / "sweep" / f"{number:03d}" for number in range(2)]
@@ -133,7 +133,7 @@ def test_a_job_that_is_stopped_twice_leaves_at_once_and_one_that_waits_never_sta
     assert not (tmp_path / "sweep" / f"{waiting:03d}").exists()
 
 
-def test_as_many_jobs_are_handed_in_as_fit_or_as_was_said(
+def test_as_many_jobs_are_submitted_as_fit_or_as_are_wanted(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     import ray

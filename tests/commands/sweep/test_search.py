@@ -251,7 +251,7 @@ def test_a_trial_that_was_cut_between_two_of_its_values_gets_the_same(
 
 
 @BOTH
-def test_unfinished_trials_are_gone_on_with(config: Config, folder: Path) -> None:
+def test_unfinished_trials_are_continued(config: Config, folder: Path) -> None:
     first = search(config(trials=5), folder)
     assert first.unfinished() == []
     done, cut, stopped = first.ask(), first.ask(), first.ask()
@@ -319,7 +319,7 @@ def test_telling_again_changes_nothing(folder: Path) -> None:
     )
 
 
-def test_more_trials_go_on_and_fewer_ask_for_none(folder: Path) -> None:
+def test_more_trials_continue_a_search_and_fewer_end_it(folder: Path) -> None:
     assert len(run(search(optuna_config(trials=3), folder))) == 3
     assert [suggestion.number for suggestion in run(search(optuna_config(trials=5), folder))] == [
         3,
@@ -329,7 +329,7 @@ def test_more_trials_go_on_and_fewer_ask_for_none(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("maximize", [False, True])
-def test_what_was_told_turns_the_search_towards_the_better(folder: Path, maximize: bool) -> None:
+def test_results_turn_the_search_towards_the_better(folder: Path, maximize: bool) -> None:
     found = search(optuna_config(trials=60), folder, axes=[MOMENTUM], maximize=maximize)
     momenta = []
     while (suggestion := found.ask()) is not None:
@@ -448,7 +448,7 @@ def let_be_of_the_future(path: Path) -> None:
     "damage",
     [overwrite, halve, drop_a_column, spoil_a_state, spoil_an_attribute, let_be_of_the_future],
 )
-def test_a_damaged_study_is_told(folder: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_study_is_reported(folder: Path, damage: Callable[[Path], None]) -> None:
     first = search(optuna_config(), folder)
     run(first, most=2)
     first.close()
@@ -460,7 +460,7 @@ def test_a_damaged_study_is_told(folder: Path, damage: Callable[[Path], None]) -
     )
 
 
-def test_a_folder_that_cannot_keep_a_study_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_keep_a_study_is_reported(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault) as error:
         search(optuna_config(), tmp_path / "missing")
     assert "unable to open database file" in told(error) and "missing/study.db" in told(error)
@@ -477,14 +477,14 @@ def no_writing() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_is_told_and_the_search_goes_on_later(folder: Path) -> None:
+def test_a_full_disk_is_reported_and_the_search_continues_later(folder: Path) -> None:
     found = search(optuna_config(), folder)
     run(found, most=2)
     asked = found.ask()
     assert asked is not None
     with no_writing(), pytest.raises(EnvironmentFault) as error:
         found.tell(asked.number, status=JobStatus.DONE, value=1.0)
-    assert "study.db" in told(error) and "goes on" in told(error)
+    assert "study.db" in told(error) and "continues the sweep" in told(error)
     assert search(optuna_config(), folder).unfinished() == [asked]
 
 
@@ -509,13 +509,13 @@ def test_what_is_no_address_is_refused(folder: Path, address: str) -> None:
     assert "sweep.storage" in told(error) and "secret" not in told(error)
 
 
-def test_a_database_without_its_driver_is_told(folder: Path) -> None:
+def test_a_database_without_its_driver_is_reported(folder: Path) -> None:
     with pytest.raises(EnvironmentFault) as error:
         search(optuna_config(storage="mssql+pymssql://name:{secret}@host/x"), folder)
     assert "pymssql" in told(error) and "secret" not in told(error)
 
 
-def test_what_cannot_be_drawn_is_told(folder: Path) -> None:
+def test_a_range_that_cannot_be_drawn_is_reported(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"Optuna cannot draw seed"):
         search(optuna_config(), folder, axes=[Axis(key="seed", low=5, high=1, is_int=True)])
 

@@ -89,7 +89,7 @@ def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> N
     launcher.close()
 
 
-def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(
+def test_a_stopped_job_of_submitit_saves_and_a_killed_one_is_reported(
     tmp_path: Path,
 ) -> None:
     launcher = launch(tmp_path, cluster="local", jobs=2)
@@ -150,7 +150,7 @@ def test_jobs_of_slurm_are_one_array_and_are_read_back(
     assert all(call[1].startswith("--name=") for call in commands.calls if call[0] == "scancel")
 
 
-def test_a_job_of_slurm_saves_when_it_is_stopped_by_us_or_by_the_cluster_and_a_killed_one_is_told(
+def test_a_stopped_job_of_slurm_saves_and_a_killed_one_is_reported(
     tmp_path: Path, commands: SlurmCommands
 ) -> None:
     launcher = launch(tmp_path)
@@ -262,7 +262,7 @@ def _quiet_job(tmp_path: Path, commands: SlurmCommands, *, squeue: str) -> Slurm
     return handle
 
 
-def test_sbatch_gets_what_was_asked_for(tmp_path: Path, commands: SlurmCommands) -> None:
+def test_sbatch_gets_the_options_of_the_config(tmp_path: Path, commands: SlurmCommands) -> None:
     launcher = launch(
         tmp_path,
         partition="gpu",
@@ -311,7 +311,7 @@ def test_sbatch_gets_what_was_asked_for(tmp_path: Path, commands: SlurmCommands)
     assert (launcher.slots, launcher.threads) == (1000, 4)
 
 
-def test_what_is_not_asked_for_is_left_to_the_cluster(
+def test_an_option_without_a_value_is_up_to_the_cluster(
     tmp_path: Path, commands: SlurmCommands
 ) -> None:
     launcher = launch(tmp_path, jobs=3)
@@ -327,7 +327,7 @@ def test_what_is_not_asked_for_is_left_to_the_cluster(
     assert (launcher.slots, launcher.threads) == (3, None)
 
 
-def test_what_sbatch_refuses_is_said(
+def test_a_refusal_of_sbatch_is_reported(
     tmp_path: Path, commands: SlurmCommands, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(EnvironmentFault) as refused:

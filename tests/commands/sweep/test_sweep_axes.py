@@ -231,7 +231,7 @@ def test_a_persons_own_keys_in_an_experiment(mine: str, trainer: Trainer, tmp_pa
     assert Run(tmp_path / "alone").digest() == sweep.runs[1].digest()
 
 
-def test_a_search_draws_within_what_was_asked_for(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_search_draws_within_its_ranges(trainer: Trainer, tmp_path: Path) -> None:
     words = (
         "sweep=random",
         "sweep.trials=4",
@@ -319,7 +319,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_what_is_wrong_is_told_without_torch_and_nothing_is_left(
+def test_a_wrong_sweep_is_refused_without_torch_and_leaves_no_file(
     words: str, outcomes: dict[str, Outcome]
 ) -> None:
     outcome = outcomes[words]
@@ -331,7 +331,7 @@ def test_what_is_wrong_is_told_without_torch_and_nothing_is_left(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_gpu_that_is_not_there_is_told_before_a_job_is_started(
+def test_a_missing_gpu_is_reported_before_a_job_is_started(
     trainer: Trainer, tmp_path: Path
 ) -> None:
     outcome = trainer("fit", "-m", *SMALL, "seed=0,1", "sweep.devices=[7]")

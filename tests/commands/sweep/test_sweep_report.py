@@ -361,7 +361,7 @@ def test_the_summary_is_plain_json_and_the_page_whole(empty: bool, tmp_path: Pat
     ]
 
 
-def test_importance_is_told_where_there_are_runs_enough(
+def test_importance_is_reported_where_there_are_enough_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs = []

@@ -1,4 +1,4 @@
-"""A sweep that is killed, or that fails in part, is gone on with by the same command, and
+"""A sweep that is killed, or that fails in part, is continued by the same command, and
 nothing is done twice.
 """
 
@@ -114,7 +114,7 @@ def is_under_way(folder: Path, *, done: int) -> bool:
     return False
 
 
-def test_a_killed_sweep_is_gone_on_with_as_if_it_had_not_been_killed(
+def test_a_killed_sweep_continues_as_if_it_had_not_been_killed(
     tmp_path: Path, trainer: Trainer, start: Callable[..., Started]
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -137,8 +137,8 @@ def test_a_killed_sweep_is_gone_on_with_as_if_it_had_not_been_killed(
     assert only_sweep(cut).statuses == ["done"] * 6
     assert len(sweep.folders) == 6
     assert {name: sweep.contents()[name] for name in done} == {name: before[name] for name in done}
-    gone_on = [name for name, content in before.items() if b'"interrupted"' in content]
-    assert all(b'"resumed"' in sweep.contents()[name] for name in gone_on)
+    continued = [name for name, content in before.items() if b'"interrupted"' in content]
+    assert all(b'"resumed"' in sweep.contents()[name] for name in continued)
     with (sweep.folder / "sweep.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
     assert sweep.record["summary"]["counts"] == {"done": 6}
@@ -242,7 +242,7 @@ def test_a_named_folder_takes_over_what_two_commands_have_in_common(
     assert {name: sweep.contents()[name] for name in before} == before
 
 
-def test_a_sweep_that_was_moved_is_gone_on_with(trainer: Trainer, tmp_path: Path) -> None:
+def test_a_sweep_that_was_moved_is_continued(trainer: Trainer, tmp_path: Path) -> None:
     words = ("fit", "-m", *TINY, "seed=0,1,2")
     ended(trainer(*words, "run.dir=mine"), 0)
     (tmp_path / "mine").rename(tmp_path / "yours")
@@ -257,7 +257,7 @@ def test_a_sweep_that_was_moved_is_gone_on_with(trainer: Trainer, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("room", [8_000, 16_000, 100_000])
-def test_a_full_disk_is_told_and_the_sweep_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_and_the_sweep_continues_when_there_is_room(
     tmp_path: Path, disk: Disk, room: int
 ) -> None:
     """It is full before the first job, while it begins, or when some jobs are done."""
@@ -288,7 +288,7 @@ def test_a_job_without_a_run_is_run_in_its_old_folder(trainer: Trainer, tmp_path
 
 
 @pytest.mark.slow
-def test_what_is_done_is_known_even_when_going_on_is_cut_at_its_first_job(
+def test_complete_jobs_stay_so_when_a_continued_sweep_is_killed_at_its_first_job(
     tmp_path: Path, trainer: Trainer, start: Callable[..., Started]
 ) -> None:
     """Jobs 1 and 2 are done, and job 0 is run again, which takes long."""

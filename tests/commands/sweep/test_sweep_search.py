@@ -52,7 +52,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     return Swept(cwd / "sweep")
 
 
-def test_hopeless_trials_end_early_and_are_told_apart(searched: Swept) -> None:
+def test_hopeless_trials_end_early_and_have_their_own_status(searched: Swept) -> None:
     assert len(searched.folders) == 12 and set(searched.statuses) == {"done", "pruned"}
     assert [run.record["status"] for run in searched.runs] == searched.statuses
     with (searched.folder / "sweep.csv").open(newline="") as file:
@@ -74,7 +74,7 @@ def test_hopeless_trials_end_early_and_are_told_apart(searched: Swept) -> None:
 
 
 @pytest.mark.slow
-def test_a_seed_fixes_a_search_and_more_trials_may_be_asked_for(
+def test_a_seed_fixes_a_search_and_more_trials_continue_it(
     searched: Swept, trainer: Trainer, tmp_path: Path
 ) -> None:
     """A search knows what was before, and not how many trials are to come."""

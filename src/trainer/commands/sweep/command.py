@@ -147,7 +147,7 @@ def _launcher(
     if isinstance(request.launcher, LocalConfig):
         plain = [to_plain(config) for config in configs]
         return LocalLauncher(request.sweep, num_jobs=len(jobs) or None, configs=plain)
-    # Imported here: each needs a package of its own.
+    # Imported here: each needs another package.
     if isinstance(request.launcher, SlurmConfig):
         from trainer.commands.sweep.launchers.slurm import SlurmLauncher
 
@@ -230,8 +230,8 @@ def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Ter
     num_done = record.num(JobStatus.DONE, JobStatus.PRUNED)
     anew = "sweep.fresh=true" if request.run.dir is None else "another run.dir"
     terminal.note(
-        f"Going on with {record.folder}: {num_done} of {_total(request, record)} jobs are done. "
-        f"To begin anew: {anew}"
+        f"Continuing {record.folder}: {num_done} of {_total(request, record)} jobs are done. "
+        f"For a new sweep: {anew}"
     )
     if record.former:
         terminal.note(

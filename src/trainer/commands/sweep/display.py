@@ -25,6 +25,7 @@ from trainer.commands.sweep.record import JobRecord, figure
 from trainer.commands.sweep.task import JobStatus
 from trainer.errors import printable
 from trainer.files import read_json
+from trainer.run.folder import RECORD_FILE
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import FILE_NAME, is_number, parse_row
 
@@ -45,17 +46,22 @@ class RunFollower:
     """
 
     def __init__(self, run: Path, *, epochs: int, max_steps: int | None) -> None:
-        self._run, self._path = run, run / FILE_NAME
-        self._epochs, self._max_steps = max(1, epochs), max_steps
+        self._run = run
+        self._path = run / FILE_NAME
+        self._epochs = max(1, epochs)
+        self._max_steps = max_steps
         self._identity: tuple[int, int] | None = None
-        self._has_begun, self._num_steps = False, 0
+        self._has_begun = False
+        self._num_steps = 0
         self._start_over()
 
     def _start_over(self) -> None:
         self.train: dict[str, Any] | None = None
         self.val: dict[str, Any] | None = None
         self.fraction = 0.0
-        self._epoch, self._step, self._offset = 0, 0, 0
+        self._epoch = 0
+        self._step = 0
+        self._offset = 0
 
     @property
     def position(self) -> str:
@@ -69,9 +75,10 @@ class RunFollower:
     def look(self) -> None:
         """Read the rows that were appended since the last look."""
         with contextlib.suppress(OSError, ValueError):
-            if not self._has_begun and (record := read_json(self._run / "run.json")):
+            if not self._has_begun and (record := read_json(self._run / RECORD_FILE)):
                 steps = record.get("steps")
-                self._has_begun, self._num_steps = True, steps if type(steps) is int else 0
+                self._has_begun = True
+                self._num_steps = steps if type(steps) is int else 0
             for line in self._appended_lines():
                 row = parse_row(line)
                 if isinstance(row, str) or row["split"] == "test":
@@ -131,8 +138,11 @@ class Board:
         maximize: bool,
         is_quiet: bool = False,
     ) -> None:
-        self._terminal, self._total = terminal, total
-        self._monitor, self._maximize, self._is_quiet = monitor, maximize, is_quiet
+        self._terminal = terminal
+        self._total = total
+        self._monitor = monitor
+        self._maximize = maximize
+        self._is_quiet = is_quiet
         self._is_live = (
             terminal.out.is_terminal and not terminal.out.is_dumb_terminal and not is_quiet
         )
@@ -142,8 +152,9 @@ class Board:
         self._ended: dict[int, JobStatus] = {}
         self._kept: set[int] = set()
         self._best: tuple[float, int] | None = None
-        # The time left is estimated from the number of jobs' worth of work since the start.
-        self._worked, self._began = 0.0, monotonic()
+        # Work since the start, in jobs: the estimate of the remaining time needs it.
+        self._worked = 0.0
+        self._began = monotonic()
 
     def __enter__(self) -> Self:
         self._began = monotonic()
@@ -223,7 +234,8 @@ class Board:
         except BrokenPipeError:  # of a pipe: nobody reads any more, and the sweep ends
             raise
         except OSError:
-            self._is_live, self._live = False, None
+            self._is_live = False
+            self._live = None
 
     def _show(self) -> None:
         if self._is_live:
@@ -343,8 +355,10 @@ class _RunningJob:
 
     def state(self, monitor: str, num_parts: int) -> str:
         """The first `num_parts` of position, loss, monitored metric and speed."""
-        train, val = self.follower.train or {}, self.follower.val or {}
-        loss, rate = train.get("loss"), train.get("samples_per_second")
+        train = self.follower.train or {}
+        val = self.follower.val or {}
+        loss = train.get("loss")
+        rate = train.get("samples_per_second")
         split, _, name = monitor.partition("/")
         parts = [
             self.follower.position,

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 LEAST_RUNS = 12
 # Each value of a key beyond its first is a coefficient to be estimated.
 _RUNS_A_COEFFICIENT = 2
-# A number that hardly comes twice is cut into this many ranges of equally many runs; into more with
+# Numbers that hardly repeat are divided into this many ranges of equally many runs; into more with
 # more runs.
-_NUM_RANGES, _MORE_RANGES, _RUNS_FOR_MORE = 3, 4, 24
+_NUM_RANGES = 3
+_MORE_RANGES = 4
+_RUNS_FOR_MORE = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from trainer.config import SCHEMAS, FitConfig, to_plain
 from trainer.config.sweep import SweepRequest
 from trainer.errors import EnvironmentFault, UsageError
 from trainer.files import remove
-from trainer.run.folder import LOCK_FILE, create_exact_folder, create_numbered_folder
+from trainer.run.folder import LOCK_FILE, RECORD_FILE, create_exact_folder, create_numbered_folder
 from trainer.signals import Signals
 
 # Seconds between two updates of the display.
@@ -92,7 +92,7 @@ class Loop:
             self._board.refresh()
 
     def _is_kept(self, job: JobRecord) -> bool:
-        """Whether the job is left in the state that an earlier command left it in."""
+        """Whether the job keeps its state from an earlier command, and does not run."""
         is_final_failure = job.status == JobStatus.FAILED and not self._request.sweep.retry_failed
         return job.status.is_complete or is_final_failure
 
@@ -151,7 +151,8 @@ class Loop:
         try:
             return config_of(self._request, job.values)
         except UsageError as error:
-            job.status, job.error = JobStatus.FAILED, error.what
+            job.status = JobStatus.FAILED
+            job.error = error.what
             self._close(job, warnings=[])
             return None
 
@@ -162,12 +163,15 @@ class Loop:
         job.run = self._run_folder(job, config)
         if job.status != JobStatus.INTERRUPTED:
             job.seconds = None
-        job.status, job.metrics, job.error = JobStatus.RUNNING, {}, None
+        job.status = JobStatus.RUNNING
+        job.metrics = {}
+        job.error = None
         if self._launcher.threads is not None and config.trainer.threads is None:
             config.trainer.threads = self._launcher.threads
             job.command = [*job.command, f"trainer.threads={config.trainer.threads}"]
         folder = self._record.folder
-        config.run.dir, config.run.name = str(folder / job.run), None
+        config.run.dir = str(folder / job.run)
+        config.run.name = None
         log = None if self._launcher.uses_terminal else str(folder / OUTPUT / f"{job.run}.txt")
         return Task(
             number=job.number,
@@ -199,21 +203,16 @@ class Loop:
         job.end(outcome)
         run = self._record.folder / job.run
         found = read_outcome(run)
-        if found is None:
-            self._remove_empty(job, run)
-        elif found.status.is_complete:
+        if found is not None and found.status.is_complete:
             job.end(found)
-        else:
+        elif found is not None:
             job.code = found.code
-        self._close(job, warnings=outcome.warnings)
-
-    def _remove_empty(self, job: JobRecord, run: Path) -> None:
-        """Remove the folder of a job that failed before it wrote its run.json."""
-        if not (run / "run.json").exists():
+        elif not (run / RECORD_FILE).exists():  # it failed before there was a run
             remove(run / LOCK_FILE)
             with contextlib.suppress(OSError):  # other files are in it
                 run.rmdir()
                 job.run = None
+        self._close(job, warnings=outcome.warnings)
 
     def _close(self, job: JobRecord, *, warnings: list[str]) -> None:
         # The record first: a study that does not know the end suggests the job again, which is
@@ -234,5 +233,5 @@ class Loop:
             raise EnvironmentFault(
                 f"Could not write to the folder of the sweep {self._record.folder}: "
                 f"{error.strerror or error}.",
-                hint="Put that right and give the same command again: it goes on from here.",
+                hint="Put that right and give the same command again: it continues from here.",
             ) from error

@@ -44,7 +44,9 @@ class _TrialPruner:
     """Reports evaluations by their number, from 1."""
 
     def __init__(self, trial: TrialAddress, *, warn: Callable[[str], None], start: int) -> None:
-        self._trial, self._warn, self._number = trial, warn, start
+        self._trial = trial
+        self._warn = warn
+        self._number = start
         self._live: optuna.trial.Trial | None = None
         self._reported: set[int] = set()
         self._is_off = False

@@ -29,13 +29,6 @@ def ranked(record: SweepRecord) -> list[JobRecord]:
     )
 
 
-def best_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> JobRecord | None:
-    """The first of ranked `jobs`, if it is done and has the monitored metric."""
-    if not jobs or jobs[0].status != JobStatus.DONE:
-        return None
-    return None if value_of(jobs[0].metrics, record.monitor) is None else jobs[0]
-
-
 def differing_keys(record: SweepRecord) -> list[str]:
     """The swept keys whose values differ; all of them where none does."""
     keys = [key for key in record.keys if len({job.values.get(key) for job in record.jobs}) > 1]

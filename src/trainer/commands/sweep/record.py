@@ -64,8 +64,10 @@ class JobRecord:
 
     def end(self, outcome: JobOutcome) -> None:
         """Take over how the job ended."""
-        self.status, self.error = outcome.status, outcome.error
-        self.metrics, self.code = outcome.metrics, outcome.code
+        self.status = outcome.status
+        self.error = outcome.error
+        self.metrics = outcome.metrics
+        self.code = outcome.code
 
 
 @dataclass(slots=True, kw_only=True)

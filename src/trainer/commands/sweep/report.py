@@ -20,12 +20,12 @@ from rich.text import Text
 
 from trainer.commands.sweep.importance import importance
 from trainer.commands.sweep.ranking import (
-    best_of,
     compared_metrics,
     differing_keys,
     groups_of,
     metric_names,
     ranked,
+    value_of,
 )
 from trainer.commands.sweep.record import JobRecord, SweepRecord, figure, short
 from trainer.commands.sweep.task import JobStatus
@@ -33,9 +33,12 @@ from trainer.errors import printable
 from trainer.files import write_text
 from trainer.tracking.console import Terminal
 
-CSV_NAME, MARKDOWN_NAME = "sweep.csv", "sweep.md"
-# More rows are no overview; more failures are left to sweep.md.
-_MAX_ROWS, _MAX_NAMED = 40, 8
+CSV_NAME = "sweep.csv"
+MARKDOWN_NAME = "sweep.md"
+# More rows are no overview.
+_MAX_ROWS = 40
+# More failures are in sweep.md only.
+_MAX_NAMED = 8
 # Text that begins like that is a formula to a spreadsheet, unless it is a number.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -60,15 +63,17 @@ def summarize(record: SweepRecord) -> dict[str, Any]:
     found = importance(record)
     counts = Counter(job.status for job in record.jobs)
     best = None
-    if job := best_of(record, jobs):
-        best = {
-            "job": job.number,
-            "run": job.run,
-            "metric": record.monitor,
-            "value": job.metrics[record.monitor],
-            "values": dict(job.values),
-            "command": shlex.join(job.command),
-        }
+    if jobs and jobs[0].status == JobStatus.DONE:
+        value = value_of(jobs[0].metrics, record.monitor)
+        if value is not None:
+            best = {
+                "job": jobs[0].number,
+                "run": jobs[0].run,
+                "metric": record.monitor,
+                "value": value,
+                "values": dict(jobs[0].values),
+                "command": shlex.join(jobs[0].command),
+            }
     return {
         "counts": {status.value: counts[status] for status in JobStatus if counts[status]},
         "best": best,
@@ -117,7 +122,8 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
 
 
 def _facts(record: SweepRecord) -> list[tuple[str, str]]:
-    best, groups = record.summary["best"], record.summary["groups"]
+    best = record.summary["best"]
+    groups = record.summary["groups"]
     shares = record.summary["importance"]
     facts = []
     if best:
@@ -144,7 +150,8 @@ def _tensorboard(record: SweepRecord) -> str:
 
 
 def _jobs_sheet(record: SweepRecord, jobs: Sequence[JobRecord]) -> _Sheet:
-    keys, metrics = differing_keys(record), metric_names(jobs)
+    keys = differing_keys(record)
+    metrics = metric_names(jobs)
     metrics = compared_metrics(metrics, record.monitor) or metrics
     rows = [
         [
@@ -164,7 +171,8 @@ def _groups_sheet(record: SweepRecord, groups: Sequence[Mapping[str, Any]]) -> _
     metrics = list(dict.fromkeys(name for group in groups for name in group["metrics"]))
     rows = []
     for group in groups:
-        num_runs, num_jobs = group["runs"], len(group["jobs"])
+        num_runs = group["runs"]
+        num_jobs = len(group["jobs"])
         rows.append(
             [
                 *(short(group["values"].get(key, "")) for key in keys),
@@ -197,7 +205,8 @@ def _spread(group: Mapping[str, Any], name: str) -> str:
     spread = group["metrics"].get(name)
     if not spread:
         return ""
-    mean, std = _figure(spread["mean"]), spread["std"]
+    mean = _figure(spread["mean"])
+    std = spread["std"]
     return mean if std is None else f"{mean} ± {_figure(std)}"
 
 
@@ -209,7 +218,8 @@ def _text(value: object) -> str:
 
 def _csv(record: SweepRecord) -> str:
     """A row a job, in the order of their numbers, with all metrics."""
-    keys, metrics = differing_keys(record), metric_names(record.jobs)
+    keys = differing_keys(record)
+    metrics = metric_names(record.jobs)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(_cell, ["job", "status", *keys, *metrics, "seconds", "run", "error"]))
@@ -233,7 +243,8 @@ def _cell(value: object) -> str:
 
 
 def _markdown(record: SweepRecord) -> str:
-    summary, jobs = record.summary, ranked(record)
+    summary = record.summary
+    jobs = ranked(record)
     counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items())
     better = "higher" if record.maximize else "lower"
     parts = [

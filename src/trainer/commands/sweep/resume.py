@@ -1,4 +1,4 @@
-"""The folder of a sweep: a new one, or that of an earlier command that asked for the same jobs."""
+"""The folder of a sweep: a new one, or that of an earlier command with the same jobs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _record_in(folder: Path, request: SweepRequest, identity: str) -> SweepRecor
     if request.sweep.fresh:
         raise UsageError(
             f"run.dir={folder} holds a sweep, and sweep.fresh=true asks for a new one.",
-            hint="Name another folder, or leave sweep.fresh out to go on with this one.",
+            hint="Name another folder, or leave sweep.fresh out to continue this one.",
         )
     # A grid may be given more values; trials belong to one search.
     is_same = record.kind == "grid" or record.identity == identity

@@ -70,7 +70,7 @@ class Search:
             self._storage = study.open_storage(self._address, makes_tables=True)
             self._study = optuna.create_study(
                 storage=self._storage,
-                # Neither is used: each trial has a sampler of its own, and the jobs prune.
+                # Neither is used: each trial has its own sampler, and the jobs prune.
                 sampler=optuna.samplers.RandomSampler(seed=0),
                 pruner=optuna.pruners.NopPruner(),
                 study_name=name,

@@ -118,7 +118,7 @@ def storage_errors(address: str) -> Iterator[None]:
             raise EnvironmentFault(
                 f"The study of the sweep cannot be kept: {reason(error)}.",
                 where=_without_password(address),
-                hint="The same command goes on with the sweep once that is put right.",
+                hint="The same command continues the sweep once that is put right.",
             ) from error
         raise InputError(
             f"The study of the sweep is damaged, or not of this version: {reason(error)}.",

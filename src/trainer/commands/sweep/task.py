@@ -9,6 +9,7 @@ from typing import Any
 
 from trainer.errors import printable
 from trainer.files import read_json
+from trainer.run.folder import RECORD_FILE
 from trainer.run.record import RunStatus
 from trainer.tracking.metrics_file import is_number
 
@@ -75,11 +76,12 @@ def read_outcome(run: Path) -> JobOutcome | None:
 
     A run that has not ended counts as interrupted: its process was killed, or is about to stop.
     """
-    record = read_json(run / "run.json")
+    record = read_json(run / RECORD_FILE)
     if not record:
         return None
     status: Any = record.get("status")
-    metrics, error = record.get("metrics"), record.get("error")
+    metrics = record.get("metrics")
+    error = record.get("error")
     if status not in (JobStatus.DONE, JobStatus.PRUNED, JobStatus.FAILED):
         status = JobStatus.INTERRUPTED
     found = metrics.items() if isinstance(metrics, dict) else ()
@@ -92,7 +94,8 @@ def read_outcome(run: Path) -> JobOutcome | None:
 
 
 def _code_of(record: dict[str, Any]) -> dict[str, str]:
-    versions, commit = record.get("versions"), record.get("git_commit")
+    versions = record.get("versions")
+    commit = record.get("git_commit")
     if not isinstance(versions, dict):
         versions = {}
     code = {name: printable(versions[name]) for name in ("trainer", "torch") if name in versions}

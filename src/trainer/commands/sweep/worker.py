@@ -74,7 +74,8 @@ def _fit(task: Task, terminal: Terminal) -> JobOutcome:
         return outcome
     with open_folder(run) as saved:
         if saved is not None:
-            config.resume, config.run.dir = str(saved.folder), None
+            config.resume = str(saved.folder)
+            config.run.dir = None
         num_evaluations = _num_evaluations(run, saved)
         fit.run(
             config,

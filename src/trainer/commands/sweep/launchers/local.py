@@ -59,7 +59,9 @@ class LocalHandle:
         receiver: connection.Connection[Any, Any],
         device: str | None,
     ) -> None:
-        self.process, self.receiver, self.device = process, receiver, device
+        self.process = process
+        self.receiver = receiver
+        self.device = device
         self.num_stops = 0
         self._outcome: JobOutcome | None = None
 

@@ -98,7 +98,7 @@ class RayLauncher:
         if self._is_ours:
             _connect(config.address)
         self.slots = jobs or (_num_fitting(config) if config.address is None else _MAX_JOBS)
-        # A process serves one job, so that nothing of it is left for the next.
+        # A process serves one job, so that the next begins with a fresh one.
         self._task = ray.remote(
             num_cpus=config.cpus_per_job, num_gpus=config.gpus_per_job, max_retries=0, max_calls=1
         )(run_task).options(name=f"trainer-{folder.name}")
@@ -177,7 +177,8 @@ def _num_fitting(config: RayConfig) -> int:
     import ray
 
     resources = ray.cluster_resources()
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    cpus = resources.get("CPU", 0.0)
+    gpus = resources.get("GPU", 0.0)
     num = cpus / config.cpus_per_job
     if config.gpus_per_job:
         num = min(num, gpus / config.gpus_per_job)

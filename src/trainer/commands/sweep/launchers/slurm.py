@@ -27,8 +27,10 @@ from trainer.errors import EnvironmentFault, printable
 _ASK_EVERY = 15.0
 # Seconds for processes to stop when the launcher is closed.
 _LEAVE_TIME = 10.0
-# Seconds between two looks at the folder of results, and until it shows what another machine wrote.
-_LOOK_EVERY, _SETTLE_TIME = {"slurm": 2.0, "local": 0.1}, 15.0
+# Seconds between two looks at the folder of results.
+_LOOK_EVERY = {"slurm": 2.0, "local": 0.1}
+# Seconds until a shared folder shows what another machine wrote.
+_SETTLE_TIME = 15.0
 # Jobs that are submitted and have not ended. Slurm's own limit for an array is 1001 as a rule.
 _MAX_JOBS = 1000
 # Seconds before a time limit at which Slurm warns a job, so that it can save.
@@ -140,7 +142,9 @@ class SlurmHandle:
     """A job of submitit."""
 
     def __init__(self, job: Any, cluster: Slurm | Processes, results: _Results) -> None:
-        self.job, self._cluster, self._results = job, cluster, results
+        self.job = job
+        self._cluster = cluster
+        self._results = results
         self._name = f"Job {job.job_id}"
         self._outcome: JobOutcome | None = None
         self._num_stops = 0
@@ -204,9 +208,11 @@ class SlurmLauncher:
 
     def __init__(self, config: SlurmConfig, *, folder: Path, jobs: int | None) -> None:
         self.uses_terminal = False
-        self.slots, self.threads = jobs or _MAX_JOBS, config.cpus_per_task
+        self.slots = jobs or _MAX_JOBS
+        self.threads = config.cpus_per_task
         if config.cluster == "local":
-            cpus, threads = len(os.sched_getaffinity(0)), config.cpus_per_task or 1
+            cpus = len(os.sched_getaffinity(0))
+            threads = config.cpus_per_task or 1
             self.slots = jobs or max(1, cpus // threads)
             self.threads = config.cpus_per_task or max(1, cpus // self.slots)
         self._executor = _executor(config, folder)
@@ -260,7 +266,8 @@ class _Results:
     """The results of the jobs: one look at their folder serves all."""
 
     def __init__(self, folder: Path, *, is_shared: bool) -> None:
-        self._folder, self._every = folder, _LOOK_EVERY["slurm" if is_shared else "local"]
+        self._folder = folder
+        self._every = _LOOK_EVERY["slurm" if is_shared else "local"]
         self.settle_time = _SETTLE_TIME if is_shared else 2 * self._every
         self._names: set[str] = set()
         self._looked = -self._every
@@ -274,13 +281,13 @@ class _Results:
             with contextlib.suppress(OSError):  # the drive may come back
                 self._names = {path.name for path in self._folder.iterdir()}
             self._looked = time.monotonic()
-        return _result_of(job).name in self._names
+        return job.paths.result_pickle.name in self._names
 
     def forget(self, job: Any) -> None:
         """Remove the result of an earlier job with this number: those of processes come again."""
-        self._names.discard(_result_of(job).name)
+        self._names.discard(job.paths.result_pickle.name)
         with contextlib.suppress(OSError):
-            _result_of(job).unlink()
+            job.paths.result_pickle.unlink()
 
 
 def _executor(config: SlurmConfig, folder: Path) -> Any:
@@ -368,10 +375,6 @@ def _shielded(cluster: str) -> Iterator[None]:
         os.environ.pop("SUBMITIT_PREEMPT_SIGNAL", None)
         os.environ.update(before)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def _result_of(job: Any) -> Path:
-    return Path(job.paths.result_pickle)
 
 
 def _last_line(trace: str) -> str:
