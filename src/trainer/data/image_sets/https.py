@@ -25,7 +25,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds; `min_rate` in bytes per second, averaged over `idle` seconds."""
+    """How long to wait, in seconds; `min_rate` is in bytes per second, over `idle` seconds."""
 
     connect: float = 10.0
     idle: float = 30.0
