@@ -62,6 +62,7 @@ def open_url(url: str, *, timeouts: Timeouts) -> Iterator[Body]:
     Where the environment names a proxy (`https_proxy`, `no_proxy`), the way is a tunnel through it.
     """
     deadline = _Deadline(timeouts)
+    # Not build_opener: its handlers also open file, ftp and http addresses.
     opener = urllib.request.OpenerDirector()
     opener.addheaders = [("User-Agent", "trainer")]
     opener.add_handler(urllib.request.ProxyHandler())
