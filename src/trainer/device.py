@@ -17,16 +17,19 @@ from trainer.errors import EnvironmentFault, printable
 from trainer.state_checks import Count, check
 
 # Parameters of mallopt, malloc.h of glibc.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_KEPT_BYTES, _GROWTH_BYTES = 1 << 30, 1 << 20
-
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_M_MMAP_MAX = -4
+_KEPT_BYTES = 1 << 30
+_GROWTH_BYTES = 1 << 20
 
 # Ways to run a model.
-EAGER, COMPILED = "eager", "compiled"
+EAGER = "eager"
+COMPILED = "compiled"
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:1`; raises EnvironmentFault when it is not there."""
+    """The device for `auto`, `cpu`, `cuda` or `cuda:1`; EnvironmentFault when it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -47,7 +50,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_label(device: torch.device) -> str:
-    """How a person knows the device: its name, or the number of CPU threads."""
+    """The device for a person: the name of the GPU, or the number of CPU threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -55,7 +58,7 @@ def device_label(device: torch.device) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What kind of GPU or CPU it is, as far as the system tells."""
+    """The model of the GPU or CPU, as far as the system knows it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
@@ -66,9 +69,7 @@ def device_name(device: torch.device) -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's and torch's global generators: first weights and dropout. Data has
-    generators of its own.
-    """
+    """Seed Python's and torch's global generators: first weights and dropout, not data."""
     random.seed(seed)
     torch.manual_seed(seed)
 
@@ -78,9 +79,8 @@ def set_determinism(deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads it when CUDA starts; without it torch refuses matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if (
-        deterministic != torch.are_deterministic_algorithms_enabled()
-    ):  # to set it, torch imports its compiler
+    # Only where it changes, because to set it torch imports its compiler.
+    if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
 
@@ -91,20 +91,17 @@ def _default_threads() -> int:
 
 
 def set_threads(threads: int | None) -> None:
-    """Use `threads` CPU threads; None means torch's own choice, also after another job of a
-    sweep chose otherwise.
-    """
+    """Use `threads` CPU threads; None is torch's own choice, whatever an earlier job set."""
     default = _default_threads()
     torch.set_num_threads(default if threads is None else threads)
 
 
 def disable_malloc_trim() -> None:
-    """Let the allocator of the C library keep what is freed, for the next step, where it would
-    return it at once.
+    """Let the C library's allocator keep freed memory for the next step.
 
-    Every step frees all its activations and takes as much again; returned, each page of it is a
-    fault and filled with zeros: 2,400 faults a step of the cnn, a third of its time on 2 cores,
-    half of lenet5's. Only glibc has this call.
+    Every step frees its activations and allocates as much again. Memory returned to the system
+    comes back as a page fault and zeros per page: 2,400 faults a step of the cnn, a third of its
+    time on 2 cores, half of lenet5's. Only glibc has this call.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt
@@ -119,34 +116,31 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
 
 
 class Machine:
-    """What decides the last bits beside the config, as an entry of the state table.
+    """What decides the last bits of a result beside the config, as an entry of the state table.
 
-    That is device, CPU threads, torch, and the way the model is run, which was `saved_variant`
-    before a resume. On a resume the number of threads is set as it was, unless the config says one.
-    `differences` tells what is not as it was, and why the results may then not be the same bit for
-    bit.
+    That is the device, the CPU threads, torch, and the way the model is run (before a resume
+    `saved_variant`). A resume sets the number of threads as it was, unless the config sets one.
+    `differences` says what is not as it was, and why the results may not be the same bit for bit.
     """
 
     def __init__(self, device: torch.device, *, threads: int | None) -> None:
-        self._device, self._threads = device, threads
+        self._device = device
+        self._threads = threads
         self.variant = EAGER
         self.saved_variant: str | None = None
         self.differences: list[str] = []
 
     def state_dict(self) -> dict[str, object]:
         """Device type, threads in use, torch's version, the way the model is run."""
-        threads, version = torch.get_num_threads(), str(torch.__version__)
         return {
             "device": self._device.type,
-            "threads": threads,
-            "torch": version,
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
             "variant": self.variant,
         }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Use as many threads as `state` says; raises ValueError for a state that `state_dict`
-        did not give.
-        """
+        """Use the threads of `state`; raises ValueError for what `state_dict` did not give."""
         check(state, device=str, threads=Count, torch=str, variant=str)
         if state["variant"] not in (EAGER, COMPILED):
             raise ValueError("variant is none that there is")
@@ -166,19 +160,18 @@ class Machine:
 
 
 class RandomState:
-    """The global random generators as one entry of the state table: Python's, torch's, and
-    CUDA's where it is used.
-    """
+    """The global generators of Python, torch and a used CUDA, as an entry of the state table."""
 
     def state_dict(self) -> dict[str, object]:
         """Every generator's state, as tensors and plain values."""
         state: dict[str, object] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        is_used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        if is_used:
             state["cuda"] = torch.cuda.get_rng_state_all()
         return state
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Put every generator back to where `state_dict` found it; raises ValueError for anything else."""
+        """Restore every generator; raises ValueError for what `state_dict` did not give."""
         cuda = {"cuda": list} if "cuda" in state else {}
         check(state, python=tuple, torch=torch.Tensor, **cuda)
         random.setstate(state["python"])  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """The losses, each a function of the model's outputs and the targets, averaged over the batch.
 
-Which loss fits which data and model is decided before torch is loaded, in `trainer.config.compatibility`.
+Which loss fits which data and model: `trainer.config.compatibility`, before torch is loaded.
 """
 
 from __future__ import annotations
@@ -29,18 +29,14 @@ def nll(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def bce_with_logits(outputs: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
-    """Binary cross-entropy of each logit (N, C) with the one-hot classes (N,), smoothed as in
-    `cross_entropy`.
-    """
+    """Binary cross-entropy of logits (N, C) and classes (N,), one-hot and smoothed."""
     one_hot = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
     smooth = one_hot * (1 - label_smoothing) + label_smoothing / outputs.shape[1]
     return F.binary_cross_entropy_with_logits(outputs, smooth)
 
 
 def hinge(outputs: Tensor, targets: Tensor, *, margin: float, p: int) -> Tensor:
-    """Multi-class margin loss of scores (N, C) and classes (N,) (Crammer and Singer, 2001;
-    `nn.MultiMarginLoss`).
-    """
+    """Multi-class margin loss of scores (N, C) and classes (N,) (Crammer and Singer, 2001)."""
     return F.multi_margin_loss(outputs, targets, margin=margin, p=p)
 
 

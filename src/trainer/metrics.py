@@ -1,6 +1,4 @@
-"""Numbers that judge a model: counted here, as tensors on the device. When to read them is the
-engine's business.
-"""
+"""Numbers that judge a model, counted as tensors on the device."""
 
 from __future__ import annotations
 
@@ -11,15 +9,14 @@ from torch import Tensor
 
 
 def confusion_matrix(predictions: Tensor, targets: Tensor, *, num_classes: int) -> Tensor:
-    """Counts (C, C), row = true class, column = predicted class, of predictions (N,) and targets (N,)."""
-    return torch.bincount(targets * num_classes + predictions, minlength=num_classes**2).view(
-        num_classes, num_classes
-    )
+    """Counts (C, C), row = true class, column = predicted, of predictions (N,) and targets (N,)."""
+    counts = torch.bincount(targets * num_classes + predictions, minlength=num_classes**2)
+    return counts.view(num_classes, num_classes)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassReport:
-    """How well one class is told apart."""
+    """How well one class is recognised; `support` is its number of samples."""
 
     precision: float
     recall: float
@@ -28,12 +25,11 @@ class ClassReport:
 
 
 def class_reports(confusion: Tensor) -> list[ClassReport]:
-    """Precision, recall, F1 and support of every class of a confusion matrix (C, C); 0 where a
-    ratio is undefined.
-    """
+    """The report of every class of a confusion matrix (C, C); 0 where a ratio is undefined."""
     counts = confusion.to(torch.float64)
     right = counts.diag()
-    support, predicted = counts.sum(1), counts.sum(0)
+    support = counts.sum(1)
+    predicted = counts.sum(0)
     reports = []
     for index in range(len(counts)):
         precision = _ratio(right[index], predicted[index])

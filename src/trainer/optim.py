@@ -1,6 +1,4 @@
-"""Optimizers by name, made from plain values; the formulas are torch's. Learning rates over
-time: see `schedule`.
-"""
+"""Optimizers by name, made from plain values; the formulas are torch's."""
 
 from __future__ import annotations
 
@@ -56,19 +54,14 @@ def make_optimizer(
         )
     groups: list[Any] = trained
     if not decay_all:
-        groups = [
-            {"params": [parameter for parameter in trained if parameter.ndim >= 2]},
-            {
-                "params": [parameter for parameter in trained if parameter.ndim < 2],
-                "weight_decay": 0.0,
-            },
-        ]
+        decayed = [parameter for parameter in trained if parameter.ndim >= 2]
+        spared = [parameter for parameter in trained if parameter.ndim < 2]
+        groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     if name in _FUSED:
         options["fused"] = True
-    # YAML has no tuples.
-    options = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
-    }
+    for key, value in options.items():
+        if isinstance(value, list):  # YAML has no tuples
+            options[key] = tuple(value)
     return maker(groups, **options)
 
 
@@ -82,10 +75,9 @@ def unwrapped_step(optimizer: Optimizer) -> Callable[..., Any]:
 
 
 def _leave_compiler_out() -> None:
-    """Tell torch that the methods of optimizers are ready to be called: else it imports its
-    compiler to wrap them.
+    """Mark the methods of optimizers as wrapped already: to wrap them, torch imports its compiler.
 
-    Only how long a start takes depends on it, and a test says when torch no longer looks there.
+    Only how long a start takes depends on it, and a test fails when torch no longer looks there.
     """
     for name in _NEVER_COMPILED:
         method = inspect.unwrap(getattr(Optimizer, name))
@@ -93,11 +85,9 @@ def _leave_compiler_out() -> None:
 
 
 class OptimizerState:
-    """An optimizer as an entry of the state table: momenta and the like are saved, settings come
-    from the config.
+    """An optimizer as an entry of the state table: momenta are saved, settings are the config's.
 
-    torch's `load_state_dict` would bring the saved learning rate and weight decay back over what
-    the config says now.
+    torch's `load_state_dict` would put the saved learning rate and weight decay in their place.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -111,12 +101,10 @@ class OptimizerState:
         """Load the state and keep the settings; raises ValueError when the parameters differ."""
         check(state, state=dict, param_groups=list)
         own = self._optimizer.state_dict()["param_groups"]
-        if [group["params"] for group in state["param_groups"]] != [
-            group["params"] for group in own
-        ]:
+        if [group["params"] for group in state["param_groups"]] != [g["params"] for g in own]:
             raise ValueError("its parameters are grouped in another way")
         settings = [
-            {k: v for k, v in group.items() if k != "params"}
+            {key: value for key, value in group.items() if key != "params"}
             for group in self._optimizer.param_groups
         ]
         self._optimizer.load_state_dict({**state, "state": self._checked(state["state"])})
@@ -124,17 +112,16 @@ class OptimizerState:
             group.update(ours)
 
     def _checked(self, state: Mapping[Any, Any]) -> dict[int, dict[str, Any]]:
-        """What is kept for each parameter, by its number; ValueError for what this optimizer would
-        not have made.
+        """What is saved of each parameter, by its number; raises ValueError for what does not fit.
 
-        Nothing of it is left to torch: its fused kernels go through memory by the size of the
-        parameter alone, so that a shape must be right, and the layout that of the parameter, which
-        may be channels-last.
+        torch checks none of it: its fused kernels go through memory by the size of the parameter
+        alone, so the shape must be right, and the layout the parameter's (it may be channels-last).
         """
         if isinstance(self._optimizer, torch.optim.LBFGS):
-            return _checked_lbfgs(state, self._optimizer)
+            _check_lbfgs(state, self._optimizer)
+            return dict(state)
         expected = _after_a_step(self._optimizer)
-        # Only SGD begins in the middle: without a momentum so far.
+        # Only SGD starts from any state: without a momentum so far.
         may_lack = isinstance(self._optimizer, torch.optim.SGD)
         num_parameters = sum(len(group["params"]) for group in self._optimizer.param_groups)
         checked: dict[int, dict[str, Any]] = {}
@@ -142,24 +129,18 @@ class OptimizerState:
             if type(index) is not int or not 0 <= index < num_parameters:
                 raise ValueError(f"there is no parameter {index}")
             checked[index] = {}
+            # An entry beyond these belongs to a setting of before, such as amsgrad.
             for name, value in expected.get(index, {}).items():
-                # What else there is comes from settings that were changed, such as amsgrad, and is
-                # of no use.
+                label = f"{name} of parameter {index}"
                 if name in entries:
-                    checked[index][name] = _laid_out_as(
-                        value, entries[name], label=f"{name} of parameter {index}"
-                    )
+                    checked[index][name] = _laid_out_as(value, entries[name], label=label)
                 elif not may_lack:
-                    raise ValueError(
-                        f"it has no {name} of parameter {index}, which these settings need"
-                    )
+                    raise ValueError(f"it has no {label}, which these settings need")
         return checked
 
 
 def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """What `optimizer` keeps once it has taken a step: of a copy that takes one along a gradient
-    of zeros.
-    """
+    """The state of a copy of `optimizer` that takes a step along a gradient of zeros."""
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
         for parameter in group["params"]:
@@ -170,37 +151,35 @@ def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
 
 
 def _laid_out_as(expected: Any, value: Any, *, label: str) -> Any:
-    """`value`, in memory as `expected` is; ValueError unless both are of one kind."""
+    """`value` in the memory layout of `expected`; ValueError unless both are of one kind."""
     if _form(value) != _form(expected):
         raise ValueError(f"{label} is {_form(value)}, not {_form(expected)}")
     return torch.empty_like(expected).copy_(value) if isinstance(expected, Tensor) else value
 
 
-def _checked_lbfgs(state: Mapping[Any, Any], optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """As `_checked`: L-BFGS keeps its history with the first parameter, in vectors over all of them."""
+def _check_lbfgs(state: Mapping[Any, Any], optimizer: torch.optim.LBFGS) -> None:
+    """L-BFGS keeps its history with the first parameter, in vectors over all of them."""
+    if set(state) - {0}:
+        raise ValueError("there is one history for all parameters")
     num_values = sum(
         parameter.numel() for group in optimizer.param_groups for parameter in group["params"]
     )
-    vectors, scalars = (
-        {"d", "prev_flat_grad", "old_dirs", "old_stps"},
-        {"t", "prev_loss", "H_diag", "ro", "al"},
-    )
-    if set(state) - {0}:
-        raise ValueError("there is one history for all parameters")
     for name, value in state.get(0, {}).items():
+        items = value if isinstance(value, list) else [value]
         if name in ("func_evals", "n_iter"):
             check({name: value}, **{name: Count})
-        elif name not in vectors | scalars:
-            raise ValueError(f"there is no {name[:40]}")
+        elif name in ("d", "prev_flat_grad", "old_dirs", "old_stps"):
+            _check_items(items, lambda item: _is_tensor(item, (num_values,)), name=name)
+        elif name in ("t", "prev_loss", "H_diag", "ro", "al"):
+            _check_items(items, _is_scalar, name=name)
         else:
-            for item in value if isinstance(value, list) else [value]:
-                shape = (num_values,) if name in vectors else ()
-                if not (
-                    item is None
-                    or (_is_tensor(item, shape) if name in vectors else _is_scalar(item))
-                ):
-                    raise ValueError(f"{name} is {_form(item)}")
-    return dict(state)
+            raise ValueError(f"there is no {name[:40]}")
+
+
+def _check_items(items: list[Any], is_right: Callable[[Any], bool], *, name: str) -> None:
+    for item in items:
+        if item is not None and not is_right(item):
+            raise ValueError(f"{name} is {_form(item)}")
 
 
 def _is_tensor(value: Any, shape: tuple[int, ...]) -> bool:
@@ -212,7 +191,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _form(value: Any) -> str:
-    """What kind of thing `value` is: the type and shape of a tensor."""
+    """The kind of `value`: its type, and for a tensor its shape."""
     if isinstance(value, Tensor):
         return f"{'x'.join(map(str, value.shape)) or 'scalar'} {value.dtype}".replace("torch.", "")
     return type(value).__name__

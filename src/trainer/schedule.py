@@ -1,8 +1,7 @@
-"""The learning rate over a run: pure functions of how far it has come, so that resuming needs no
-replay.
+"""The learning rate over a run, a pure function of its progress: a resume needs no replay.
 
-Each formula is that of the torch scheduler of the same name, in closed form. Only `plateau`
-remembers anything.
+Each formula is that of the torch scheduler of the same name, in closed form. Only `plateau` has a
+state.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, check
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a run stands: completed updates and epochs, and the updates of the whole run."""
+    """The progress of a run: completed updates and epochs, and the updates of the whole run."""
 
     step: int
     epoch: int
@@ -48,8 +47,9 @@ def exponential_curve(*, gamma: float) -> Curve:
 
 
 def cosine_curve(*, t_max: int | None, eta_min: float) -> Curve:
-    """eta_min + (lr - eta_min) (1 + cos(pi step / t_max)) / 2, as `CosineAnnealingLR`, and
-    eta_min past the end.
+    """eta_min + (lr - eta_min) (1 + cos(pi step / t_max)) / 2, as `CosineAnnealingLR`.
+
+    It stays at eta_min from step t_max on; None is the end of the run.
     """
 
     def curve(at: Point, lr: float) -> float:
@@ -61,8 +61,9 @@ def cosine_curve(*, t_max: int | None, eta_min: float) -> Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneCycle:
-    """Up from max_lr / div_factor, and down to that / final_div_factor, as `OneCycleLR` (Smith
-    and Topin, 2018).
+    """Up from max_lr / div_factor, and down to that / final_div_factor, as `OneCycleLR`.
+
+    After Smith and Topin, Super-Convergence, 2018.
     """
 
     max_lr: float | None
@@ -98,9 +99,7 @@ class OneCycle:
 
 
 class Plateau:
-    """Multiplies the learning rate by `factor` when the metric has stopped improving, as
-    `ReduceLROnPlateau`.
-    """
+    """Multiplies the rate by `factor` on a plateau of the metric, as `ReduceLROnPlateau`."""
 
     def __init__(
         self,
@@ -112,40 +111,42 @@ class Plateau:
         min_lr: float,
         maximize: bool,
     ) -> None:
-        self._factor, self._patience, self._threshold, self._cooldown = (
-            factor,
-            patience,
-            threshold,
-            cooldown,
-        )
-        self._min_lr, self._maximize = min_lr, maximize
-        self._scale, self._best, self._num_bad, self._resting = (
-            1.0,
-            -math.inf if maximize else math.inf,
-            0,
-            0,
-        )
+        self._factor = factor
+        self._patience = patience
+        self._threshold = threshold
+        self._cooldown = cooldown
+        self._min_lr = min_lr
+        self._maximize = maximize
+        self._scale = 1.0
+        self._best = -math.inf if maximize else math.inf
+        self._num_bad = 0
+        self._resting = 0
 
-    def learning_rate(self, at: Point, lr: float) -> float:
+    def learning_rate(self, _: Point, lr: float) -> float:
         """The learning rate of the next update."""
         return max(lr * self._scale, min(lr, self._min_lr))
 
     def observe(self, value: float) -> None:
         """Take in the monitored metric after an evaluation."""
-        margin = 1 + self._threshold if self._maximize else 1 - self._threshold
-        is_better = value > self._best * margin if self._maximize else value < self._best * margin
+        if self._maximize:
+            is_better = value > self._best * (1 + self._threshold)
+        else:
+            is_better = value < self._best * (1 - self._threshold)
         if is_better:
-            self._best, self._num_bad = value, 0
+            self._best = value
+            self._num_bad = 0
         else:
             self._num_bad += 1
         if self._resting:
-            self._resting, self._num_bad = self._resting - 1, 0
+            self._resting -= 1
+            self._num_bad = 0
         if self._num_bad > self._patience:
             self._scale *= self._factor
-            self._resting, self._num_bad = self._cooldown, 0
+            self._resting = self._cooldown
+            self._num_bad = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """The scale reached, the best metric, and the evaluations counted."""
         return {
             "scale": self._scale,
             "best": self._best,
@@ -154,18 +155,19 @@ class Plateau:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; raises ValueError for any other."""
+        """Restore what `state_dict` gave; raises ValueError for anything else."""
         check(state, scale=NUMBER, best=NUMBER_OR_NONE, num_bad=Count, resting=Count)
-        self._scale, self._best = state["scale"], state["best"]
-        self._num_bad, self._resting = state["num_bad"], state["resting"]
+        self._scale = state["scale"]
+        self._best = state["best"]
+        self._num_bad = state["num_bad"]
+        self._resting = state["resting"]
 
 
 class Schedule:
     """Sets the learning rate (and for one_cycle the momentum) of an optimizer before each update.
 
-    Warm-up multiplies the rate by (step + 1) / warmup_steps while step < warmup_steps; the curve
-    under it runs from the first update on, so that milestones and the end of a cosine stay where
-    they are.
+    Warm-up multiplies the rate by (step + 1) / warmup_steps while step < warmup_steps. The curve
+    under it starts at the first update, so it moves neither milestones nor the end of a cosine.
     """
 
     def __init__(
@@ -178,11 +180,9 @@ class Schedule:
         maximize: bool,
         **options: Any,
     ):
-        self._optimizer, self._num_steps, self._warmup_steps = (
-            optimizer,
-            max(1, num_steps),
-            warmup_steps,
-        )
+        self._optimizer = optimizer
+        self._num_steps = max(1, num_steps)
+        self._warmup_steps = warmup_steps
         self._base = [float(group["lr"]) for group in optimizer.param_groups]
         self._plateau = Plateau(maximize=maximize, **options) if name == "plateau" else None
         self._one_cycle = OneCycle(**options) if name == "one_cycle" else None
@@ -195,7 +195,7 @@ class Schedule:
         if self._one_cycle is not None:
             return self._one_cycle.learning_rate
         if name == "constant":
-            return lambda at, lr: lr
+            return lambda _, lr: lr
         makers: dict[str, Callable[..., Curve]] = {
             "step": step_curve,
             "multistep": multistep_curve,
@@ -224,18 +224,17 @@ class Schedule:
             self._plateau.observe(monitored)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `plateau` remembers; the other schedules need nothing."""
+        """The state of `plateau`; the other schedules have none."""
         return {} if self._plateau is None else self._plateau.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave; the state of another schedule is not used."""
+        """Restore what `state_dict` gave; the state of another schedule is not used."""
         if self._plateau is not None and state:
             self._plateau.load_state_dict(state)
 
 
 def _set_momentum(group: dict[str, Any], momentum: float) -> None:
-    # A momentum of 0 is the person's choice and stays; torch would give one to an SGD that has
-    # none.
+    # A momentum of 0 is the person's choice; torch's scheduler would replace it.
     if group.get("momentum"):
         group["momentum"] = momentum
     elif "betas" in group:

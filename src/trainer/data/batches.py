@@ -1,6 +1,4 @@
-"""Batches as slices of tensors that live in memory on the training device. Nothing here reads
-files.
-"""
+"""Batches as slices of tensors that live in memory on the training device."""
 
 from __future__ import annotations
 
@@ -12,13 +10,12 @@ from torch import Tensor
 
 from trainer.data.seeding import epoch_order, generator
 
-# Samples are gathered from all over the memory for several batches at once, as far as they stay in
-# the cache of a core: 60 us a batch less than one by one, of 2,300 that a step of lenet5 takes on 2
-# cores.
+# The samples of several batches are gathered at once, as far as they fit in the cache of a core: 60
+# us a batch less than one by one, of 2,300 that a step of lenet5 takes on 2 cores.
 _GATHERED_BYTES = 1 << 20
 
 Batch = tuple[Tensor, Tensor]
-# What is done to a batch of inputs; the generator is that batch's own.
+# Turns a batch of inputs into the model's; the generator, for augmentation, is that batch's own.
 Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
@@ -34,19 +31,16 @@ class Batches(Protocol):
         """Batches in an epoch."""
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from batch number `start` on: the same ones for the same
-        numbers, always.
-        """
+        """The batches of an epoch from number `start` on, always the same for the same numbers."""
 
     def first(self, num: int) -> Batch:
-        """The first `num` samples of the data set (fewer if it has no more), whatever the order
-        of an epoch.
-        """
+        """The first `num` samples in the order of the data set (fewer if it has no more)."""
 
 
 class TensorBatches:
-    """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device; no
-    per-sample work, no workers.
+    """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device.
+
+    There is no work per sample, and there are no workers.
     """
 
     def __init__(
@@ -60,8 +54,12 @@ class TensorBatches:
         drop_last: bool = False,
         is_random: bool = False,
     ) -> None:
-        self._inputs, self._targets, self._prepare = inputs, targets, prepare
-        self._batch_size, self._shuffle_seed, self._is_random = batch_size, shuffle_seed, is_random
+        self._inputs = inputs
+        self._targets = targets
+        self._prepare = prepare
+        self._batch_size = batch_size
+        self._shuffle_seed = shuffle_seed
+        self._is_random = is_random
         whole, rest = divmod(len(inputs), batch_size)
         self.num_batches = whole + bool(rest and not drop_last)
         self.num_samples = min(self.num_batches * batch_size, len(inputs))
@@ -69,24 +67,20 @@ class TensorBatches:
         self._num_gathered = max(1, _GATHERED_BYTES // max(1, num_bytes))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """See `Batches.epoch`."""
-        size, seed = self._batch_size, self._shuffle_seed
-        order = (
-            None
-            if seed is None
-            else epoch_order(len(self._inputs), seed=seed, epoch=epoch).to(self._inputs.device)
-        )
+        size = self._batch_size
+        seed = self._shuffle_seed
+        order = None
+        if seed is not None:
+            order = epoch_order(len(self._inputs), seed=seed, epoch=epoch).to(self._inputs.device)
         for first in range(start, self.num_batches, self._num_gathered):
             batches = range(first, min(first + self._num_gathered, self.num_batches))
             part = slice(first * size, batches.stop * size)
             if order is None:
-                inputs, targets = self._inputs[part], self._targets[part]
+                inputs = self._inputs[part]
+                targets = self._targets[part]
             else:
-                chosen = order[part]
-                inputs, targets = (
-                    self._inputs.index_select(0, chosen),
-                    self._targets.index_select(0, chosen),
-                )
+                inputs = self._inputs.index_select(0, order[part])
+                targets = self._targets.index_select(0, order[part])
             for batch, some, theirs in zip(
                 batches, torch.split(inputs, size), torch.split(targets, size), strict=True
             ):
@@ -94,6 +88,5 @@ class TensorBatches:
                 yield self._prepare(some, own), theirs
 
     def first(self, num: int) -> Batch:
-        """See `Batches.first`."""
         own = generator(self._shuffle_seed or 0, "augment", 0, 0) if self._is_random else None
         return self._prepare(self._inputs[:num], own), self._targets[:num]

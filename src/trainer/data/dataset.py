@@ -167,7 +167,7 @@ class StreamedBatches:
         return SeededSamples(self._dataset, indices, seed=derive_seed(self._seed, "samples", epoch))
 
     def _check_machine(self, error: Exception, *, has_started: bool) -> None:
-        """Raises EnvironmentFault when workers or the memory they share are the cause of `error`."""
+        """Raises EnvironmentFault when workers or their shared memory are the cause of `error`."""
         text = str(error)
         if "shared memory" in text or ("torch_" in text and "No space left" in text):
             raise EnvironmentFault(
@@ -251,7 +251,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Hold signals back while workers start: each begins with them blocked, and sets its handlers."""
+    """Block signals while workers start: each has them blocked until its handlers are set."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -260,7 +260,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _leave_signals_to_training(_worker: int) -> None:
-    """Ignore signals in a worker: if it died under the training process, a step or save would fail."""
+    """Ignore signals in a worker: its death would break a step or a save of the training."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)

@@ -1,6 +1,4 @@
-"""The order of an epoch and every other random choice about data, each a pure function of the
-seed and its place.
-"""
+"""Every random choice about data, each a pure function of the seed and its place."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *place: str | int) -> int:
-    """A seed of its own for each `place` (a purpose, an epoch, a batch …), the same on every machine."""
+    """One seed for each `place` (a purpose, an epoch, a batch …), the same on every machine."""
     text = "/".join(map(str, (seed, *place)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -22,9 +20,7 @@ def generator(seed: int, *place: str | int) -> torch.Generator:
 
 
 def epoch_order(num_samples: int, *, seed: int, epoch: int) -> Tensor:
-    """The order of the samples in an epoch: a permutation (num_samples,), a pure function of
-    (seed, epoch).
-    """
+    """The order of the samples in an epoch: a permutation (num_samples,)."""
     return torch.randperm(num_samples, generator=generator(seed, "order", epoch))
 
 

@@ -13,8 +13,7 @@ from trainer.data.seeding import generator
 def dirichlet(
     num_samples: int, *, features: int, alpha: float, seed: int, part: str
 ) -> tuple[Tensor, Tensor]:
-    """x (N, features) ~ Dirichlet(alpha, …, alpha) in float32, and the index of the largest value
-    of each, (N,).
+    """x (N, features) ~ Dirichlet(alpha, …, alpha) in float32, and the place of each maximum, (N,).
 
     A Dirichlet sample is a normalised vector of Gamma(alpha, 1) samples (Devroye, 1986, XI.4).
     `part` (train, test) gives each part samples of its own.
@@ -23,8 +22,7 @@ def dirichlet(
         torch.full((num_samples, features), alpha, dtype=torch.float64),
         generator=generator(seed, "dirichlet", part),
     )
-    # A small alpha can make every gamma of a row underflow to zero; one tiny value keeps the row a
-    # distribution.
+    # With a small alpha, every gamma of a row may underflow to zero, and the row sum with them.
     gammas = gammas.clamp_min(torch.finfo(torch.float64).tiny)
     inputs = (gammas / gammas.sum(1, keepdim=True)).to(torch.float32)
     return inputs, inputs.argmax(1)
@@ -33,9 +31,7 @@ def dirichlet(
 def line(
     x: Sequence[float], *, a: float, b: float, noise: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """The points x (N, 1) and y = a x + b + noise (N, 1), both float32; `noise` is the standard
-    deviation.
-    """
+    """The points x (N, 1) and y = a x + b + noise (N, 1) in float32; `noise` is its deviation."""
     inputs = torch.tensor(x, dtype=torch.float32).unsqueeze(1)
     targets = a * inputs + b
     if noise:

@@ -1,6 +1,4 @@
-"""Models by name. `make_model` is the way in; the built-in ones are in `layers`, people's own
-come through `custom`.
-"""
+"""Models by name: the built-in ones of `layers`, and people's own through `custom`."""
 
 from __future__ import annotations
 
@@ -19,8 +17,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {**BUILT_IN, "custom": custom}
 def make_model(
     name: str, *, input_shape: tuple[int, ...], num_outputs: int, **options: Any
 ) -> nn.Module:
-    """The model called `name`: (N, *input_shape) -> (N, num_outputs), with torch's default initial
-    weights.
+    """The model called `name`: (N, *input_shape) -> (N, num_outputs), with torch's initial weights.
 
     Raises ConfigError when the name is unknown or the model cannot take such inputs.
     """
@@ -28,5 +25,5 @@ def make_model(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many values are trained."""
+    """The number of values that training changes."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

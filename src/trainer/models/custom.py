@@ -19,10 +19,10 @@ def custom(
     kwargs: dict[str, Any],
     output: str,
 ) -> nn.Module:
-    """`target(**kwargs)`, tried on a batch of two zeros; raises ConfigError when it is no module or
-    does not fit.
+    """`target(**kwargs)`, after a trial on a batch of two zeros.
 
-    `output` says what the module returns and matters to the choice of losses only.
+    `output` matters to the choice of losses only. Raises ConfigError when the class makes no module
+    or one that does not fit, CustomCodeError when the module raises.
     """
     model = call(import_class(target, key="model.target"), kwargs, key="model.target")
     if not isinstance(model, nn.Module):

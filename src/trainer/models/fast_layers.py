@@ -1,6 +1,4 @@
-"""Layers with the same values as torch's and less time: dense layers through oneDNN, average
-pooling by rows.
-"""
+"""Layers with the values of torch's in less time: dense by oneDNN, average pooling by rows."""
 
 from __future__ import annotations
 
@@ -20,40 +18,33 @@ _MIN_WEIGHTS = 100_000
 class Linear(nn.Linear):
     """As torch's: (N, in) -> (N, out). Large layers go through oneDNN on AMD CPUs with AVX-512.
 
-    There torch's own choice, MKL, does without AVX-512: 188 against 383 billion operations a second
-    for 64 x 784 x 512, on 2 cores. The results differ by rounding, as between two kinds of CPU;
-    they are the same from run to run.
+    There torch's own choice, MKL, leaves AVX-512 unused: 188 against 383 billion operations a
+    second for 64 x 784 x 512, on 2 cores. The results differ by rounding, as between two kinds of
+    CPU; they are the same from run to run.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The layer's outputs."""
-        if _is_for_onednn(inputs) and self.weight.numel() >= _MIN_WEIGHTS and onednn_is_faster():
-            outputs: Tensor = _OneDnn.apply(inputs, self.weight, self.bias)
-            return outputs
-        return super().forward(inputs)
+        if self.weight.numel() < _MIN_WEIGHTS or not _is_for_onednn(inputs):
+            return super().forward(inputs)
+        outputs: Tensor = _OneDnn.apply(inputs, self.weight, self.bias)
+        return outputs
 
 
 def _is_for_onednn(inputs: Tensor) -> bool:
     # The compiler and the tracer of graphs know torch's own layer.
     if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or torch._C._is_tracing():
         return False
-    return (
-        inputs.device.type == "cpu"
-        and inputs.dtype == torch.float32
-        and inputs.ndim == 2
-        and len(inputs) > 0
-    )
+    is_plain = inputs.device.type == "cpu" and inputs.dtype == torch.float32
+    return is_plain and inputs.ndim == 2 and len(inputs) > 0 and onednn_is_faster()
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Whether this is a CPU on which MKL leaves AVX-512 unused, and torch's operation for oneDNN
-    is there.
-    """
+    """Whether MKL leaves AVX-512 of this CPU unused, and torch has its operation for oneDNN."""
     with contextlib.suppress(OSError):
         about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        is_meant = "AuthenticAMD" in about and "avx512f" in about
-        return is_meant and torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        is_unused = "AuthenticAMD" in about and "avx512f" in about
+        return is_unused and torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return False
 
 
@@ -86,30 +77,22 @@ class _OneDnn(torch.autograd.Function):
 class AvgPool2d(nn.AvgPool2d):
     """As torch's: (N, C, H, W) -> (N, C, H // k, W // k).
 
-    For 2 x 2 in channels-last layout torch goes value by value. Whole rows are added in half its
-    time: 264 against 534 us, forward and backward, for 64 x 6 x 28 x 28 on a core, which was a
-    tenth of a step of lenet5. The results differ by the order of three additions.
+    For 2 x 2 in channels-last layout torch adds value by value. Whole rows take half its time: 264
+    against 534 us, forward and backward, for 64 x 6 x 28 x 28 on a core, which was a tenth of a
+    step of lenet5. The results differ by the order of three additions.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The averages."""
-        if (
-            self.kernel_size == 2
-            and self.stride == 2
-            and self.padding == 0
-            and _is_for_rows(inputs)
-        ):
-            outputs: Tensor = _ByRows.apply(inputs)
-            return outputs
-        return super().forward(inputs)
+        if (self.kernel_size, self.stride, self.padding) != (2, 2, 0) or not _is_for_rows(inputs):
+            return super().forward(inputs)
+        outputs: Tensor = _ByRows.apply(inputs)
+        return outputs
 
 
 def _is_for_rows(inputs: Tensor) -> bool:
-    if (
-        torch.compiler.is_compiling()
-        or inputs.device.type != "cpu"
-        or inputs.dtype != torch.float32
-    ):
+    if torch.compiler.is_compiling():
+        return False
+    if inputs.device.type != "cpu" or inputs.dtype != torch.float32:
         return False
     if inputs.ndim != 4 or not inputs.numel() or inputs.shape[2] % 2 or inputs.shape[3] % 2:
         return False
@@ -118,20 +101,17 @@ def _is_for_rows(inputs: Tensor) -> bool:
 
 class _ByRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor) -> Tensor:
+    def forward(_: Any, inputs: Tensor) -> Tensor:
         values = inputs.permute(0, 2, 3, 1)
         rows = values[:, 0::2] + values[:, 1::2]
         return (rows[:, :, 0::2] + rows[:, :, 1::2]).mul_(0.25).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradients: Tensor) -> Tensor:
+    def backward(_: Any, gradients: Tensor) -> Tensor:
         quarter = gradients.permute(0, 2, 3, 1) * 0.25
         num, height, width, channels = quarter.shape
         # Every value twice in its row, and then every row twice.
         rows = torch.stack((quarter, quarter), 3).view(num, height, 1, 2 * width * channels)
-        return (
-            torch.cat((rows, rows), 2)
-            .view(num, 2 * height, 2 * width, channels)
-            .permute(0, 3, 1, 2)
-        )
+        both = torch.cat((rows, rows), 2).view(num, 2 * height, 2 * width, channels)
+        return both.permute(0, 3, 1, 2)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ from trainer.errors import DataError, EnvironmentFault
 
 CONTENT = b"right content " * 1000
 HALF = CONTENT[:7000]
-QUICK = Timeouts(connect=5.0, idle=0.25, total=20.0, min_rate=1000.0, tries=3, backoff=0.001)
+# For servers that answer, however busy the machine is; and for those that hang.
+PATIENT = Timeouts(connect=HANG_S, idle=HANG_S, total=HANG_S, backoff=0.001)
+HASTY = replace(PATIENT, idle=0.25)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +79,7 @@ def verify(path: Path) -> None:
 def fetch(
     *urls: str,
     target: Path,
-    timeouts: Timeouts = QUICK,
+    timeouts: Timeouts = PATIENT,
     report: QuietReport | None = None,
 ) -> None:
     download(
@@ -95,9 +98,9 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "raw" / "t10k.gz"
 
 
-def assert_fails(*urls: str, target: Path, text: str) -> None:
+def assert_fails(*urls: str, target: Path, text: str, timeouts: Timeouts = PATIENT) -> None:
     with pytest.raises(DownloadFailed) as caught:
-        fetch(*urls, target=target)
+        fetch(*urls, target=target, timeouts=timeouts)
     assert text in caught.value.what
     assert str(caught.value).startswith("Download of t10k.gz failed (")
     assert len(str(caught.value).splitlines()) <= 3
@@ -207,12 +210,13 @@ MORE: dict[str, tuple[Answer, str, int]] = {
 def test_says_why_a_mirror_failed_and_goes_on_to_the_next(
     server: Loopback, other: Loopback, target: Path, answer: Answer, text: str, num_requests: int
 ) -> None:
+    timeouts = HASTY if "after 0.25 s" in text else PATIENT
     server.answers["/x"] = answer
-    assert_fails(f"{server.base}x", target=target, text=text)
+    assert_fails(f"{server.base}x", target=target, text=text, timeouts=timeouts)
     assert len(server.requests) == num_requests
 
     other.answers["/x"] = serve(CONTENT)
-    fetch(f"{server.base}x", f"{other.base}x", target=target)
+    fetch(f"{server.base}x", f"{other.base}x", target=target, timeouts=timeouts)
     assert target.read_bytes() == CONTENT
     assert other.requests == ["/x"]
     assert names_in(target.parent) == ["t10k.gz"]
@@ -230,7 +234,8 @@ def test_the_tries_are_bounded_over_all_mirrors(
     server: Loopback, other: Loopback, target: Path
 ) -> None:
     server.answers["/x"] = other.answers["/x"] = hang
-    assert_fails(f"{server.base}x", f"{other.base}x", target=target, text="without data")
+    urls = (f"{server.base}x", f"{other.base}x")
+    assert_fails(*urls, target=target, text="without data", timeouts=HASTY)
     assert (len(server.requests), len(other.requests)) == (2, 1)
 
 
@@ -261,7 +266,7 @@ def test_a_slow_but_steady_line_is_enough(server: Loopback, target: Path) -> Non
             handler.wfile.write(CONTENT[start : start + 1000])  # type: ignore[attr-defined]
 
     server.answers["/x"] = halves
-    fetch(f"{server.base}x", target=target)
+    fetch(f"{server.base}x", target=target, timeouts=HASTY)
     assert len(server.requests) == 1
 
 
@@ -269,18 +274,18 @@ def test_a_connected_server_may_think_longer_than_it_takes_to_connect(
     server: Loopback, target: Path
 ) -> None:
     def thinking(handler: object) -> None:
-        time.sleep(0.3)
+        time.sleep(1.2)
         serve(CONTENT)(handler)  # type: ignore[arg-type]
 
     server.answers["/x"] = thinking
-    fetch(f"{server.base}x", target=target, timeouts=Timeouts(connect=0.1, idle=20.0, tries=1))
+    fetch(f"{server.base}x", target=target, timeouts=replace(PATIENT, connect=1.0))
     assert target.read_bytes() == CONTENT
 
 
 def test_gives_up_after_the_total_time(server: Loopback, target: Path) -> None:
     server.answers["/x"] = drip(b"HTTP/1.0 200 OK\r\n\r\n" + CONTENT, every=0.002)
     with pytest.raises(DownloadFailed, match=r"took more than 0\.1 s"):
-        fetch(f"{server.base}x", target=target, timeouts=Timeouts(total=0.1, backoff=0.0))
+        fetch(f"{server.base}x", target=target, timeouts=replace(PATIENT, total=0.1))
 
 
 def test_a_refused_connection_is_not_tried_again(
@@ -365,7 +370,7 @@ def test_a_host_that_never_answers_in_tls_is_left(target: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the kernel accepts for it
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/x"
         with pytest.raises(DownloadFailed, match=r"did not answer within 0\.1 s \(tried 3 times\)"):
-            fetch(url, target=target, timeouts=Timeouts(connect=0.1, backoff=0.001))
+            fetch(url, target=target, timeouts=replace(PATIENT, connect=0.1))
 
 
 @pytest.mark.fault("F")

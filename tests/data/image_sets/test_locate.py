@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import torch
 from fake_images import NAMES, contents, debian_package, fake_set, idx_bytes, names_in, write_set
 from loopback import Loopback, hang, serve, status
 from running import Trainer
+from waiting import HANG_S
 
 from trainer.data.image_sets import locate as sources
 from trainer.data.image_sets.catalog import IMAGE_SETS, ImageSet
@@ -24,7 +26,7 @@ from trainer.data.image_sets.locate import LoadedImages, load_image_set, load_im
 from trainer.errors import ConfigError, DataError, EnvironmentFault
 
 REAL = Path(__file__).parents[4] / "shared" / "datasets"
-QUICK = Timeouts(connect=5.0, idle=0.2, tries=3, backoff=0.001)
+PATIENT = Timeouts(connect=HANG_S, idle=HANG_S, backoff=0.001)
 GZIP_NAMES = sorted(f"{name}.gz" for name in NAMES.values())
 
 
@@ -60,9 +62,11 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "data" / "Fake" / "raw"
 
 
-def load(image_set: ImageSet, raw: Path, report: QuietReport) -> LoadedImages:
+def load(
+    image_set: ImageSet, raw: Path, report: QuietReport, *, timeouts: Timeouts = PATIENT
+) -> LoadedImages:
     root = raw.parent.parent
-    return load_images(image_set, root=root, report=report, timeouts=QUICK)
+    return load_images(image_set, root=root, report=report, timeouts=timeouts)
 
 
 def assert_right(images: LoadedImages) -> None:
@@ -314,8 +318,9 @@ def test_after_one_failed_download_the_others_are_not_tried(
 ) -> None:
     publish(server)
     server.answers[f"/{NAMES['train_labels']}.gz"] = hang
+    hasty = dataclasses.replace(PATIENT, idle=0.2)
     with pytest.raises(EnvironmentFault, match="without data"):
-        load(fake_set(mirrors=(server.base,)), raw, report)
+        load(fake_set(mirrors=(server.base,)), raw, report, timeouts=hasty)
     assert server.requests == [f"/{NAMES['train_labels']}.gz"] * 3
 
 

@@ -1,3 +1,1 @@
-"""Where the files of the known image sets come from: found, downloaded, verified, unpacked,
-cached.
-"""
+"""The files of the known image sets: found, downloaded, verified, unpacked and cached."""

@@ -84,7 +84,7 @@ class Cache:
         return items_of(raw, shape=file.shape)
 
     def _recall(self, path: Path, file: DataFile) -> Bytes | None:
-        """The bytes without unpacking or hashing, if the stamp knows `path` in its present state."""
+        """The bytes without unpacking or hashing, if the stamp has the present state of `path`."""
         if self._folder is None:
             return None
         stamp = _read_stamp(self._folder / f"{file.sha256}.json")

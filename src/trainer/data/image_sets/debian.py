@@ -26,7 +26,7 @@ _APT_GET = ("apt-get", "-qq", "-oAcquire::Retries=1", *_TIMEOUTS)
 def fetch_from_package(
     package: str, members: Mapping[str, tuple[Path, Verify]], *, report: Report, locked: bool
 ) -> None:
-    """Fetch `package` with apt-get, and store the files in it that `members` names at their targets.
+    """Fetch `package` with apt-get, and store its files that `members` names at their targets.
 
     `members` is by absolute path in the package, which need not have them all. A target is written
     only when its `verify` accepts the file; `locked` is as in `store`. Raises DownloadFailed when
@@ -46,7 +46,7 @@ def fetch_from_package(
 
 
 def _find(package: str, *, report: Report) -> None:
-    """Raises DownloadFailed unless apt knows `package`; root refreshes its lists first if needed."""
+    """Raises DownloadFailed unless apt knows `package`; root may refresh its lists."""
     if _is_known(package):
         return
     if os.geteuid() != 0:

@@ -56,7 +56,7 @@ class QuietReport:
 
 
 class DownloadFailed(EnvironmentFault):
-    """No source has the file, or none can be reached. A disk's refusal is a plain EnvironmentFault."""
+    """No source has the file or can be reached; a disk's refusal is a plain EnvironmentFault."""
 
 
 def download(
@@ -69,9 +69,10 @@ def download(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     hint: str | None = None,
 ) -> None:
-    """Fetch `target` from the first of `urls` with a file of up to `max_bytes` that `verify` accepts.
+    """Fetch `target` from the first of `urls` with a file that `verify` accepts.
 
-    Under the name of `target` there is only ever a verified file, or what was there before. Of
+    No more than `max_bytes` are read. Under the name of `target` there is only ever a verified
+    file, or what was there before. Of
     several processes that want the same file one fetches it and the others wait. An address that
     fails for the moment is tried again, after the others. Raises DownloadFailed when no address
     serves, EnvironmentFault when the folder cannot be written.

@@ -25,7 +25,7 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds; `min_rate` in bytes per second, averaged over `idle` seconds."""
+    """How long to wait, in seconds; `min_rate` is in bytes per second, over `idle` seconds."""
 
     connect: float = 10.0
     idle: float = 30.0
@@ -62,6 +62,7 @@ def open_url(url: str, *, timeouts: Timeouts) -> Iterator[Body]:
     Where the environment names a proxy (`https_proxy`, `no_proxy`), the way is a tunnel through it.
     """
     deadline = _Deadline(timeouts)
+    # Not build_opener: its handlers also open file, ftp and http addresses.
     opener = urllib.request.OpenerDirector()
     opener.addheaders = [("User-Agent", "trainer")]
     opener.add_handler(urllib.request.ProxyHandler())

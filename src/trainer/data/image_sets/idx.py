@@ -30,7 +30,7 @@ DAMAGED_HINT = "Delete the file to have it fetched again, or put an undamaged on
 
 
 def read_idx_bytes(path: Path, *, shape: tuple[int, ...]) -> Bytes:
-    """All unpacked bytes, header included, of the IDX file at `path`: its published SHA-256 is theirs.
+    """All unpacked bytes, header included, of the IDX file at `path`.
 
     Its first bytes decide whether the file is gzip, not its name. At most one byte more than a file
     of `shape` has is ever unpacked. Raises DataError when it is not an IDX file of uint8 values of
@@ -68,7 +68,7 @@ def size_of(shape: tuple[int, ...]) -> int:
 
 
 def items_of(raw: Bytes, *, shape: tuple[int, ...]) -> Bytes:
-    """The values of a checked IDX file without its header, of `shape`; shares the memory of `raw`."""
+    """The values of a checked IDX file, of `shape`; they share the memory of `raw`."""
     return raw[4 + 4 * len(shape) :].reshape(shape)
 
 

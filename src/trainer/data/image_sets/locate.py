@@ -180,7 +180,7 @@ class _Search:
         self.look_in(self.folder)
 
     def _failure(self) -> TrainerError:
-        """What to raise: the damage of a missing file where one was found, else that it is missing."""
+        """What to raise: the damage of a missing file where one was found, else its absence."""
         names = [file.name for file in self.missing]
         tried = f"Tried: {'; '.join([str(self.folder), *self._tried])}."
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
