@@ -1,6 +1,4 @@
-"""`trainer tb`: TensorBoard on chosen runs, on this machine alone, until Ctrl-C. Nothing is read
-here, and no torch.
-"""
+"""`trainer tb`: TensorBoard on chosen runs, on this machine alone, until Ctrl-C. No torch."""
 
 from __future__ import annotations
 
@@ -28,24 +26,22 @@ from trainer.run.index import read_index
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 
-# What the second address shows on top of the tab Time Series. A tag that no run has is passed over
-# there.
+# What the second address pins on top of the tab Time Series, which ignores a tag that no run has.
 PINNED = ("Loss/train", "Loss/val", "Accuracy/val")
 HOST = "127.0.0.1"
 _EVENT_FILES = "events.out.tfevents.*"
-# How many ports above the one that is taken are tried for a suggestion, and how many names are
-# printed.
-_MAX_TRIED, _MAX_NAMED = 100, 8
-_TIME = re.compile(r"[0-9]{2}-[0-9]{2}-[0-9]{2}-(?=.)")
+# Ports above a taken one that are tried for a suggestion, and names of runs that are printed.
+_MAX_TRIED = 100
+_MAX_NAMED = 8
+_TIME = re.compile(r"^[0-9]{2}-[0-9]{2}-[0-9]{2}-(?=.)")
 
 
 def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal) -> int:
-    """Serve TensorBoard on what `references` mean, on all runs below `root` without any, until a
-    signal comes.
+    """Serve TensorBoard on the runs that `references` name, else on all below `root`.
 
-    Returns the exit code: Ctrl-C is how it ends, 0; another signal n is 128 + n. Raises InputError
-    when there is nothing to show, EnvironmentFault when TensorBoard is missing or the port cannot
-    be had.
+    It ends with a signal; returns the exit code, 0 for Ctrl-C and 128 + n for another signal n.
+    Raises InputError when there is nothing to show, EnvironmentFault when TensorBoard is missing or
+    the port cannot be had.
     """
     folders = [_find(reference, root) for reference in references] or [_all_below(root)]
     for folder in folders:
@@ -53,19 +49,20 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
     server = _tensorboard()
     _check_port(port, references, root)
     with contextlib.ExitStack() as stack:
-        # From here on there is something to tidy away. A first signal only asks to stop, and is
-        # seen below.
+        # From here on there are links to remove. A first signal only requests a stop, below.
         signals = stack.enter_context(Signals(before_leaving=stack.close))
         stack.enter_context(_muted())
         if len(folders) == 1 and not is_run(folders[0]):
-            logdir, shown = folders[0], f"all in {folders[0]}, also those to come"
+            logdir = folders[0]
+            listed = f"all in {logdir}, also those to come"
         else:
             links = short_names(folders)
-            logdir, shown = stack.enter_context(_linked(links)), _listed(list(links))
+            logdir = stack.enter_context(_linked(links))
+            listed = _listed(list(links))
         _launch(server, logdir, port, lambda: _taken(port, references, root))
         address = f"http://localhost:{port}/"
         rows = [
-            ("runs", printable(shown)),
+            ("runs", printable(listed)),
             ("address", address),
             ("pinned", pinned(address)),
             ("to stop", "Ctrl-C"),
@@ -80,48 +77,43 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
 
 
 def pinned(address: str) -> str:
-    """The address of the tab Time Series with the cards of PINNED on top, as TensorBoard 2.21
-    writes it itself.
-    """
-    # The tab is a plugin of its own, but a card keeps the name of the plugin that its data is of. A
-    # run is named in cards of histograms and images only: a scalar's has the curves of all runs.
+    """The address of the tab Time Series with PINNED on top, as TensorBoard 2.21 writes it."""
+    # A card has the name of the plugin of its data, not of the tab. Only cards of histograms and
+    # images name a run: a scalar's has the curves of all runs.
     cards = [{"plugin": "scalars", "tag": tag} for tag in PINNED]
     query = urllib.parse.urlencode({"pinnedCards": json.dumps(cards, separators=(",", ":"))})
     return f"{address}?{query}#timeseries"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is the folder of one run, also of one that another program wrote."""
+    """Whether `folder` is that of one run, of trainer or of another program."""
     return is_run_folder(folder) or any(folder.glob(_EVENT_FILES))
 
 
 def short_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Each folder once, by the shortest name that is its own: without the time, whole, after its
-    parent's.
+    """Each folder once, by the shortest name that no other has.
+
+    A name is that of the folder without the time, or whole, or after its parent's, or numbered.
     """
-    real = {Path(os.path.realpath(folder)): None for folder in folders}
-    named: dict[Path, str] = {}
-    shorten: list[Callable[[Path], str]] = [
-        lambda path: _TIME.sub("", path.name, count=1) if _TIME.match(path.name) else path.name,
+    paths = dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders)
+    names: dict[Path, str] = {}
+    forms: tuple[Callable[[Path], str], ...] = (
+        lambda path: _TIME.sub("", path.name),
         lambda path: path.name,
         lambda path: f"{path.parent.name}-{path.name}",
-    ]
-    for name_of in shorten:
-        left = [path for path in real if path not in named]
-        times = collections.Counter(map(name_of, left))
-        taken = set(named.values())
-        named |= {
-            path: name_of(path)
-            for path in left
-            if times[name_of(path)] == 1 and name_of(path) not in taken
-        }
-    for path in real:
+    )
+    for form in forms:
+        rest = [path for path in paths if path not in names]
+        counts = collections.Counter([form(path) for path in rest] + list(names.values()))
+        names |= {path: form(path) for path in rest if counts[form(path)] == 1}
+    for path in paths:
         number = 2
-        while path not in named:
-            if (name := f"{path.name}-{number}") not in named.values():
-                named[path] = name
+        while path not in names:
+            name = f"{path.name}-{number}"
+            if name not in names.values():
+                names[path] = name
             number += 1
-    return {named[path]: path for path in real}
+    return {names[path]: path for path in paths}
 
 
 def _find(reference: str, root: Path) -> Path:
@@ -173,7 +165,8 @@ def _tensorboard() -> Any:
         return program.TensorBoard(plugins=default.get_plugins())
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "tensorboard":
-            what, hint = "TensorBoard is not installed.", "Install it: pip install tensorboard"
+            what = "TensorBoard is not installed."
+            hint = "Install it: pip install tensorboard"
         else:
             what = f"TensorBoard cannot be loaded: {str(error).rstrip('.')}."
             hint = "Install it anew: pip install --upgrade --force-reinstall tensorboard"
@@ -181,13 +174,13 @@ def _tensorboard() -> Any:
 
 
 def _launch(server: Any, logdir: Path, port: int, taken: Callable[[], TrainerError]) -> None:
-    """Start the server in a thread of its own; it listens when this returns."""
+    """Start the server in a thread; it listens when this returns."""
     from tensorboard.program import TensorBoardPortInUseError, TensorBoardServerException
 
     server.configure(argv=("",), logdir=str(logdir.absolute()), host=HOST, port=port)
     try:
         server.launch()
-    except TensorBoardPortInUseError as error:  # since it was looked at
+    except TensorBoardPortInUseError as error:  # since it was checked
         raise taken() from error
     except TensorBoardServerException as error:
         raise EnvironmentFault(
@@ -260,14 +253,13 @@ def _linked(links: dict[str, Path]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _muted() -> Iterator[None]:
-    """Without TensorBoard's words on standard error, also those of its data server, a process of
-    its own.
-    """
+    """Drop what TensorBoard and its data server, another process, write to standard error."""
     if is_debugging() or sys.stderr is None:  # None: closed by the caller
         yield
         return
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
     try:

@@ -19,6 +19,8 @@ from trainer.files import finite_or_null, read_json, write_json
 from trainer.run.folder import CHECKPOINTS, RECORD_FILE
 from trainer.run.lock import is_locked
 
+# Digits of a commit that are printed; a commit with changed files ends in `+changes`.
+COMMIT_LENGTH = 12
 _Kind = TypeVar("_Kind")
 _PACKAGES = (
     "trainer",

@@ -24,7 +24,7 @@ from runfolders import held
 from running import SMALL, Fit, Outcome, Run, Trainer
 
 from trainer import device
-from trainer.commands.reproduce.compare import weights_differ
+from trainer.commands.reproduce.compare import weights_difference
 from trainer.commands.reproduce.original import read_original, with_original_machine
 from trainer.data.image_sets.catalog import IMAGE_SETS
 from trainer.errors import TrainerError
@@ -235,24 +235,26 @@ def test_changes_that_no_commit_holds_are_told(original: Run, trainer: Trainer) 
     assert "Files differed from the commit" in outcome.out
 
 
-def test_how_weights_differ() -> None:
+def test_how_weights_difference() -> None:
     then = {"a": torch.tensor([0.0, 1.0]), "b": torch.ones(2, 3), "c": torch.tensor(1)}
-    assert weights_differ(then, {name: tensor.clone() for name, tensor in then.items()}) == ""
+    assert weights_difference(then, {name: tensor.clone() for name, tensor in then.items()}) == ""
     apart = {"a": torch.tensor([0.0, 1.5]), "b": torch.ones(2, 3) - 2, "c": torch.tensor(1)}
-    assert weights_differ(then, apart) == "2 of 3 tensors differ, by 2 at most (b)"
+    assert weights_difference(then, apart) == "2 of 3 tensors differ, by 2 at most (b)"
     assert (
-        weights_differ(then, then | {"a": torch.tensor([-0.0, 1.0])})
+        weights_difference(then, then | {"a": torch.tensor([-0.0, 1.0])})
         == "1 of 3 tensors differ, by 0 at most (a)"
     )
-    assert "by inf at most (a)" in weights_differ(then, then | {"a": torch.tensor([math.nan, 1.0])})
-    assert weights_differ(*2 * ({"a": torch.tensor([math.nan])},)) == ""
+    assert "by inf at most (a)" in weights_difference(
+        then, then | {"a": torch.tensor([math.nan, 1.0])}
+    )
+    assert weights_difference(*2 * ({"a": torch.tensor([math.nan])},)) == ""
     other = {"a": then["a"], "b": torch.ones(3, 2), "d": torch.ones(0)}
     assert (
-        weights_differ(then, other)
+        weights_difference(then, other)
         == "3 of 4 tensors differ, of another shape or on one side only: b, c, d"
     )
-    assert weights_differ({"a": torch.ones(0)}, {"a": torch.ones(0, dtype=torch.int64)}) != ""
-    assert "by 0 at most" in weights_differ(
+    assert weights_difference({"a": torch.ones(0)}, {"a": torch.ones(0, dtype=torch.int64)}) != ""
+    assert "by 0 at most" in weights_difference(
         {"a": torch.ones(2)}, {"a": torch.ones(2, dtype=torch.float64)}
     )
 

@@ -1,6 +1,4 @@
-"""`trainer reproduce`: train a run again from the config in its checkpoint, and compare what
-comes out.
-"""
+"""`trainer reproduce`: train a run again from the config in its checkpoint, and compare both."""
 
 from __future__ import annotations
 
@@ -20,19 +18,18 @@ if TYPE_CHECKING:
 def run(
     config: FitConfig, original: Original, *, command: Sequence[str], terminal: Terminal
 ) -> int:
-    """Train as `config`, that of `original`, says, and compare; returns 0 when both are equal bit
-    for bit, else 1.
+    """Train by `config`, that of `original`, and compare both runs.
 
-    Raises DataError when the data is another, and what fit raises.
+    Returns 0 when they are equal bit for bit, else 1. Raises DataError when the data is another,
+    and what fit raises.
     """
     from trainer.checkpoint.load import load_weights
     from trainer.commands.build import check_checkpoint_fits
     from trainer.commands.fit import run as fit
-    from trainer.commands.reproduce.compare import Outcome, report
+    from trainer.commands.reproduce.compare import RunOutcome, report
 
     description = original.description
-    # Before training: damage is told at once, and should the run be removed meanwhile, it can still
-    # be compared.
+    # Read before training: damage is reported at once, and the run may be removed meanwhile.
     weights = load_weights(original.step, description.aliases)
 
     def check_data(config: FitConfig, data: Data) -> None:
@@ -46,8 +43,7 @@ def run(
     if Cadence.parse("trainer.eval_every", config.trainer.eval_every).unit == "min":
         terminal.warn(
             f"trainer.eval_every={config.trainer.eval_every} goes by the clock: which step is the "
-            "best, and what "
-            "follows from it, may differ."
+            "best, and what follows from it, may differ."
         )
     result = fit.run(
         with_original_machine(config, original.machine),
@@ -55,7 +51,7 @@ def run(
         terminal=terminal,
         check=check_data,
     )
-    then = Outcome(
+    then = RunOutcome(
         record=original.entry.record,
         metrics=original.entry.metrics,
         machine=original.machine,
@@ -63,14 +59,13 @@ def run(
         weights=weights,
     )
     own = [f"{group}.target" for group in custom_groups(config)]
-    return report(then, Outcome.of(result.run), own=own, terminal=terminal)
+    return report(then, RunOutcome.of(result.run), own=own, terminal=terminal)
 
 
 def _check_data(data: Data, original: Original) -> None:
-    """Raises DataError naming the first file that is not as it was, or what else shows that the
-    data is another.
-    """
-    then, now = original.description.checksums, data.checksums
+    """Raise DataError when a file is not as it was, or the data has another shape."""
+    then = original.description.checksums
+    now = data.checksums
     for name in {**then, **now}:
         if then.get(name) != now.get(name):
             raise DataError(
@@ -79,15 +74,16 @@ def _check_data(data: Data, original: Original) -> None:
                 hint="Nothing was trained. Give the files of then: data.root=…",
             )
     description = original.description
-    forms = (
-        (description.input_shape, description.num_outputs),
-        (tuple(data.input_shape), data.num_outputs),
-    )
-    if forms[0] != forms[1]:
-        told = [f"samples {'x'.join(map(str, shape))} and {num} outputs" for shape, num in forms]
+    before = _form(description.input_shape, description.num_outputs)
+    after = _form(data.input_shape, data.num_outputs)
+    if before != after:
         raise DataError(
-            f"The data is another: {told[0]} then, {told[1]} now.", hint="Nothing was trained."
+            f"The data is another: {before} then, {after} now.", hint="Nothing was trained."
         )
+
+
+def _form(shape: Sequence[int], num_outputs: int) -> str:
+    return f"samples {'x'.join(map(str, shape))} and {num_outputs} outputs"
 
 
 def _digits(checksums: Mapping[str, str], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The run that is to be reproduced: which it is, whether it can be, and on what it ran. No torch."""
+"""The run to reproduce: which it is, whether it can be, and on what machine it ran. No torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.checkpoint.file import read_file
 from trainer.checkpoint.header import Description, check_version, parse, read_description
@@ -23,18 +23,14 @@ from trainer.run.lock import is_locked
 from trainer.run.record import RunStatus
 from trainer.state_checks import Count, check
 
-if TYPE_CHECKING:
-    pass
-
-_MAX_SHOWN = 5
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """A run that is done: its entry, its last step folder, what that says of itself, and on what it
-    was saved.
+    """A run that is done: its entry, its last step folder, and the description in that.
 
-    `machine` has `device`, `threads`, `torch` and `variant` (see device.Machine).
+    `machine` is where it was saved: `device`, `threads`, `torch` and `variant` (device.Machine).
     """
 
     entry: Entry
@@ -49,18 +45,17 @@ class Original:
 
 
 def read_original(reference: str, *, root: Path) -> Original:
-    """The run that `reference` means, as `find_run` finds it.
+    """The run that `reference` names.
 
-    Raises UsageError for one that cannot be reproduced, and why; InputError for one that is
-    damaged.
+    Raises UsageError for one that cannot be reproduced, InputError for one that is damaged.
     """
     entry = find_run(reference, root=root)
     _check_done(entry)
     _check_resumes(entry)
     step = find_checkpoint(str(entry.path), root=root, prefer="last")
     description = read_description(step / MODEL_FILE)
-    said = entry.record.get("checkpoints")
-    last = said.get("last", step.name) if isinstance(said, dict) else step.name
+    names = entry.record.get("checkpoints")
+    last = names.get("last", step.name) if isinstance(names, dict) else step.name
     if not step.name == last == step_folder_name(description.progress.get("step", 0)):
         raise CheckpointError(
             f"{step} is not the last checkpoint of the run, which is {str(last)[:60]}.",
@@ -70,7 +65,7 @@ def read_original(reference: str, *, root: Path) -> Original:
 
 
 def read_machine(step: Path) -> dict[str, Any]:
-    """On what the state in a step folder was saved, every field checked; raises CheckpointError."""
+    """The machine on which a step was saved, every field checked; raises CheckpointError."""
     path = step / STATE_FILE
     content = parse(read_file(path).header.description, source=path)
     check_version(content, source=path)
@@ -89,7 +84,8 @@ def read_machine(step: Path) -> dict[str, Any]:
 
 
 def _check_done(entry: Entry) -> None:
-    run, status = entry.path, entry.status
+    run = entry.path
+    status = entry.status
     if status is RunStatus.RUNNING or is_locked(run):
         raise UsageError(
             f"{run} is still running.", hint="Wait for it to end, and reproduce it then."
@@ -107,7 +103,7 @@ def _check_done(entry: Entry) -> None:
 
 
 def _check_resumes(entry: Entry) -> None:
-    """A resume goes on bit for bit, but neither from another run nor with another config."""
+    """Raise UsageError for a resume from another run, or with another config."""
     resumes = entry.record.get("resumed", [])
     for resume in resumes if isinstance(resumes, list) else [resumes]:
         changes = resume.get("changes") if isinstance(resume, Mapping) else None
@@ -115,23 +111,28 @@ def _check_resumes(entry: Entry) -> None:
             raise InputError(
                 f"The run.json of {entry.path} is damaged: its resumes cannot be read."
             )
-        begun = Path(str(resume.get("from"))).parent.parent
-        if begun.name not in ("", entry.path.name, Path(os.path.realpath(entry.path)).name):
-            raise UsageError(
-                f"{entry.path} went on from a step of {begun}, so its config alone does not give "
-                "it.",
-                hint=f"Reproduce that one: {shlex.join(['trainer', 'reproduce', str(begun)])} "
-                "(or, was this folder renamed, give it its name back).",
-            )
-        told = [f"{key} {_change(values)}" for key, values in changes.items() if _is_change(key)]
-        if told:
-            more = f" and {len(told) - _MAX_SHOWN} more" if len(told) > _MAX_SHOWN else ""
-            raise UsageError(
-                f"{entry.path} was changed when it was resumed at step {resume.get('step')}: "
-                f"{', '.join(told[:_MAX_SHOWN])}{more}.",
-                hint="No one config gives that run. What was run when is in its run.json, under "
-                "command and resumed.",
-            )
+        _check_resume(resume, changes, entry.path)
+
+
+def _check_resume(resume: Mapping[str, Any], changes: Mapping[str, Any], run: Path) -> None:
+    begun = Path(str(resume.get("from"))).parent.parent
+    if begun.name not in ("", run.name, Path(os.path.realpath(run)).name):
+        raise UsageError(
+            f"{run} went on from a step of {begun}, so its config alone does not give it.",
+            hint=f"Reproduce that one: {shlex.join(['trainer', 'reproduce', str(begun)])} "
+            "(or, was this folder renamed, give it its name back).",
+        )
+    changed = [
+        f"{key} {_change_text(values)}" for key, values in changes.items() if _is_change(key)
+    ]
+    if changed:
+        listed = ", ".join(changed[:_MAX_LISTED])
+        more = f" and {len(changed) - _MAX_LISTED} more" if len(changed) > _MAX_LISTED else ""
+        raise UsageError(
+            f"{run} was changed when it was resumed at step {resume.get('step')}: {listed}{more}.",
+            hint="No one config gives that run. What was run when is in its run.json, under "
+            "command and resumed.",
+        )
 
 
 def _is_change(key: str) -> bool:
@@ -140,14 +141,15 @@ def _is_change(key: str) -> bool:
     return known is None or known.changes_bits
 
 
-def _change(values: Any) -> str:
-    before, after = values if isinstance(values, list) and len(values) == 2 else (None, None)
-    return " -> ".join("null" if value is None else str(value)[:60] for value in (before, after))
+def _change_text(values: Any) -> str:
+    pair = values if isinstance(values, list) and len(values) == 2 else (None, None)
+    return " -> ".join("null" if value is None else str(value)[:60] for value in pair)
 
 
 def with_original_machine(config: FitConfig, machine: Mapping[str, Any]) -> FitConfig:
-    """`config` with what was left open when it ran, which decides the last bits: threads, and
-    how the model is run.
+    """`config` with the threads and the compilation of the original, where it leaves them open.
+
+    Both decide the last bits of a result.
     """
     from trainer.device import COMPILED
 

@@ -1,4 +1,4 @@
-"""What is kept of runs: `trainer runs rm`, `tag`, `untag` and `note`."""
+"""What changes runs: `trainer runs rm`, `tag`, `untag` and `note`."""
 
 from __future__ import annotations
 
@@ -22,29 +22,22 @@ _TAG = re.compile(r"\w[\w.:/-]{0,39}")
 
 
 def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Terminal) -> None:
-    """Remove runs, after showing what goes and asking on a terminal; those that a process trains in
-    are kept.
+    """Remove runs, after printing them and a question; those that a process trains in are kept.
 
-    Raises UsageError when one was kept, or nobody can be asked and `is_agreed` is not said;
-    EnvironmentFault when the disk refuses. The others are gone all the same.
+    Raises UsageError when one was kept, or when nobody can be asked and `is_agreed` is false;
+    EnvironmentFault when the disk refuses. The others are removed all the same.
     """
-    going: list[Entry] = []
-    errors: list[TrainerError] = []
-    for entry in entries:
-        try:
-            check_free(entry.path)
-            going.append(entry)
-        except UsageError as error:
-            errors.append(UsageError(error.what, hint="It was kept. Wait for it, or stop it."))
-    sizes = {entry.path: _size(entry.path) for entry in going}
-    if going:
+    chosen, errors = _split_free(entries)
+    if chosen:
+        sizes = [_size(entry.path) for entry in chosen]
         cells = [
-            [entry.id, ago(entry.started), str(entry.path), size_text(sizes[entry.path])]
-            for entry in going
+            [entry.id, ago(entry.started), str(entry.path), size_text(size)]
+            for entry, size in zip(chosen, sizes, strict=True)
         ]
         write_table(("ID", "STARTED", "RUN", "SIZE"), cells, terminal=terminal)
-        if is_agreed or _agrees(len(going), sum(sizes.values())):
-            errors += [fault for entry in going if (fault := _remove(entry.path, root)) is not None]
+        if is_agreed or _agrees(len(chosen), sum(sizes)):
+            faults = [_remove(entry.path, root) for entry in chosen]
+            errors += [fault for fault in faults if fault is not None]
             terminal.line(f"Removed {_counted(len(entries) - len(errors))}.")
         else:
             terminal.line("Nothing was removed.")
@@ -54,9 +47,23 @@ def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Termi
         raise errors[0]
 
 
+def _split_free(entries: Sequence[Entry]) -> tuple[list[Entry], list[TrainerError]]:
+    """The runs in which no process trains, and an error for each of the others."""
+    free: list[Entry] = []
+    errors: list[TrainerError] = []
+    for entry in entries:
+        try:
+            check_free(entry.path)
+            free.append(entry)
+        except UsageError as error:
+            errors.append(UsageError(error.what, hint="It was kept. Wait for it, or stop it."))
+    return free, errors
+
+
 def tag(entry: Entry, words: Sequence[str], *, terminal: Terminal, removes: bool = False) -> None:
-    """Give a run tags, or take away those after a minus (with `removes`, all); without words,
-    show them.
+    """Add tags to a run, and remove those after a minus, or all with `removes`.
+
+    Without words its tags are printed. Raises UsageError for a word that is no tag.
     """
     before = read_notes(entry.path)
     if not words:
@@ -79,9 +86,7 @@ def tag(entry: Entry, words: Sequence[str], *, terminal: Terminal, removes: bool
 
 
 def note(entry: Entry, words: Sequence[str], *, terminal: Terminal) -> None:
-    """Keep a note on a run, in place of the one before; an empty text removes it; without words,
-    show it.
-    """
+    """Replace the note on a run; an empty text removes it, without words it is printed."""
     before = read_notes(entry.path)
     if not words:
         for line in before.note.splitlines():
@@ -120,8 +125,10 @@ def _counted(number: int) -> str:
 
 def _size(run: Path) -> int:
     """The bytes of the files in a run; links are not followed."""
+    if run.is_symlink():
+        return 0
     total = 0
-    for folder, _, names in os.walk(run) if not run.is_symlink() else ():
+    for folder, _, names in os.walk(run):
         for name in names:
             with contextlib.suppress(OSError):
                 total += os.lstat(Path(folder, name)).st_size
@@ -129,34 +136,37 @@ def _size(run: Path) -> int:
 
 
 def _remove(run: Path, root: Path) -> TrainerError | None:
-    """Take a run away: out of sight at once, then its files, then folders that are empty now; or
-    why it was kept.
+    """Remove a run and the folders below `root` that are empty then; why it was kept, if it was.
 
     Links are not followed: of one, the link goes.
     """
     run = run.absolute()  # not resolved, for that reason
-    aside = retired_path(run)
+    retired = retired_path(run)
     try:
         if run.is_symlink():
             run.unlink()
         else:
-            remove(aside)  # of a removal that was killed
+            remove(retired)  # of a removal that was killed
             with locked(run):
-                run.rename(aside)
-                remove(aside)
-            if aside.exists():
+                # Out of sight at once: the files of a large run take their time.
+                run.rename(retired)
+                remove(retired)
+            if retired.exists():
                 return EnvironmentFault(
-                    f"Some of {run} could not be removed.", hint=f"What is left is in {aside}."
+                    f"Some of {run} could not be removed.", hint=f"The rest is in {retired}."
                 )
     except OSError as error:
         return EnvironmentFault(f"{run} could not be removed: {error.strerror or error}.")
     except TrainerError as error:  # a process has begun to train in it
         return error
-    # The folders of the sweep and of the day.
-    above = root.absolute()
-    for folder in run.parents:
-        if above not in folder.parents:
-            break
-        with contextlib.suppress(OSError):  # something is left in it
-            folder.rmdir()
+    _remove_empty_parents(run, root.absolute())
     return None
+
+
+def _remove_empty_parents(run: Path, root: Path) -> None:
+    """Remove the folders of the sweep and of the day, where nothing else is in them."""
+    for folder in run.parents:
+        if root not in folder.parents:
+            break
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()

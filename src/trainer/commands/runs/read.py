@@ -1,7 +1,6 @@
-"""What `trainer runs` knows of a run beyond its run.json: config, metrics, curves; read where it is
-needed.
+"""What `trainer runs` reads of a run besides its run.json: config, metrics and curves.
 
-Nothing of it is believed: a file that is damaged has no values.
+None of these files is trusted: one that is damaged has no values.
 """
 
 from __future__ import annotations
@@ -33,23 +32,18 @@ _MONITORED = ("val/accuracy", "val/loss", "train/loss")
 
 
 def config_of(entry: Entry) -> dict[str, Any]:
-    """The config of a run by dotted keys, from config.yaml, else from a checkpoint; empty where
-    neither can be read.
-    """
-    return _flat(_from_yaml(entry.path / "config.yaml")) or _flat(
-        description_of(entry).get("config")
-    )
+    """The config of a run by dotted keys, from config.yaml, else from a checkpoint, else empty."""
+    config = _flat(_from_yaml(entry.path / "config.yaml"))
+    return config or _flat(description_of(entry).get("config"))
 
 
 def quick_config_of(entry: Entry, description: Mapping[str, Any]) -> dict[str, Any]:
-    """As `config_of`, but first from what a checkpoint says of itself: its JSON is read faster
-    than YAML.
-    """
+    """As `config_of`, from the checkpoint first: its JSON is read faster than YAML."""
     return _flat(description.get("config")) or _flat(_from_yaml(entry.path / "config.yaml"))
 
 
 def description_of(entry: Entry) -> dict[str, Any]:
-    """What the best checkpoint says of itself, as it says it; empty without one."""
+    """The description in the best checkpoint, unchecked; empty without one."""
     with contextlib.suppress(OSError, TrainerError, ValueError, RecursionError):
         model = next((path for path in _models(entry) if path.is_file()), None)
         content = {} if model is None else json.loads(read_header(model).description)
@@ -57,17 +51,15 @@ def description_of(entry: Entry) -> dict[str, Any]:
     return {}
 
 
-def metrics_of(entry: Entry, description: Mapping[str, Any]) -> dict[str, float | None]:
-    """The final metrics; of a run that has none yet, or was cut, those of its best checkpoint."""
-    if entry.metrics:
-        return entry.metrics
+def metrics_of(description: Mapping[str, Any]) -> dict[str, float | None]:
+    """The metrics in the description of a checkpoint."""
     found = description.get("metrics")
     content = found if isinstance(found, dict) else {}
     return {str(name): value for name, value in content.items() if is_finite(value)}
 
 
 def monitored(metrics: Mapping[str, float | None], config: Mapping[str, Any]) -> str | None:
-    """The name of the metric that the run went by, as far as it has a value."""
+    """The metric that chose the best checkpoint, or the likeliest one that has a value."""
     names = (config.get("trainer.monitor"), *_MONITORED)
     return next((str(name) for name in names if is_finite(metrics.get(str(name)))), None)
 
@@ -78,9 +70,7 @@ def is_maximized(metric: str) -> bool:
 
 
 def curves_of(run: Path) -> dict[str, list[float]]:
-    """The values of loss and accuracy over the steps, by `split/metric`; splits that have a
-    curve come first.
-    """
+    """The values of loss and accuracy over the steps, by `split/metric`."""
     curves: dict[str, list[float]] = {}
     for row in read_rows(run):
         for name in ("loss", "accuracy"):
@@ -90,20 +80,21 @@ def curves_of(run: Path) -> dict[str, list[float]]:
 
 
 def sparkline(values: Sequence[float], *, width: int = 24) -> str:
-    """A curve in one line of text: means of equal parts between the lowest and the highest of them."""
-    num = min(width, len(values))
-    bounds = [round(part * len(values) / num) for part in range(num + 1)] if num else []
-    means = [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
-    if not means:
+    """A curve in a line of blocks: the means of `width` equal parts, scaled from 0 to full."""
+    if not values:
         return ""
-    low, span = min(means), max(means) - min(means)
-    return "".join(
-        _BLOCKS[min(7, int(8 * (mean - low) / span))] if span > 0 else _BLOCKS[3] for mean in means
-    )
+    num = min(width, len(values))
+    bounds = [round(part * len(values) / num) for part in range(num + 1)]
+    means = [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
+    low = min(means)
+    span = max(means) - low
+    if span <= 0:
+        return _BLOCKS[3] * num
+    return "".join(_BLOCKS[min(7, int(8 * (mean - low) / span))] for mean in means)
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value is a number one can compare."""
+    """Whether a value is a number, and a finite one."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -118,24 +109,12 @@ def as_text(value: Any) -> str:
     return json.dumps(value, default=str)
 
 
-def as_number(value: float | None) -> str:
-    """A metric in four digits or more."""
-    return (
-        "-"
-        if value is None
-        else f"{value:.4f}"
-        if value == 0 or abs(value) >= 0.001
-        else f"{value:.3e}"
-    )
-
-
 def _models(entry: Entry) -> Iterator[Path]:
-    """Where the best model may be: as run.json says, which takes no look into folders, or else
-    the newest.
-    """
-    names = entry.record.get("checkpoints")
+    """Where the best model may be: as run.json says, for which no folder is read; or the newest."""
+    found = entry.record.get("checkpoints")
+    names = found if isinstance(found, dict) else {}
     for which in ("best", "last"):
-        name = names.get(which) if isinstance(names, dict) else None
+        name = names.get(which)
         if isinstance(name, str) and name == Path(name).name and step_of(Path(name)) is not None:
             yield entry.path / CHECKPOINTS / name / MODEL_FILE
     for step in reversed(step_folders(entry.path)):
