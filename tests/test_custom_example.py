@@ -1,6 +1,4 @@
-"""The example of people's own classes in docs/custom.md: the page shows the files, and its
-commands work.
-"""
+"""The example of docs/custom.md: the page shows its files, and its commands work."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ Trainer = Callable[[list[str]], int]
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    """Runs a command in this process, in a folder that holds a copy of the example; gives its
-    exit code.
-    """
+    """Runs a command in this process, in a copy of the example; gives its exit code."""
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

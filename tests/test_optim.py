@@ -25,9 +25,7 @@ def make_net() -> nn.Module:
 
 
 def make_conv_net() -> nn.Module:
-    """As the command trains convolutions: in channels-last layout, in which a momentum must be
-    as well.
-    """
+    """In channels-last layout, as the command trains convolutions, and so its momenta."""
     torch.manual_seed(0)
     layers = (
         nn.Linear(5, 18),

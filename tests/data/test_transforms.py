@@ -1,6 +1,4 @@
-"""The batched transforms against torchvision's, one image at a time with the same parameters;
-seeding; shapes.
-"""
+"""The batched transforms against torchvision's, image by image with the same parameters."""
 
 from __future__ import annotations
 
@@ -41,9 +39,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def smooth(*shape: int) -> Tensor:
-    """Images without hard edges, where a rounding error in a coordinate shows as one grey level
-    and not as a jump.
-    """
+    """Images without hard edges: there a rounding error is one grey level, not a jump."""
     num, channels, height, width = shape
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width) / width
     phases = torch.arange(num * channels).view(num, channels, 1, 1)
@@ -159,8 +155,9 @@ def test_nearest_rotation_equals_torchvision(
 def test_bilinear_rotation_is_near_torchvision(
     channels: int, size: tuple[int, int], fill: int
 ) -> None:
-    """Within one grey level of the image rotated in a wide frame of `fill`; its own `fill`
-    darkens the rim twice.
+    """Within one grey level of a rotation in a wide frame of `fill`.
+
+    torchvision's own `fill` darkens the rim twice.
     """
     images = smooth(16, channels, *size)
     degrees = transforms.draw_uniform(16, seeded(), low=-180, high=180)
@@ -183,9 +180,7 @@ def test_rotation_by_right_angles_is_exact(interpolation: str) -> None:
 
 @given(batches, seeds, st.floats(0, 3))
 def test_jitter_is_near_torchvision(shape: tuple[int, ...], seed: int, strength: float) -> None:
-    """Brightness equal, contrast within one grey level: its mean is summed in another order,
-    then rounded down.
-    """
+    """Brightness equal, contrast within one grey level: its mean is rounded down."""
     images = noise(*shape, seed=seed)
     factors = transforms.draw_uniform(len(images), seeded(seed), low=0, high=strength)
     for batched, single, tolerance in (

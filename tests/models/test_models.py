@@ -1,6 +1,4 @@
-"""The built-in models: exactly the layers of their description, on any image size that leaves
-something.
-"""
+"""The built-in models: the layers of their description, on images of any size that fits."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A tiny image set with its own checksums, so that tests of the data room need neither network
-nor real data.
-"""
+"""A tiny image set with its own checksums, for tests without network and real data."""
 
 from __future__ import annotations
 

@@ -28,8 +28,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Loopback(ThreadingHTTPServer):
-    """An https server, or with `is_tls=False` one that must never be used; while it runs, its
-    certificate is the only one that is trusted."""
+    """An https server, whose certificate alone is trusted while it runs.
+
+    With `is_tls=False` it speaks http, which no download may use.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -96,9 +98,7 @@ def hang(handler: Handler) -> None:
 
 
 def drip(content: bytes, *, every: float, head: bytes = b"") -> Answer:
-    """Sends `head` at once, then one byte of `content` every so many seconds; either may have
-    the headers.
-    """
+    """Sends `head` at once, then one byte of `content` every so many seconds."""
 
     def answer(handler: Handler) -> None:
         handler.wfile.write(head)

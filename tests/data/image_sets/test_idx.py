@@ -64,7 +64,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
         "expected 5 labels, found 4294967295.",
     ),
     "cut short": (LABELS[:-2], "is cut short: expected 5 labels, found 3."),
-    "trailing byte": (LABELS + b"\0", "goes on after its 5 labels"),
+    "trailing byte": (LABELS + b"\0", "continues after its 5 labels"),
     "web page": (b"<!DOCTYPE html><html>", "looks like a web page"),
     "zip": (b"PK\3\4" + b"\0" * 40, "is not an IDX file"),
     "gzip cut in the header": (PACKED[:5], "is damaged gzip"),
@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "second gzip member": (PACKED + gzip.compress(b""), "there is more after its end"),
     "gzip of nothing": (gzip.compress(b""), "is empty"),
     "gzip of too little": (gzip.compress(LABELS[:-1]), "is cut short"),
-    "gzip of too much": (gzip.compress(LABELS + b"\0" * 99), "goes on after its 5 labels"),
+    "gzip of too much": (gzip.compress(LABELS + b"\0" * 99), "continues after its 5 labels"),
     "gzip in gzip": (gzip.compress(PACKED), "is not an IDX file"),
 }
 
@@ -162,7 +162,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, head: bytes) -> None:
 def test_a_file_larger_than_memory_is_not_read(tmp_path: Path) -> None:
     path = write(tmp_path, LABELS)
     os.truncate(path, 1 << 36)  # sparse: it takes no room on disk
-    with pytest.raises(DataError, match="goes on after"):
+    with pytest.raises(DataError, match="continues after"):
         read_idx(path, shape=(5,))
 
 

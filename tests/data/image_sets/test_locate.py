@@ -431,9 +431,7 @@ def test_many_at_once_share_one_download(raw: Path, server: Loopback) -> None:
 
 
 class Apt:
-    """Stand-ins for apt-get and apt-cache beside the machine's own dpkg-deb; `log` has what they
-    were asked.
-    """
+    """Stand-ins for apt-get and apt-cache, beside the real dpkg-deb; `log` has their calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log_path = folder, folder / "log"

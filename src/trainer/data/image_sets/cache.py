@@ -58,8 +58,9 @@ def cache_folder(environ: Mapping[str, str]) -> Path | None:
 
 
 class Cache:
-    """The cache in `folder`; where there is none to write to, it keeps nothing, and `problem` says
-    why.
+    """The cache in `folder`; with None, or where it cannot write, it keeps nothing.
+
+    `problem` is then the reason, as a sentence.
     """
 
     def __init__(self, folder: Path | None) -> None:

@@ -92,7 +92,7 @@ def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
         num_complete = (len(raw) - start) // max(1, math.prod(shape[1:]))
         raise _fault(path, f"is cut short: expected {shape[0]} {noun}, found {num_complete}")
     if len(raw) > size_of(shape):
-        raise _fault(path, f"goes on after its {shape[0]} {noun}")
+        raise _fault(path, f"continues after its {shape[0]} {noun}")
     return raw
 
 
