@@ -1,6 +1,4 @@
-"""metrics.jsonl, the source of truth of a run: one JSON object a line, appended and flushed at
-once.
-"""
+"""metrics.jsonl, the source of truth of a run: one JSON object a line, written at once."""
 
 from __future__ import annotations
 
@@ -28,19 +26,19 @@ from trainer.tracking.records import (
 )
 
 FILE_NAME = "metrics.jsonl"
-# A row of ours has some hundred bytes; a stranger's may try to fill the memory.
+# A row has some hundred bytes; a longer line from outside could fill the memory.
 MAX_LINE_BYTES = 100_000
 _FIELDS = {
-    "train": {"split", *(item.name for item in dataclasses.fields(TrainRecord))},
-    **{split: {item.name for item in dataclasses.fields(EvalRecord)} for split in ("val", "test")},
+    split: {"split", *(item.name for item in dataclasses.fields(kind))}
+    for split, kind in (("train", TrainRecord), ("val", EvalRecord), ("test", EvalRecord))
 }
 
 
 class MetricsFile:
-    """Appends each record as a line; on a resume the lines past the point gone on from are dropped
-    first.
+    """Appends each record as a line; a resume first drops the lines past its point.
 
-    Of lines that are no rows, which are dropped as well, it tells `warn`.
+    It drops lines that are no rows too, with a call of `warn`. A file that cannot be written raises
+    EnvironmentFault: unlike other trackers, a run is nothing without it.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class MetricsFile:
             self._write(as_row(record))
 
     def flush(self) -> None:
-        """Every line is with the operating system already, which outlives this process."""
+        """Do nothing: every line is with the operating system, which outlives this process."""
 
     def close(self, *_: object) -> None:
         self._file.close()
@@ -88,40 +86,38 @@ class MetricsFile:
 
 def as_json(row: dict[str, Any]) -> str:
     """One line of strict JSON: a number that is not finite becomes null."""
-    return json.dumps(
-        {key: finite_or_null(value) for key, value in row.items()},
-        allow_nan=False,
-        ensure_ascii=False,
-    )
+    finite = {key: finite_or_null(value) for key, value in row.items()}
+    return json.dumps(finite, allow_nan=False, ensure_ascii=False)
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; a line that is none, as the last may be that was cut
-    off, is left out.
-    """
+    """Read the rows of a run; skip a line that is no row, such as one that a kill cut off."""
     return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
 
 
 def parse_row(line: bytes) -> dict[str, Any] | str:
-    """The row in a line, with all of its fields and no other; else in a phrase what is wrong
-    with the line.
-    """
+    """Return the row in a line; where the line is no row of trainer's, say why in a phrase."""
     try:
         row = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return "is longer than any of trainer's" if len(line) >= MAX_LINE_BYTES else "is not JSON"
-    split = row.get("split") if isinstance(row, dict) else None
-    if not isinstance(split, str) or split not in _FIELDS:
+    return _problem_of(row) or dict(row)
+
+
+def _problem_of(row: Any) -> str | None:
+    """Why a JSON value is no row, in a phrase."""
+    if not isinstance(row, dict) or row.get("split") not in SPLITS:
         return "has no split that trainer knows"
-    if set(row) != _FIELDS[split]:
-        odd = min(set(row) ^ _FIELDS[split])
-        return (
-            f"{'has the unknown field' if odd in row else 'lacks the field'} {printable(odd)[:40]}"
-        )
-    wrong = [name for name, value in row.items() if name != "split" and not is_number(value)]
-    if wrong or type(row["step"]) is not int or row["step"] < 0:
-        return f"has a {wrong[0] if wrong else 'step'} that makes no sense"
-    return dict(row)
+    if unlike := row.keys() ^ _FIELDS[row["split"]]:
+        name = min(unlike)
+        kind = "has the unknown field" if name in row else "lacks the field"
+        return f"{kind} {printable(name)[:40]}"
+    for name, value in row.items():
+        if name != "split" and not is_number(value):
+            return f"has a {name} that makes no sense"
+    if type(row["step"]) is not int or row["step"] < 0:
+        return "has a step that makes no sense"
+    return None
 
 
 def is_number(value: Any) -> bool:
@@ -136,24 +132,25 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _lines(path: Path) -> list[bytes]:
-    # Looked at before opening: to open a named pipe would wait for its writer.
+    # To open a named pipe would wait for its writer.
     return path.read_bytes().splitlines(keepends=True) if path.is_file() else []
 
 
 def _rewind(path: Path, point: ResumePoint, warn: Callable[[str], None]) -> None:
-    """Drop the rows past `point`, and the test's, which come when a run ends: it will end again."""
-    kept, num_bad, last = [], 0, dict.fromkeys(SPLITS, -1)
+    """Drop the rows past `point`, and those of the test, which the end of the run writes again."""
+    kept = []
+    num_bad = 0
+    last = dict.fromkeys(SPLITS, -1)
     for line in _lines(path):
         row = parse_row(line)
         if isinstance(row, str) or row["step"] <= last[row["split"]]:
-            num_bad += line.endswith(b"\n")  # the end of a line that was cut off is nothing new
+            # A last line without an end is what a kill leaves, and needs no warning.
+            num_bad += line.endswith(b"\n")
             continue
         last[row["split"]] = row["step"]
         if row["split"] != "test" and point.has(row["split"], at=row["step"]):
             kept.append(line.rstrip(b"\n") + b"\n")
     if num_bad:
-        warn(
-            f"Dropped {num_bad} line{'s' * (num_bad > 1)} of {path} that "
-            f"{'is' if num_bad == 1 else 'are'} damaged."
-        )
+        lines, are = ("line", "is") if num_bad == 1 else ("lines", "are")
+        warn(f"Dropped {num_bad} {lines} of {path} that {are} damaged.")
     write_bytes(path, b"".join(kept))

@@ -1,9 +1,10 @@
-"""What is known at a moment of a run, as plain numbers on the host."""
+"""The records that trackers receive, as plain numbers on the host, and their tags."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 SPLITS = ("train", "val", "test")
@@ -11,7 +12,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecord:
-    """A window of training: means over the samples since the last one.
+    """A window of training: means over the samples since the previous record.
 
     `step` counts completed updates, `epoch` completed epochs, `samples` all samples trained on,
     `seconds` the training time so far. `grad_norm` is that of the last update, before clipping.
@@ -31,7 +32,7 @@ class TrainRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalRecord:
-    """One evaluation of one split (`val` or `test`); `count` is how many samples it has."""
+    """One evaluation of a split (`val` or `test`) of `count` samples."""
 
     split: str
     epoch: int
@@ -64,55 +65,40 @@ def as_row(record: TrainRecord | EvalRecord) -> dict[str, Any]:
     return {"split": record.split, **asdict(record)}
 
 
-# The first part of the tags whose second part is the split that they are about; all else is about
-# training.
-_ABOUT_A_SPLIT = (
-    "Loss",
-    "Accuracy",
-    "Best",
-    "Confusion",
-    "Reliability",
-    "Mistakes",
-    "Precision_recall",
-)
-# The first part of the tags of values against another axis than the step.
-BY_SAMPLES, BY_SECONDS = "By_samples", "By_milliseconds"
-# The first part of the tags of scalars that TensorBoard has besides those of the rows of
-# metrics.jsonl.
-WEIGHT_MEAN, WEIGHT_STD, GRADIENT_NORM, UPDATE_RATIO = (
-    "Weight_mean",
-    "Weight_std",
-    "Gradient_norm",
-    "Update_ratio",
-)
-BEST, MEMORY, EMA, SCALER = "Best", "Memory", "EMA", "Scaler"
-BESIDES_ROWS = frozenset(
-    {
-        WEIGHT_MEAN,
-        WEIGHT_STD,
-        GRADIENT_NORM,
-        UPDATE_RATIO,
-        BEST,
-        MEMORY,
-        EMA,
-        SCALER,
-        BY_SAMPLES,
-        BY_SECONDS,
-    }
-)
+# The first part of the tags whose second part is a split; all other tags are about training.
+_OF_A_SPLIT = (
+    "Loss", "Accuracy", "Best", "Confusion", "Reliability", "Mistakes", "Precision_recall",
+)  # fmt: skip
+
+
+class TagGroup(StrEnum):
+    """The first part of the tags of scalars that are not values of a row of metrics.jsonl."""
+
+    WEIGHT_MEAN = "Weight_mean"
+    WEIGHT_STD = "Weight_std"
+    GRADIENT_NORM = "Gradient_norm"
+    UPDATE_RATIO = "Update_ratio"
+    BEST = "Best"
+    MEMORY = "Memory"
+    EMA = "EMA"
+    SCALER = "Scaler"
+    # Against another axis than the step.
+    BY_SAMPLES = "By_samples"
+    BY_SECONDS = "By_milliseconds"
+
+
+BESIDES_ROWS = frozenset(TagGroup)
 
 
 def split_of(tag: str) -> str:
-    """The split that a tag of TensorBoard is about: `Loss/val`, `Best/val_loss` and
-    `Mistakes/val` are about val.
-    """
+    """The split that a tag is about: val for `Loss/val`, `Best/val_loss` and `Mistakes/val`."""
     group, _, rest = tag.partition("/")
     split = re.split("[/_]", rest, maxsplit=1)[0]
-    return split if group in _ABOUT_A_SPLIT and split in SPLITS else "train"
+    return split if group in _OF_A_SPLIT and split in SPLITS else "train"
 
 
 def scalar_tags(split: str) -> dict[str, str]:
-    """TensorBoard's tag for each value of a record of `split` that it shows, by the value's name."""
+    """TensorBoard's tag for each value of a row of `split`, by the value's name."""
     tags = {"loss": f"Loss/{split}", "accuracy": f"Accuracy/{split}"}
     if split == "train":
         tags |= {
@@ -125,9 +111,7 @@ def scalar_tags(split: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """Where a run is gone on from: the step of the checkpoint, and the splits that had their
-    record there.
-    """
+    """Where a run continues: the step of the checkpoint, and the splits with a record there."""
 
     step: int
     splits: frozenset[str]

@@ -13,8 +13,8 @@ from trainer.tracking.observer import Update
 from trainer.tracking.tensorboard.context import NUM_FIXED, Context
 from trainer.tracking.tensorboard.model_records import (
     HistogramRecords,
+    ImageRecords,
     LayerRecords,
-    PictureRecords,
 )
 
 
@@ -101,10 +101,10 @@ def test_pictures_of_images_only() -> None:
     images = torch.randn(8, 1, 6, 6)
     convolution = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(48, 2))
     writer = Written()
-    PictureRecords(writer, context_of(convolution, images))(1, update_of(convolution, images))  # type: ignore[arg-type]
+    ImageRecords(writer, context_of(convolution, images))(1, update_of(convolution, images))  # type: ignore[arg-type]
     assert set(writer.found) == {"Inputs/train", "Filters/first_convolution", "Feature_maps/0"}
     flat, values = nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), torch.randn(8, 36)
     for inputs, expected in ((images, {"Inputs/train"}), (values, set())):
         writer = Written()
-        PictureRecords(writer, context_of(flat, inputs))(1, update_of(flat, inputs))  # type: ignore[arg-type]
+        ImageRecords(writer, context_of(flat, inputs))(1, update_of(flat, inputs))  # type: ignore[arg-type]
         assert set(writer.found) == expected

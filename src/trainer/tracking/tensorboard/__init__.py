@@ -1,3 +1,1 @@
-"""TensorBoard: all that a run shows there. The way in is `tracker`; what each record is made of
-stands beside it.
-"""
+"""TensorBoard: all kinds of records of a run. `tracker` decides which are written when."""

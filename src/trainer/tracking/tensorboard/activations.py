@@ -1,6 +1,4 @@
-"""What the layers of a model give for some samples, taken by forward hooks that are gone
-afterwards.
-"""
+"""The outputs of the layers of a model for some samples, taken by forward hooks."""
 
 from __future__ import annotations
 
@@ -13,8 +11,7 @@ from torch import Tensor, nn
 from trainer.tracking.preserve import preserve_state
 from trainer.tracking.tensorboard.layer_stats import ROOT
 
-# Layers that only move, drop or pick values: what they give says nothing that the layer before does
-# not.
+# Layers that only move, drop or pick values: their outputs say nothing new.
 _PASSING = (
     nn.Flatten,
     nn.Unflatten,
@@ -27,48 +24,35 @@ _PASSING = (
 )
 
 
-def matters(module: nn.Module) -> bool:
+def computes(module: nn.Module) -> bool:
     """Whether a layer computes values: no container, and none that only passes them on."""
     return not any(module.children()) and not isinstance(module, _PASSING)
-
-
-def is_convolution(module: nn.Module) -> bool:
-    """Whether a layer gives feature maps."""
-    return isinstance(module, nn.Conv2d)
 
 
 def outputs_of(
     model: nn.Module, inputs: Tensor, *, where: Callable[[nn.Module], bool]
 ) -> dict[str, Tensor]:
-    """What each layer gives that `where` chooses, by its name, for `inputs` (N, …), in evaluation
-    mode.
+    """The output of each layer that `where` chooses, by name, for `inputs` (N, …) in evaluation.
 
-    Of a layer that is run several times, what it gives first; a layer that gives no tensor of
-    numbers is left out. The model, its mode and the random generators stay as they are.
+    Of a layer that runs several times it is the first; a layer whose output is no tensor of floats
+    is left out. The model, its mode and the random generators stay as they are.
     """
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
+            # A recurrent layer and attention return the output of every step first.
             if isinstance(output, tuple | list) and output:
-                output = output[
-                    0
-                ]  # of a recurrent layer, and of attention, what it gives for every step
+                output = output[0]
             if isinstance(output, Tensor) and output.is_floating_point() and name not in found:
                 found[name] = output.detach().clone()  # a ReLU that works in place may come next
 
         return hook
 
-    handles = [
-        module.register_forward_hook(keep(name or ROOT))
-        for name, module in model.named_modules()
-        if where(module)
-    ]
-    try:
-        with preserve_state(model), torch.no_grad():
-            model.eval()
-            model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with preserve_state(model), torch.no_grad():
+        for name, module in model.named_modules():
+            if where(module):
+                module.register_forward_hook(keep(name or ROOT))
+        model.eval()
+        model(inputs)
     return found

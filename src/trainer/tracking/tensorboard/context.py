@@ -1,4 +1,4 @@
-"""What a run's records are about: the models, and samples to show them."""
+"""What the records of a run are about: its models and its data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ NUM_FIXED = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The model in training, the one whose weights count (the moving average, where there is one),
-    and the data.
+    """The models and the data that records are made of.
 
-    `samples` gives the batches of the validation set in order, or of the training set where nothing
+    `model` is in training, `evaluated` is its moving average where there is one. `samples` gives the batches of the validation set in order, or of the training set where nothing
     is held out, as the model sees them in evaluation; `first` its first samples, without going
     through it. `classes` are the class names, None where the targets are values.
     """
@@ -30,6 +29,6 @@ class Context:
 
     @functools.cached_property
     def fixed(self) -> Tensor:
-        """The first samples (N, …), the same ones through the whole run and after a resume."""
+        """The first samples (N, …), the same ones in the whole run and after a resume."""
         inputs, _ = self.first(NUM_FIXED)
         return inputs

@@ -1,19 +1,12 @@
-"""The charts of the Custom Scalars tab: train and val of a quantity in one, and all layers of a
-quantity in one.
-"""
+"""The charts of the Custom Scalars tab: all splits or all layers of a quantity in one."""
 
 from __future__ import annotations
 
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
-from tensorboard.plugins.custom_scalar.layout_pb2 import (
-    Category,
-    Chart,
-    Layout,
-    MultilineChartContent,
-)
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout, MultilineChartContent
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG, PLUGIN_NAME
 
-from trainer.tracking.records import GRADIENT_NORM, MEMORY, UPDATE_RATIO, WEIGHT_MEAN, WEIGHT_STD
+from trainer.tracking.records import TagGroup
 
 TAG = CONFIG_SUMMARY_TAG
 METADATA = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME))
@@ -27,26 +20,21 @@ _CHARTS = {
         "Gradient norm": "Gradients/norm$",
     },
     "Layers": {
-        "Update-to-weight ratio": f"{UPDATE_RATIO}/",
-        "Gradient norm": f"{GRADIENT_NORM}/",
-        "Weight mean": f"{WEIGHT_MEAN}/",
-        "Weight standard deviation": f"{WEIGHT_STD}/",
+        "Update-to-weight ratio": f"{TagGroup.UPDATE_RATIO}/",
+        "Gradient norm": f"{TagGroup.GRADIENT_NORM}/",
+        "Weight mean": f"{TagGroup.WEIGHT_MEAN}/",
+        "Weight standard deviation": f"{TagGroup.WEIGHT_STD}/",
     },
-    "Machine": {"Samples per second": "Throughput/", "Memory in MB": f"{MEMORY}/"},
+    "Machine": {"Samples per second": "Throughput/", "Memory in MB": f"{TagGroup.MEMORY}/"},
 }
 
 
 def layout() -> bytes:
-    """The layout, serialised; a chart without values stays empty."""
-    categories = [
-        Category(
-            title=name,
-            chart=[
-                Chart(title=title, multiline=MultilineChartContent(tag=[tag]))
-                for title, tag in charts.items()
-            ],
-        )
-        for name, charts in _CHARTS.items()
-    ]
-    content: bytes = Layout(category=categories).SerializeToString()
+    """Serialise the layout; a chart without values stays empty."""
+    layout = Layout()
+    for category, charts in _CHARTS.items():
+        added = layout.category.add(title=category)
+        for title, tag in charts.items():
+            added.chart.add(title=title, multiline=MultilineChartContent(tag=[tag]))
+    content: bytes = layout.SerializeToString()
     return content

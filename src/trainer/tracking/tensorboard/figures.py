@@ -1,4 +1,4 @@
-"""Charts drawn by matplotlib as arrays (H, W, 3) of bytes. Grids of pictures are in `pictures`.
+"""Charts drawn by matplotlib as arrays (H, W, 3) of bytes. Grids of pictures are in `image_grids`.
 
 They are 600 pixels square, with letters that can still be read in TensorBoard's cards, which are
 some 350 wide. Nothing of matplotlib's global state is used or changed, and matplotlib is loaded
@@ -7,7 +7,6 @@ only when the first chart is drawn.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.tracking.tensorboard.image_grids import shorten
 from trainer.tracking.tensorboard.predictions import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Pixels = NDArray[np.uint8]
+Point = tuple[float, float]
 
 _SIDE, _DPI = 600, 100
 # In points: 12.5 are 17 pixels here, and 10 in a card.
@@ -29,30 +30,21 @@ _TITLE, _TEXT, _SMALL = 16.0, 12.5, 10.0
 # every class is named.
 _MAX_COUNTED, _MAX_NAMED = 12, 25
 _MAX_NAME_WIDTH = 130.0
-_BLUE, _RED, _INK, _FAINT = "#2f79b5", "#d6604d", "#222222", "#c8c8c8"
+_BLUE, _RED, _INK, _FAINT, _GREY = "#2f79b5", "#d6604d", "#222222", "#c8c8c8", "#8c8c8c"
 
 
 def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pixels:
-    """The confusion matrix (C, C), row = true class, as a heat map of each row's shares, and the
-    accuracy.
+    """Draw the confusion matrix (C, C), row = true class, as a heat map of each row's shares.
 
-    The colour goes with the square root of a share, so that a mistake in one of a hundred is seen.
-    Up to 12 classes have their counts written into the cells.
+    The colour is the square root of a share, so that a mistake in one of a hundred is seen. Up to
+    12 classes have their counts written into the cells. The title is the accuracy.
     """
     num_classes, total = len(confusion), int(confusion.sum())
     chart = _Chart()
-    step = -(-num_classes // _MAX_NAMED)
     size = _TEXT if num_classes <= _MAX_COUNTED else _SMALL
-    names = {
-        index: chart.fitting(str(classes[index]), size) for index in range(0, num_classes, step)
-    }
+    named = range(0, num_classes, -(-num_classes // _MAX_NAMED))
+    names = {index: chart.fitting(str(classes[index]), size) for index in named}
     room = max(chart.width(name, size) for name in names.values())
-    leaning: dict[str, Any] = {
-        "ha": "right",
-        "va": "top",
-        "rotation": 45,
-        "rotation_mode": "anchor",
-    }
     left, bottom = 44 + room, 44 + 0.71 * (room + size)
     width, height = _SIDE - 14 - left, _SIDE - 50 - bottom
     shades = np.sqrt(confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True)))
@@ -60,35 +52,19 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pi
     axes.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, 1, 0, 1))
     cell_width, cell_height = width / num_classes, height / num_classes
     for index, name in names.items():
-        row, column = (
-            bottom + height - (index + 0.5) * cell_height,
-            left + (index + 0.5) * cell_width,
-        )
-        chart.write(name, size, at=(left - 6, row), ha="right", va="center_baseline")
-        chart.write(name, size, at=(column + 0.3 * size, bottom - 6), **leaning)
+        y = bottom + height - (index + 0.5) * cell_height
+        chart.write(name, size, at=(left - 6, y), ha="right", va="center_baseline")
+        x = left + (index + 0.5) * cell_width + 0.3 * size
+        lean: dict[str, Any] = {"rotation": 45, "rotation_mode": "anchor"}
+        chart.write(name, size, at=(x, bottom - 6), ha="right", va="top", **lean)
     if num_classes <= _MAX_COUNTED:
-        _write_counts(
-            chart,
-            confusion,
-            shades=shades,
-            corner=(left, bottom + height),
-            cell=(cell_width, cell_height),
-        )
-    chart.write(
-        "predicted", _TEXT, at=(left + width / 2, 10), ha="center", va="bottom", color=_BLUE
-    )
-    chart.write(
-        "true",
-        _TEXT,
-        at=(10, bottom + height / 2),
-        ha="left",
-        va="center",
-        rotation=90,
-        color=_BLUE,
-    )
-    chart.entitle(
-        f"accuracy {np.trace(confusion) / total:.2%} of {total:,}" if total else "no samples"
-    )
+        corner, cell = (left, bottom + height), (cell_width, cell_height)
+        _write_counts(chart, confusion, shades=shades, corner=corner, cell=cell)
+    middle_x, middle_y = left + width / 2, bottom + height / 2
+    chart.write("predicted", _TEXT, at=(middle_x, 10), va="bottom", color=_BLUE)
+    chart.write("true", _TEXT, at=(10, middle_y), ha="left", rotation=90, color=_BLUE)
+    title = f"accuracy {np.trace(confusion) / total:.2%} of {total:,}" if total else "no samples"
+    chart.write_title(title)
     return chart.pixels()
 
 
@@ -97,26 +73,25 @@ def _write_counts(
     confusion: NDArray[np.int64],
     *,
     shades: NDArray[np.float64],
-    corner: tuple[float, float],
-    cell: tuple[float, float],
+    corner: Point,
+    cell: Point,
 ) -> None:
     texts = [[_short(int(count)) for count in row] for row in confusion]
     widest = max(chart.width(text, _TEXT) for row in texts for text in row)
     size = min(_TEXT, _TEXT * (cell[0] - 4) / widest)
     for (row, column), shade in np.ndenumerate(shades):
-        color = _FAINT if not shade else "white" if shade > 0.6 else _INK
-        x, y = corner[0] + (column + 0.5) * cell[0], corner[1] - (row + 0.5) * cell[1]
-        chart.write(
-            texts[row][column], size, at=(x, y), ha="center", va="center_baseline", color=color
-        )
+        color = "white" if shade > 0.6 else _INK
+        if shade == 0:
+            color = _FAINT
+        at = (corner[0] + (column + 0.5) * cell[0], corner[1] - (row + 0.5) * cell[1])
+        chart.write(texts[row][column], size, at=at, va="center_baseline", color=color)
 
 
 def reliability_figure(reliability: Reliability) -> Pixels:
-    """Accuracy in each bin of confidence, against the mean confidence there and the diagonal of a
-    perfect calibration.
+    """Draw the accuracy in each bin of confidence, against the mean confidence there.
 
-    Below stand how many samples each bin has; bins without samples are empty. Up to 12 bins have
-    their counts written.
+    The diagonal is a perfect calibration. The lower part is a bar of samples for each bin, with
+    their counts up to 12 bins. Bins without samples are empty.
     """
     count, bins = reliability.count, len(reliability.count)
     total, used = int(count.sum()), np.flatnonzero(count)
@@ -130,48 +105,35 @@ def reliability_figure(reliability: Reliability) -> Pixels:
     axes.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1.5)
     axes.hlines(confidence, starts, starts + 1 / bins, color=_RED, linewidth=4)
     for share in (0, 0.25, 0.5, 0.75, 1):
-        chart.write(
-            f"{share:.0%}",
-            _TEXT,
-            at=(left - 8, bottom + share * height),
-            ha="right",
-            va="center_baseline",
-        )
-        chart.write(f"{share:.0%}", _TEXT, at=(left + share * width, 44), ha="center", va="bottom")
-    chart.write("accuracy", _TEXT, at=(left, bottom - 30), ha="left", va="bottom", color=_BLUE)
-    chart.write(
-        "mean confidence", _TEXT, at=(left + 120, bottom - 30), ha="left", va="bottom", color=_RED
-    )
-    _write_samples(chart, count, left=left, width=width)
-    chart.write("confidence", _TEXT, at=(left + width / 2, 10), ha="center", va="bottom")
+        text, y = f"{share:.0%}", bottom + share * height
+        chart.write(text, _TEXT, at=(left - 8, y), ha="right", va="center_baseline")
+        chart.write(text, _TEXT, at=(left + share * width, 44), va="bottom")
+    legend: dict[str, Any] = {"ha": "left", "va": "bottom"}
+    chart.write("accuracy", _TEXT, at=(left, bottom - 30), color=_BLUE, **legend)
+    chart.write("mean confidence", _TEXT, at=(left + 120, bottom - 30), color=_RED, **legend)
+    _draw_samples(chart, count, left=left, width=width)
+    chart.write("confidence", _TEXT, at=(left + width / 2, 10), va="bottom")
     title = "no samples"
     if total:
         sums = (float(np.dot(values, count[used])) / total for values in (accuracy, confidence))
         title = "ECE {:.2%}: accuracy {:.1%}, confidence {:.1%}".format(reliability.error, *sums)
-    chart.entitle(title)
+    chart.write_title(title)
     return chart.pixels()
 
 
-def _write_samples(chart: _Chart, count: NDArray[np.int64], *, left: float, width: float) -> None:
-    """The lower part of the reliability diagram: a bar of samples for each bin."""
+def _draw_samples(chart: _Chart, count: NDArray[np.int64], *, left: float, width: float) -> None:
+    """Draw the lower part of the reliability diagram."""
     bins, bottom, height = len(count), 74, 108
+    shares = count / max(1, count.max())
     axes = chart.axes(left, bottom, width=width, height=height)
-    axes.bar(
-        np.arange(bins) / bins,
-        count / max(1, count.max()),
-        1 / bins,
-        align="edge",
-        color="#8c8c8c",
-        ec="white",
-    )
+    axes.bar(np.arange(bins) / bins, shares, 1 / bins, align="edge", color=_GREY, ec="white")
     axes.hlines(0, 0, 1, color=_FAINT, linewidth=0.8)
-    chart.write("samples", _TEXT, at=(20, bottom + height / 2), ha="left", va="center", rotation=90)
-    for index, number in enumerate(count if bins <= _MAX_COUNTED else ()):
-        x, y = (
-            left + (index + 0.5) * width / bins,
-            bottom + 4 + height * number / max(1, count.max()),
-        )
-        chart.write(_short(int(number)), _SMALL, at=(x, y), ha="center", va="bottom")
+    chart.write("samples", _TEXT, at=(20, bottom + height / 2), ha="left", rotation=90)
+    if bins <= _MAX_COUNTED:
+        for index, number in enumerate(count):
+            x = left + (index + 0.5) * width / bins
+            y = bottom + 4 + height * number / max(1, count.max())
+            chart.write(_short(int(number)), _SMALL, at=(x, y), va="bottom")
 
 
 def _short(count: int) -> str:
@@ -191,9 +153,9 @@ class _Chart:
 
         self._figure = Figure(figsize=(_SIDE / _DPI, _SIDE / _DPI), dpi=_DPI, facecolor="white")
         self._canvas = FigureCanvasAgg(self._figure)
-        # The file that comes with matplotlib: a name would be looked up in what is installed and
-        # set on this machine.
-        self._font_file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+        # The file that comes with matplotlib: a name would depend on what is installed and set on
+        # this machine.
+        self._font_file = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
     def axes(self, left: float, bottom: float, *, width: float, height: float) -> Axes:
         """Axes from 0 to 1 in both directions, without ticks, names or a frame."""
@@ -202,52 +164,55 @@ class _Chart:
         axes.set_axis_off()
         return axes
 
-    def entitle(self, text: str) -> None:
-        """The title, above all."""
-        self.write(text, _TITLE, at=(_SIDE / 2, _SIDE - 14), ha="center", va="top")
+    def write_title(self, text: str) -> None:
+        self.write(text, _TITLE, at=(_SIDE / 2, _SIDE - 14), va="top")
 
     def write(
-        self, text: str, size: float, *, at: tuple[float, float], color: str = _INK, **places: Any
+        self,
+        text: str,
+        size: float,
+        *,
+        at: Point,
+        color: str = _INK,
+        ha: str = "center",
+        va: str = "center",
+        **places: Any,
     ) -> None:
-        """Text taken as it is; `places` are matplotlib's words for how it lies around its place."""
+        """Write text as it is; `ha`, `va` and `places` are matplotlib's options for its place."""
         from matplotlib.font_manager import FontProperties
 
         self._figure.text(
             at[0] / _SIDE,
             at[1] / _SIDE,
             text,
-            fontproperties=FontProperties(fname=str(self._font_file), size=size),
+            fontproperties=FontProperties(fname=self._font_file, size=size),
             color=color,
             usetex=False,
             parse_math=False,
+            ha=ha,
+            va=va,
             **places,
         )
 
     def width(self, text: str, size: float) -> float:
-        """Pixels that a text takes."""
+        """The pixels that a text takes."""
         font = self._font()
         font.set_size(size, _DPI)
         font.set_text(text)
         return float(font.get_width_height()[0]) / 64
 
     def fitting(self, name: str, size: float) -> str:
-        """A name of one line, with a box for each sign that the font lacks, cut where it is too long."""
+        """A name as one line, cut where it is too long, with a box for a sign that the font lacks."""
         font = self._font()
         # matplotlib would warn of a missing sign.
-        text = "".join(
-            sign if font.get_char_index(ord(sign)) else "□" for sign in " ".join(name.split())
-        )
-        if self.width(text, size) <= _MAX_NAME_WIDTH:
-            return text
-        fitting = bisect.bisect(
-            range(len(text)), _MAX_NAME_WIDTH, key=lambda end: self.width(text[:end] + "…", size)
-        )
-        return text[: fitting - 1].rstrip() + "…"
+        signs = (sign if font.get_char_index(ord(sign)) else "□" for sign in " ".join(name.split()))
+        text = "".join(signs)
+        return shorten(text, _MAX_NAME_WIDTH, lambda part: self.width(part, size))
 
     def _font(self) -> Any:
         from matplotlib.font_manager import get_font
 
-        return get_font(str(self._font_file))  # each thread has its own
+        return get_font(self._font_file)  # each thread has its own
 
     def pixels(self) -> Pixels:
         """What was drawn, (600, 600, 3)."""

@@ -1,4 +1,4 @@
-"""Histograms of parameters, gradients and activations, counted on the device that holds them."""
+"""Histograms of parameters, gradients and activations, counted on the device that has them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ NUM_BINS = 64
 def histograms(
     tensors: Mapping[str, Tensor], *, bins: int = NUM_BINS
 ) -> dict[str, HistogramProto | None]:
-    """A histogram of each tensor, in `bins` equal bins from its least to its greatest value.
+    """Count each tensor in `bins` equal bins from its least to its greatest value.
 
     None for a tensor with a value that is not finite, and for an empty one. The host waits for the
     device twice, however many tensors there are: for the ranges, and for the counts.
     """
     flat = {name: _as_floats(tensor) for name, tensor in tensors.items() if tensor.numel()}
-    if not flat:
-        return dict.fromkeys(tensors)
-    facts = torch.stack([_facts(values) for values in flat.values()]).tolist()
-    # `histc` wants the range as plain numbers; a range without width has one bin with everything.
-    ranges = {
-        name: (low, high)
-        for name, (low, high, *_) in zip(flat, facts, strict=True)
-        if math.isfinite(low) and math.isfinite(high) and low < high
-    }
-    counted = {name: _counts(flat[name], bins, low, high) for name, (low, high) in ranges.items()}
-    counts = (
-        dict(zip(counted, torch.stack(list(counted.values())).tolist(), strict=True))
-        if counted
-        else {}
+    facts = _on_host({name: _facts(values) for name, values in flat.items()})
+    # `histc` wants the range as numbers of the host.
+    counts = _on_host(
+        {
+            name: _counts(flat[name], bins, low, high)
+            for name, (low, high, *_) in facts.items()
+            if low < high and math.isfinite(low) and math.isfinite(high)
+        }
     )
-    made = {
-        name: _as_proto(values.numel(), fact, counts.get(name, [float(values.numel())]))
-        for (name, values), fact in zip(flat.items(), facts, strict=True)
-    }
-    return {name: made.get(name) for name in tensors}
+    found: dict[str, HistogramProto | None] = dict.fromkeys(tensors)
+    for name, values in flat.items():
+        # A range without width is one bin with everything.
+        counted = counts.get(name, [float(values.numel())])
+        found[name] = _as_proto(values.numel(), facts[name], counted)
+    return found
+
+
+def _on_host(rows: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Rows (K,) of equal length as lists, by name; the host waits for the device once."""
+    if not rows:
+        return {}
+    return dict(zip(rows, torch.stack(list(rows.values())).tolist(), strict=True))
 
 
 def _as_floats(tensor: Tensor) -> Tensor:
@@ -60,10 +62,8 @@ def _counts(values: Tensor, bins: int, low: float, high: float) -> Tensor:
 
 def _facts(values: Tensor) -> Tensor:
     """Least and greatest value, sum and sum of squares; a NaN anywhere is a NaN here."""
-    low, high = torch.aminmax(values)
-    return torch.stack(
-        [low.double(), high.double(), values.sum().double(), torch.dot(values, values).double()]
-    )
+    facts = [*torch.aminmax(values), values.sum(), torch.dot(values, values)]
+    return torch.stack([fact.double() for fact in facts])
 
 
 def _as_proto(num: int, facts: list[float], counts: list[float]) -> HistogramProto | None:

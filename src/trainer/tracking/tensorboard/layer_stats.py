@@ -1,6 +1,4 @@
-"""Numbers by layer: mean and deviation of its weights, norm of its gradient, and how large an
-update is beside them.
-"""
+"""Numbers by layer: mean and deviation of its weights, norm of its gradient, size of its update."""
 
 from __future__ import annotations
 
@@ -11,52 +9,53 @@ import torch
 from torch import Tensor, nn
 
 from trainer.tracking.observer import Update
-from trainer.tracking.records import GRADIENT_NORM, UPDATE_RATIO, WEIGHT_MEAN, WEIGHT_STD
+from trainer.tracking.records import TagGroup
 
-# What parameters of the model itself are called by; no module can have this name.
+# The layer of parameters of the model itself; no module can have this name.
 ROOT = "(root)"
 
 
 class Layers:
-    """The layers of a model that have parameters of their own, by name, each with the names of its
-    parameters.
+    """The layers of a model that have parameters of their own, by name.
 
-    Of a layer's weights is spoken where it has `weight`, as all of torch have; else of all its
-    parameters.
+    The weights of a layer are its `weight`, which all of torch have; else all its parameters.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._parameters = dict(model.named_parameters())
-        self._of: dict[str, list[str]] = {}
+        self._names: dict[str, list[str]] = {}
         for name in self._parameters:
-            self._of.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
+            self._names.setdefault(name.rpartition(".")[0] or ROOT, []).append(name)
 
     @torch.no_grad()
     def measure(self, update: Update) -> dict[str, float]:
-        """The numbers by tag, after `update` was made; the host waits for the device once.
+        """The numbers by tag, after `update`; the host waits for the device once.
 
-        Mean and standard deviation (of the population) are of the weights after the update, the norm is that of the
-        layer's whole gradient before clipping, the ratio is |change of the weights| / |weights before|.
+        Mean and standard deviation (of the population) are of the weights after the update, the
+        norm is that of the layer's whole gradient before clipping, the ratio is
+        |change of the weights| / |weights before|.
         """
-        tags: list[str] = []
-        values: list[Tensor] = []
-        for layer, names in self._of.items():
-            weights = [self._parameters[name] for name in _weights(names)]
-            found = {WEIGHT_MEAN: _mean(weights), WEIGHT_STD: _deviation(weights)}
+        found: dict[str, Tensor] = {}
+        for layer, names in self._names.items():
+            weights = [name for name in names if name.rpartition(".")[2] == "weight"] or names
+            tensors = [self._parameters[name] for name in weights]
+            found[f"{TagGroup.WEIGHT_MEAN}/{layer}"] = _mean(tensors)
+            found[f"{TagGroup.WEIGHT_STD}/{layer}"] = _deviation(tensors)
             gradients = [update.gradients[name] for name in names if name in update.gradients]
             if gradients:
-                found[GRADIENT_NORM] = nn.utils.get_total_norm(gradients)
-            changed = [name for name in _weights(names) if name in update.before]
+                found[f"{TagGroup.GRADIENT_NORM}/{layer}"] = nn.utils.get_total_norm(gradients)
+            changed = [name for name in weights if name in update.before]
             if changed:
-                found[UPDATE_RATIO] = _ratio(changed, self._parameters, update.before)
-            tags += [f"{kind}/{layer}" for kind in found]
-            values += [value.double() for value in found.values()]
-        numbers = dict(zip(tags, torch.stack(values).tolist(), strict=True)) if values else {}
-        # Beside weights of zero, which some layers start with, no update has a ratio.
+                ratio = _ratio(changed, self._parameters, update.before)
+                found[f"{TagGroup.UPDATE_RATIO}/{layer}"] = ratio
+        if not found:
+            return {}
+        values = torch.stack([value.double() for value in found.values()]).tolist()
+        # Some layers start with weights of zero: no update has a ratio to these.
         return {
             tag: value
-            for tag, value in numbers.items()
-            if math.isfinite(value) or not tag.startswith(UPDATE_RATIO)
+            for tag, value in zip(found, values, strict=True)
+            if math.isfinite(value) or not tag.startswith(TagGroup.UPDATE_RATIO)
         }
 
 
@@ -67,14 +66,9 @@ def distance(model: nn.Module, average: nn.Module) -> float:
     return float(_ratio(list(weights), dict(average.named_parameters()), weights))
 
 
-def _weights(names: Sequence[str]) -> Sequence[str]:
-    return [name for name in names if name.rpartition(".")[2] == "weight"] or names
-
-
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack([tensor.sum() for tensor in tensors]).sum() / sum(
-        tensor.numel() for tensor in tensors
-    )
+    total = torch.stack([tensor.sum() for tensor in tensors]).sum()
+    return total / sum(tensor.numel() for tensor in tensors)
 
 
 def _deviation(tensors: Sequence[Tensor]) -> Tensor:

@@ -1,17 +1,14 @@
-"""Records of the model itself: numbers by layer, histograms, pictures. How each is made stands
-in modules beside it.
-"""
+"""Records of the model itself: numbers by layer, histograms, images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from trainer.tracking.observer import Update
-from trainer.tracking.records import EMA, SCALER
-from trainer.tracking.tensorboard.activations import is_convolution, matters, outputs_of
+from trainer.tracking.records import TagGroup
+from trainer.tracking.tensorboard.activations import computes, outputs_of
 from trainer.tracking.tensorboard.context import Context
 from trainer.tracking.tensorboard.histograms import histograms
 from trainer.tracking.tensorboard.image_grids import feature_maps, filters, grid, is_image
@@ -22,26 +19,26 @@ NUM_INPUTS, NUM_MAPPED = 36, 4
 
 
 class LayerRecords:
-    """Numbers by layer; with them the scaler's scale and how far the moving average is, where
-    there are such.
-    """
+    """Numbers by layer, the scale of the loss and the distance of the moving average."""
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
         self._writer, self._context, self._layers = writer, context, Layers(context.model)
 
     def __call__(self, step: int, update: Update) -> None:
-        """Write those of an update that was just made."""
+        """Write those after `update`."""
         numbers = self._layers.measure(update)
         if self._context.evaluated is not self._context.model:
-            numbers[f"{EMA}/distance"] = distance(self._context.model, self._context.evaluated)
+            numbers[f"{TagGroup.EMA}/distance"] = distance(
+                self._context.model, self._context.evaluated
+            )
         if update.loss_scale is not None:
-            numbers[f"{SCALER}/scale"] = update.loss_scale
+            numbers[f"{TagGroup.SCALER}/scale"] = update.loss_scale
         for tag, value in numbers.items():
             self._writer.scalar(tag, value, step)
 
 
 class HistogramRecords:
-    """Histograms of parameters and gradients, and of what the layers give for fixed samples."""
+    """Histograms of parameters and gradients, and of activations for fixed samples."""
 
     def __init__(
         self, writer: EventWriter, context: Context, *, warn: Callable[[str], None]
@@ -50,14 +47,18 @@ class HistogramRecords:
         self._has_warned = False
 
     def __call__(self, step: int, update: Update) -> None:
-        """Write those of an update that was just made; tells once of values that are not finite."""
+        """Write those after `update`; warn once of values that are not finite."""
         model = self._context.model
-        tensors: dict[str, Tensor] = {
-            f"Parameters/{name}": p for name, p in model.named_parameters()
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "Parameters": dict(model.named_parameters()),
+            "Gradients": update.gradients,
+            "Activations": outputs_of(model, self._context.fixed, where=computes),
         }
-        tensors |= {f"Gradients/{name}": gradient for name, gradient in update.gradients.items()}
-        given = outputs_of(model, self._context.fixed, where=matters)
-        tensors |= {f"Activations/{layer}": output for layer, output in given.items()}
+        tensors = {
+            f"{group}/{name}": tensor
+            for group, named in groups.items()
+            for name, tensor in named.items()
+        }
         for tag, histogram in histograms(tensors).items():
             if histogram is not None:
                 self._writer.histogram(tag, histogram, step)
@@ -70,34 +71,34 @@ class HistogramRecords:
 
 
 def _is_overflow(tag: str, update: Update) -> bool:
-    """Whether it is a gradient under a loss scaler, which finds its scale by such."""
+    """Whether the tag is of a gradient under a loss scaler, which overflows to find its scale."""
     return update.loss_scale is not None and tag.startswith("Gradients/")
 
 
-class PictureRecords:
-    """Training inputs as the model sees them, filters of the first convolution, feature maps of
-    every one.
-    """
+class ImageRecords:
+    """Images of training inputs, of the filters of the first convolution and of feature maps."""
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
         self._writer, self._context = writer, context
-        self._first = next((m for m in context.model.modules() if is_convolution(m)), None)
+        convolutions = [m for m in context.model.modules() if isinstance(m, nn.Conv2d)]
+        self._first = convolutions[0] if convolutions else None
 
     def __call__(self, step: int, update: Update) -> None:
-        """Write those of an update that was just made; nothing for samples that are no images."""
+        """Write those after `update`; nothing where the samples are no images."""
         if not is_image(update.inputs.shape[1:]):
             return
         labels = None
         if (classes := self._context.classes) is not None:
             labels = [classes[target] for target in update.targets[:NUM_INPUTS].tolist()]
         self._writer.image("Inputs/train", grid(update.inputs[:NUM_INPUTS], labels), step)
-        if isinstance(self._first, nn.Conv2d):
-            self._writer.image(
-                "Filters/first_convolution", filters(self._first.weight.detach()), step
-            )
-        with torch.no_grad():
-            maps = outputs_of(
-                self._context.model, self._context.fixed[:NUM_MAPPED], where=is_convolution
-            )
+        if self._first is not None:
+            pixels = filters(self._first.weight.detach())
+            self._writer.image("Filters/first_convolution", pixels, step)
+        samples = self._context.fixed[:NUM_MAPPED]
+        maps = outputs_of(self._context.model, samples, where=_has_feature_maps)
         for layer, output in maps.items():
             self._writer.image(f"Feature_maps/{layer}", feature_maps(output), step)
+
+
+def _has_feature_maps(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d)

@@ -1,6 +1,4 @@
-"""Records of what was predicted: confusion matrix, reliability, confident mistakes, PR curves,
-and the projector.
-"""
+"""Records of predictions: confusion matrix, reliability, mistakes, PR curves, the projector."""
 
 from __future__ import annotations
 
@@ -22,15 +20,15 @@ from trainer.tracking.tensorboard.predictions import Predictions
 from trainer.tracking.tensorboard.writer import EventWriter
 
 NUM_MISTAKES = 25
-# A curve has 3 KB, at each evaluation; nobody looks at hundreds of them.
+# A curve has 3 KB, at each evaluation, and nobody looks at hundreds of them.
 MAX_CURVES = 50
 _NUM_THRESHOLDS = 127
 
 
 class PredictionRecords:
-    """Collects what is predicted in an evaluation, and shows it where that is due.
+    """Collects the predictions of an evaluation, and writes figures and curves of them when due.
 
-    Figures of the last evaluation of a split are drawn when the run ends, if they were not before.
+    Figures of the last evaluation of a split are drawn at the end, if they were not before.
     `num_evaluations` of the validation set were made before a resume.
     """
 
@@ -43,7 +41,7 @@ class PredictionRecords:
         num_evaluations: int,
     ) -> None:
         self._writer, self._classes, self._kinds = writer, classes, kinds
-        # A tag is one class's alone.
+        # Two classes of one name need two tags.
         self._names = [
             f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)
         ]
@@ -52,9 +50,7 @@ class PredictionRecords:
         self._undrawn: dict[str, int] = {}
 
     def watch(self, split: str) -> Watch:
-        """Begin to collect; before the test, what was not drawn is drawn, for a test that is cut
-        short is the end.
-        """
+        """Begin to collect; the test first draws what waits, for one that is stopped is the end."""
         if split == "test":
             self.draw()
         collected = Predictions(num_classes=len(self._classes), num_mistakes=NUM_MISTAKES)
@@ -62,36 +58,32 @@ class PredictionRecords:
         return collected.add
 
     def evaluation(self, split: str, step: int) -> None:
-        """An evaluation that was collected is over."""
+        """Write what is due after an evaluation, if it was collected."""
         if split not in self._collected:
             return
         self._num_evaluations += split == "val"
-        kinds, number = self._kinds, self._num_evaluations
-        if kinds.figures:
+        if self._kinds.figures:
             self._undrawn[split] = step
-            if split == "test" or (
-                kinds.figures_every is not None and number % kinds.figures_every == 0
-            ):
-                self._draw(split)
-        if kinds.pr_curves and (split == "test" or number % kinds.pr_curves_every == 0):
+            if self._is_due(split, self._kinds.figures_every):
+                self.draw()
+        if self._kinds.pr_curves and self._is_due(split, self._kinds.pr_curves_every):
             self._write_curves(split, step)
 
     def draw(self) -> None:
         """Draw the figures of evaluations that were not drawn yet."""
-        for split in list(self._undrawn):
-            self._draw(split)
+        while self._undrawn:
+            split, step = self._undrawn.popitem()
+            self._draw(split, step)
 
-    def _draw(self, split: str) -> None:
-        step = self._undrawn.pop(split, None)
-        if step is None:
-            return
+    def _is_due(self, split: str, every: int | None) -> bool:
+        return split == "test" or (every is not None and self._num_evaluations % every == 0)
+
+    def _draw(self, split: str, step: int) -> None:
         collected = self._collected[split]
-        self._writer.image(
-            f"Confusion/{split}", figures.confusion_figure(collected.confusion, self._classes), step
-        )
-        self._writer.image(
-            f"Reliability/{split}", figures.reliability_figure(collected.reliability()), step
-        )
+        confusion = figures.confusion_figure(collected.confusion, self._classes)
+        self._writer.image(f"Confusion/{split}", confusion, step)
+        reliability = figures.reliability_figure(collected.reliability())
+        self._writer.image(f"Reliability/{split}", reliability, step)
         mistakes = collected.mistakes
         if mistakes and is_image(mistakes[0].input.shape):
             labels = [
@@ -99,8 +91,8 @@ class PredictionRecords:
                 f"{mistake.confidence:.0%}"
                 for mistake in mistakes
             ]
-            pictures = grid(torch.stack([mistake.input for mistake in mistakes]), labels)
-            self._writer.image(f"Mistakes/{split}", pictures, step)
+            pixels = grid(torch.stack([mistake.input for mistake in mistakes]), labels)
+            self._writer.image(f"Mistakes/{split}", pixels, step)
 
     def _write_curves(self, split: str, step: int) -> None:
         collected = self._collected[split]
@@ -108,14 +100,13 @@ class PredictionRecords:
             metadata = create_summary_metadata(
                 display_name=f"{name} ({split})", description="", num_thresholds=_NUM_THRESHOLDS
             )
-            curve = np.stack(collected.pr_curve(index, num_thresholds=_NUM_THRESHOLDS)).astype(
-                np.float32
-            )
-            self._writer.tensor(f"Precision_recall/{split}/{name}", curve, metadata, step)
+            curve = np.stack(collected.pr_curve(index, num_thresholds=_NUM_THRESHOLDS))
+            tag = f"Precision_recall/{split}/{name}"
+            self._writer.tensor(tag, curve.astype(np.float32), metadata, step)
 
 
 class ProjectorRecords:
-    """Writes what a layer has for a class-balanced sample, at chosen epochs and when the run ends."""
+    """Features of a class-balanced sample, at chosen epochs and when the run ends."""
 
     def __init__(
         self, run: Path, context: Context, classes: Sequence[str], kinds: TensorBoardConfig
@@ -124,25 +115,26 @@ class ProjectorRecords:
         self._sample: tuple[Tensor, Tensor] | None = None
 
     def epoch(self, epoch: int, step: int) -> None:
-        """An epoch is over."""
+        """Write them at the end of an epoch that is chosen."""
         if epoch in self._kinds.projector_epochs:
             self.write(step)
 
     def write(self, step: int) -> None:
         """Write those of the weights as they are, which are those of `step`."""
         if self._sample is None:
-            num = self._kinds.projector_samples
-            inputs, targets, _ = projector.balanced(
-                self._context.samples(), num=num, num_classes=len(self._classes)
+            self._sample = projector.balanced(
+                self._context.samples(),
+                num=self._kinds.projector_samples,
+                num_classes=len(self._classes),
             )
-            self._sample = inputs, targets
         inputs, targets = self._sample
-        model, layer = self._context.evaluated, self._kinds.projector_layer
-        called, features, outputs = projector.features(model, inputs, layer=layer)
+        layer, features, outputs = projector.features(
+            self._context.evaluated, inputs, layer=self._kinds.projector_layer
+        )
         projector.write(
             self._run,
             tag=step_folder_name(step),
-            layer=called,
+            layer=layer,
             features=features,
             labels=[self._classes[target] for target in targets.tolist()],
             predicted=[self._classes[index] for index in outputs.argmax(1).tolist()],

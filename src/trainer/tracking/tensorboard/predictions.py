@@ -1,6 +1,4 @@
-"""What a classifier said about each sample of a split, and the numbers drawn from it. No
-pictures, no events.
-"""
+"""The predictions of a classifier for a split, and the numbers of them. No images, no events."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ Counts = NDArray[np.int64]
 
 
 class Mistake(NamedTuple):
-    """A sample taken for another class: its input (…) on the host, both classes, the predicted
-    one's probability.
-    """
+    """A sample taken for another class: its input (…), both classes, the predicted probability."""
 
     input: Tensor
     true: int
@@ -28,9 +24,7 @@ class Mistake(NamedTuple):
 
 
 class PrCurve(NamedTuple):
-    """Values (T,) at T thresholds from 0 to 1, in the order of TensorBoard's pr_curves; a ratio
-    0 / 0 is 0.
-    """
+    """Values (T,) at T thresholds, in the order of TensorBoard's pr_curves; a ratio 0 / 0 is 0."""
 
     true_positives: Counts
     false_positives: Counts
@@ -42,10 +36,10 @@ class PrCurve(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Confidence against accuracy in B bins of equal width from 0 to 1; both are NaN in a bin
-    without samples.
+    """Confidence against accuracy in B bins of equal width from 0 to 1, NaN in an empty bin.
 
-    `error` is the expected calibration error: the mean of |accuracy - confidence|, weighted by the bins' `count`.
+    `error` is the expected calibration error: the mean of |accuracy - confidence|, weighted by the
+    `count` of each bin.
     """
 
     confidence: Floats
@@ -61,19 +55,18 @@ class _Joined(NamedTuple):
 
 
 class Predictions:
-    """Collects a pass over a split on its device and gives the numbers on the host.
+    """Collects a pass over a split on its device; its numbers are on the host.
 
-    The outputs are turned into probabilities by a softmax; log-probabilities stay as they are by
-    it, and of a loss that only compares scores it is the usual reading. Where that is not a number,
-    the probability is 0.
+    A softmax makes probabilities of the outputs: of log-probabilities these are their own, and for
+    scores of a loss that only compares them it is the usual reading. A NaN becomes 0.
     """
 
     def __init__(self, *, num_classes: int, num_mistakes: int) -> None:
         self._num_classes, self._num_mistakes = num_classes, num_mistakes
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
-        # Inputs, targets, predicted classes and confidences of the worst so far, worst first; -1
-        # says: no mistake.
-        self._worst: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        # Inputs, targets, predicted classes and confidences of the worst so far, worst first. The
+        # confidence of a right prediction is -1.
+        self._worst: list[Tensor] | None = None
         self._host: _Joined | None = None
 
     def add(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> None:
@@ -87,8 +80,7 @@ class Predictions:
         outputs = outputs.detach()
         # A tensor of our own: a compiled model may write its next outputs into the same memory.
         probabilities = outputs.float().softmax(1).nan_to_num(nan=0.0)
-        # Of the outputs, as the evaluation counts them: two that differ may round to one
-        # probability.
+        # As the evaluation does: two outputs that differ may round to one probability.
         predicted = outputs.argmax(1)
         self._batches.append((probabilities, predicted, targets))
         self._host = None
@@ -100,7 +92,7 @@ class Predictions:
     def _keep_worst(
         self, inputs: Tensor, targets: Tensor, predicted: Tensor, confidences: Tensor
     ) -> None:
-        """Twice the largest k: of the batch, so that few inputs are copied, then of these and those kept."""
+        """Keep the largest k of the batch, so that few inputs are copied, then of all so far."""
         batch = (inputs, targets, predicted, confidences)
         chosen = confidences.topk(min(self._num_mistakes, len(confidences))).indices
         found = [part.index_select(0, chosen) for part in batch]
@@ -108,7 +100,7 @@ class Predictions:
             found = [torch.cat(parts) for parts in zip(self._worst, found, strict=True)]
             chosen = found[3].topk(min(self._num_mistakes, len(found[3]))).indices
             found = [part.index_select(0, chosen) for part in found]
-        self._worst = (found[0], found[1], found[2], found[3])
+        self._worst = found
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
@@ -129,9 +121,7 @@ class Predictions:
 
     @property
     def mistakes(self) -> list[Mistake]:
-        """The `num_mistakes` mistakes of the highest confidence, the highest first; fewer where
-        there are fewer.
-        """
+        """At most `num_mistakes` mistakes, those of the highest confidence first."""
         if self._worst is None:
             return []
         inputs, *rest = (part.cpu() for part in self._worst)
@@ -139,8 +129,7 @@ class Predictions:
         return [Mistake(*row) for row in rows if row[3] >= 0]
 
     def reliability(self, bins: int = 10) -> Reliability:
-        """How far the confidence, the probability of the predicted class, can be trusted (Guo et
-        al., 2017).
+        """How far the probability of the predicted class can be trusted (Guo et al., 2017).
 
         Bin m, counted from 0, holds the confidences in (m / B, (m + 1) / B].
         """
@@ -150,39 +139,34 @@ class Predictions:
         # 0 itself goes into the first bin; a softmax may round to slightly more than 1.
         which = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
         count = np.bincount(which, minlength=bins)
-        confidence = _ratio(
-            np.bincount(which, weights=confidences, minlength=bins), count, empty=np.nan
-        )
+        total = np.bincount(which, weights=confidences, minlength=bins)
+        confidence = _ratio(total, count, empty=np.nan)
         right = np.bincount(which, weights=predicted == targets, minlength=bins)
         accuracy = _ratio(right, count, empty=np.nan)
         gap = np.nansum(np.abs(accuracy - confidence) * count)
         return Reliability(confidence, accuracy, count, float(gap / max(1, len(targets))))
 
     def pr_curve(self, class_index: int, num_thresholds: int = 127) -> PrCurve:
-        """One class against the rest: a sample is taken for the class where its probability >= the
-        threshold.
+        """Count one class against the rest, predicted where its probability >= the threshold.
 
         The thresholds are i / (T - 1) as 32-bit numbers, as the probabilities are. torch writes 127
         at most.
         """
         probabilities, _, targets = self._joined()
         thresholds = np.linspace(0, 1, num_thresholds, dtype=np.float32)
-        # Number of thresholds that a sample reaches; those that reach threshold i are the ones with
-        # more than i.
+        # A sample that reaches k thresholds counts at each of the first k.
         reached = np.searchsorted(thresholds, probabilities[:, class_index], side="right")
         is_class = targets == class_index
         positives = np.bincount(reached[is_class], minlength=num_thresholds + 1)
         negatives = np.bincount(reached[~is_class], minlength=num_thresholds + 1)
-        true_positives, false_positives = (
-            part[:0:-1].cumsum()[::-1] for part in (positives, negatives)
-        )
+        true_positives = positives[:0:-1].cumsum()[::-1]
+        false_positives = negatives[:0:-1].cumsum()[::-1]
         true_negatives = negatives.sum() - false_positives
         false_negatives = positives.sum() - true_positives
         precision = _ratio(true_positives, true_positives + false_positives, empty=0.0)
         recall = _ratio(true_positives, true_positives + false_negatives, empty=0.0)
-        return PrCurve(
-            true_positives, false_positives, true_negatives, false_negatives, precision, recall
-        )
+        counts = (true_positives, false_positives, true_negatives, false_negatives)
+        return PrCurve(*counts, precision, recall)
 
     def _joined(self) -> _Joined:
         if self._host is None:

@@ -1,16 +1,15 @@
-"""TensorBoard's projector: what a layer gives for a balanced sample, with labels, predictions and
-thumbnails, as files.
+"""TensorBoard's projector: features of a balanced sample, with labels and thumbnails, as files.
 
-Which samples, when, and under which random state is the caller's business; event files are not
-touched.
+The caller decides which samples and when. No events.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,41 +34,31 @@ _MAX_VALUES = 1024
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
-    """The module called `name`, at any depth; raises ConfigError when there is none."""
-    modules = dict(model.named_modules())
-    if name == "" or name not in modules:
-        hint = suggestion(name, [known for known in modules if known], label="Layers")
+    """Find the module called `name`, at any depth; raises ConfigError when there is none."""
+    modules = {path: module for path, module in model.named_modules() if path}
+    if name not in modules:
+        hint = suggestion(name, list(modules), label="Layers")
         raise ConfigError(f"{_KEY}={name} is not a layer of the model.", hint=hint)
-    found: nn.Module = modules[name]
-    return found
+    return modules[name]
 
 
 def last_layer(model: nn.Module, inputs: Tensor) -> str:
-    """The layer with parameters of its own that is called last in evaluation mode with a row for
-    each of `inputs`.
+    """Find the layer whose inputs are the penultimate features: the last with parameters.
 
-    What goes into it are the penultimate features. Empty for the model as a whole, where there is
-    no such layer.
+    It is the one called last in evaluation mode, with a row for each of `inputs` (N, …), that has
+    parameters of its own. Empty, for the model as a whole, where there is no such layer.
     """
     called: list[str] = []
 
-    def entering(name: str) -> Any:
-        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            value = _first(args or tuple(kwargs.values()))
-            if isinstance(value, Tensor) and value.ndim and len(value) == len(inputs):
-                called.append(name)
+    def enter(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if _has_rows(_argument(args, kwargs), len(inputs)):
+            called.append(name)
 
-        return enter
-
-    with contextlib.ExitStack() as hooks:
-        hooks.enter_context(preserve_state(model))
-        hooks.enter_context(torch.no_grad())
-        model.eval()
+    with preserve_state(model), torch.no_grad():
         for name, module in model.named_modules():
-            if any(True for _ in module.parameters(recurse=False)):
-                hooks.callback(
-                    module.register_forward_pre_hook(entering(name), with_kwargs=True).remove
-                )
+            if next(module.parameters(recurse=False), None) is not None:
+                module.register_forward_pre_hook(functools.partial(enter, name), with_kwargs=True)
+        model.eval()
         model(inputs)
     return called[-1] if called else ""
 
@@ -77,15 +66,13 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
 def features(
     model: nn.Module, inputs: Tensor, *, layer: str | None, batch_size: int = 100
 ) -> tuple[str, Tensor, Tensor]:
-    """What a layer has for `inputs` (N, …): what to call it, the features (N, F), and the model's
-    outputs (N, C).
+    """Return a name of the features of `inputs` (N, …), the features (N, F), the outputs (N, C).
 
-    With the name of a layer, it is what comes OUT of it; with None, what goes INTO the last one
-    (see `last_layer`). Values of places, such as feature maps (N, C, H, W), are averaged over the
-    places where they are more than 1024. Both results are float32 on the host. The model runs in
-    evaluation mode and is left as it was, like the random generators; of a layer that is called
-    several times the last call counts. Raises ConfigError where the layer is unknown, not used, or
-    has no value for each sample.
+    The features are the output of `layer`; with None, the input of the last one (see `last_layer`).
+    Feature maps (N, C, H, W) of more than 1024 values are averaged over their places. Both results
+    are float32 on the host. The model runs in evaluation mode and is left as it was, like the
+    random generators; of a layer that is called several times the last call counts. Raises
+    ConfigError where the layer is unknown, not used, or has no value for each sample.
     """
     device = next((parameter.device for parameter in model.parameters()), inputs.device)
     if layer is None:
@@ -94,87 +81,77 @@ def features(
         called, module = (f"into {name}", model.get_submodule(name)) if name else ("input", model)
     else:
         called, module = layer, find_layer(model, layer)
+    caught: list[Any] = []
     found, outputs = [], []
-    with preserve_state(model), _caught(module, is_input=layer is None) as caught, torch.no_grad():
+    with preserve_state(model), torch.no_grad():
+        if layer is None:
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs: caught.append(_argument(args, kwargs)), with_kwargs=True
+            )
+        else:
+            module.register_forward_hook(lambda _, __, output: caught.append(_first(output)))
         model.eval()
         for batch in torch.split(inputs, batch_size):
             caught.clear()
             outputs.append(model(batch.to(device)).float().cpu())
-            value = caught[-1] if caught else None
-            if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(batch):
+            if not caught or not _has_rows(caught[-1], len(batch)):
                 raise ConfigError(
                     f"{_KEY}: {called} has no features of each sample.", hint="Name another layer."
                 )
-            found.append(_flat(value).float().cpu())
+            found.append(_flat(caught[-1]).float().cpu())
     return called, torch.cat(found), torch.cat(outputs)
 
 
-def _flat(values: Tensor) -> Tensor:
-    """A row of each sample, as a browser can take it."""
-    if values.ndim > 2 and values[0].numel() > _MAX_VALUES:
-        values = values.flatten(2).mean(2)
-    return values.reshape(len(values), -1)
-
-
-@contextlib.contextmanager
-def _caught(module: nn.Module, *, is_input: bool) -> Iterator[list[Any]]:
-    """What goes into a module, or comes out of it, call by call; of several values the first."""
-    caught: list[Any] = []
-
-    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        caught.append(_first(args or tuple(kwargs.values())))
-
-    handle = (
-        module.register_forward_pre_hook(enter, with_kwargs=True)
-        if is_input
-        else module.register_forward_hook(
-            lambda module, args, output: caught.append(_first(output))
-        )
-    )
-    try:
-        yield caught
-    finally:
-        handle.remove()
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The first argument of a call."""
+    return _first(args or tuple(kwargs.values()))
 
 
 def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple | list) and value else value
 
 
+def _has_rows(value: Any, num: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == num
+
+
+def _flat(values: Tensor) -> Tensor:
+    """A row of each sample, short enough for a browser."""
+    if values.ndim > 2 and values[0].numel() > _MAX_VALUES:
+        values = values.flatten(2).mean(2)
+    return values.reshape(len(values), -1)
+
+
 def balanced(
     batches: Iterable[tuple[Tensor, Tensor]], *, num: int, num_classes: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The first `num` // `num_classes` samples of each class, at least one, but never more than
-    `num` in all.
+) -> tuple[Tensor, Tensor]:
+    """Take the first `num` // `num_classes` samples of each class, at least one, at most `num`.
 
-    `batches` are inputs (N, …) and targets, classes (N,) or one-hot (N, C); they are gone through
-    once, in order, and only until all is found. Returns inputs (M, …), classes (M,) and places in
-    the stream (M,), in the stream's order; a class that does not come is missing. Raises ValueError
-    where there is no sample at all.
+    `batches` are inputs (N, …) and targets, classes (N,) or one-hot (N, C); they are read once, in
+    order, and only until the sample is full. Returns inputs (M, …) and classes (M,) in the order of
+    the stream; a class that does not come is missing. Raises ValueError where there is no sample.
     """
     quota = max(1, num // num_classes)
-    missing, wanted = [quota] * num_classes, min(num, quota * num_classes)
-    inputs, targets, positions = [], [], []
-    start = 0
+    missing = [quota] * num_classes
+    wanted = min(num, quota * num_classes)
+    inputs, targets = [], []
     for batch, labels in batches:
         classes = labels.argmax(1) if labels.ndim == 2 else labels
         chosen = []
         for index, label in enumerate(classes.tolist()):
-            if missing[label] and wanted:
+            if wanted and missing[label]:
                 missing[label] -= 1
                 wanted -= 1
                 chosen.append(index)
-        # By a mask of its own even if empty: the shape of a sample is known then.
+        # Also where none is chosen: the shape of a sample is known then.
         at = torch.tensor(chosen, dtype=torch.long)
-        inputs.append(batch[at.to(batch.device)])
-        targets.append(classes[at.to(classes.device)])
-        positions.append(at + start)
-        start += len(batch)
+        inputs.append(batch[at])
+        targets.append(classes[at])
         if not wanted:
             break
-    if not start:
+    if not inputs:
         raise ValueError("no samples to choose from")
-    return torch.cat(inputs), torch.cat(targets), torch.cat(positions)
+    return torch.cat(inputs), torch.cat(targets)
 
 
 def write(
@@ -187,8 +164,7 @@ def write(
     predicted: Sequence[str],
     thumbnails: Tensor | None,
 ) -> None:
-    """Write `features` (N, F) into `run`/projector/`tag`, such as step-000938, beside those of
-    other tags.
+    """Write `features` (N, F) into `run`/projector/`tag`, such as step-000938.
 
     TensorBoard calls them `step 000938, into fc2`, by `tag` and `layer`. `labels` and `predicted`
     are N names of classes, `thumbnails` are (N, C, H, W): bytes, or numbers whose range becomes
@@ -199,9 +175,8 @@ def write(
     aside, retired = part_path(final), retired_path(final)
     remove(aside)
     aside.mkdir(parents=True)
-    entry = EmbeddingInfo(
-        tensor_name=re.sub(r"[^\w., -]", "_", f"{tag.replace('-', ' ')}, {layer}")
-    )
+    name = re.sub(r"[^\w., -]", "_", f"{tag.replace('-', ' ')}, {layer}")
+    entry = EmbeddingInfo(tensor_name=name)
     try:
         (aside / _TENSORS).write_text(_tensors(features), encoding="utf-8")
         (aside / _METADATA).write_text(_metadata(labels, predicted), encoding="utf-8")
@@ -222,9 +197,7 @@ def write(
 
 
 def rewind(run: Path, *, step: int) -> None:
-    """Drop what lies past `step`, and what a killed process left; what was written exactly at
-    `step` stays.
-    """
+    """Drop what was written after `step`, and what a killed process left behind."""
     if not (run / FOLDER).is_dir():
         remove(run / CONFIG_FILE)
         return
@@ -235,26 +208,27 @@ def rewind(run: Path, *, step: int) -> None:
             folder = folder.rename(retired_path(folder))
         if folder.name.startswith("."):
             remove(folder)
-    with contextlib.suppress(OSError):  # something is left in it
+    with contextlib.suppress(OSError):  # it is not empty
         (run / FOLDER).rmdir()
     _write_config(run)
 
 
 def _write_config(run: Path) -> None:
-    """Have TensorBoard know the folders that are there, and no other."""
+    """Name the folders that are there, and no others, in the file that TensorBoard reads."""
     config = ProjectorConfig()
     for folder in sorted((run / FOLDER).glob("[!.]*")):
         path = folder / _ENTRY
         entry = EmbeddingInfo()
         try:
-            # Looked at before opening: to open a named pipe would wait for its writer.
+            # To open a named pipe would wait for its writer.
             text_format.Parse(path.read_text(encoding="utf-8") if path.is_file() else "", entry)
         except (ValueError, text_format.ParseError):
             continue
         if not entry.tensor_name:
             continue
         place = f"{FOLDER}/{folder.name}"
-        entry.tensor_path, entry.metadata_path = f"{place}/{_TENSORS}", f"{place}/{_METADATA}"
+        entry.tensor_path = f"{place}/{_TENSORS}"
+        entry.metadata_path = f"{place}/{_METADATA}"
         if entry.HasField("sprite"):
             entry.sprite.image_path = f"{place}/{_SPRITE}"
         config.embeddings.append(entry)
@@ -265,7 +239,7 @@ def _write_config(run: Path) -> None:
 
 
 def _tensors(features: Tensor) -> str:
-    """A line a sample, its numbers in four digits; at least two, as TensorBoard shows no fewer."""
+    """A line a sample, with at least two numbers, as TensorBoard shows no fewer."""
     if features.ndim != 2 or not features.numel():
         raise ValueError(f"features of shape {tuple(features.shape)}, not (N, F)")
     finite = torch.nan_to_num(features.float(), nan=0.0, posinf=0.0, neginf=0.0)
@@ -275,7 +249,7 @@ def _tensors(features: Tensor) -> str:
 
 
 def _metadata(labels: Sequence[str], predicted: Sequence[str]) -> str:
-    """The columns label, predicted and right, under a header, as several columns have one."""
+    """The columns label, predicted and right, under a header."""
     lines = ["label\tpredicted\tright"]
     for label, guess in zip(labels, predicted, strict=True):
         lines.append(f"{_cell(label)}\t{_cell(guess)}\t{'yes' if label == guess else 'no'}")
@@ -283,14 +257,12 @@ def _metadata(labels: Sequence[str], predicted: Sequence[str]) -> str:
 
 
 def _cell(name: str) -> str:
-    """A name without tabs, ends of lines and other control characters, which would break the table."""
+    """A name without tabs, line ends and control characters, which would break the table."""
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", name).strip() or "?"
 
 
 def _sprite(thumbnails: Tensor) -> tuple[Image.Image, tuple[int, int]]:
-    """Pictures (N, C, H, W) in rows of one image as square as can be, and the width and height
-    of each.
-    """
+    """Arrange pictures (N, C, H, W) in an image about square; returns the size of one too."""
     images = thumbnails.detach().cpu()
     if images.dtype != torch.uint8:
         images = torch.nan_to_num(images.float(), nan=0.0, posinf=0.0, neginf=0.0)

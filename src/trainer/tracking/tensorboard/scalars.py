@@ -1,6 +1,4 @@
-"""The scalars of a run: the values of its rows, the best so far, memory; and, where asked for,
-against other axes.
-"""
+"""The scalars of a run: the values of its rows, the best so far, memory, and other axes."""
 
 from __future__ import annotations
 
@@ -11,26 +9,17 @@ from typing import Any
 
 import torch
 
-from trainer.tracking.records import (
-    BEST,
-    BY_SAMPLES,
-    BY_SECONDS,
-    MEMORY,
-    EvalRecord,
-    TrainRecord,
-    as_row,
-    scalar_tags,
-)
+from trainer.tracking.records import EvalRecord, TagGroup, TrainRecord, as_row, scalar_tags
 from trainer.tracking.tensorboard.writer import EventWriter
 
 _BETTER = {"loss": min, "accuracy": max}
 
 
 class Scalars:
-    """Writes each record's values; `rows` are those of before a resume, from which the best is known.
+    """Writes the values of each record; `rows` are those from before a resume, for the best so far.
 
-    Axes other than the step are written anew from them, for a resume drops what has no step to be
-    cut at; with `replays` all is, for a run that wrote no events until now.
+    A resume drops the values against other `axes`, which have no step to cut at: they are written
+    anew from the rows. With `replays` all values are, for a run that wrote no events until now.
     """
 
     def __init__(
@@ -45,40 +34,35 @@ class Scalars:
         self._best: dict[str, float] = {}
         for row in rows:
             if replays:
-                self._write(row)
-            else:
-                self._write_axes(row)
+                self._write_values(row, "", row["step"])
+            self._write_axes(row)
             if row["split"] == "val":
                 self._take_best(row)
 
     def record(self, record: TrainRecord | EvalRecord) -> None:
         """Write the values of a record, with memory in training and the best in validation."""
         row = as_row(record)
-        self._write(row)
+        self._write_values(row, "", record.step)
+        self._write_axes(row)
         if record.split == "train":
             for name, megabytes in _memory().items():
-                self._writer.scalar(f"{MEMORY}/{name}", megabytes, record.step)
+                self._writer.scalar(f"{TagGroup.MEMORY}/{name}", megabytes, record.step)
         elif record.split == "val":
             self._take_best(row)
             for name, value in self._best.items():
-                self._writer.scalar(f"{BEST}/val_{name}", value, record.step)
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        for name, tag in scalar_tags(row["split"]).items():
-            if row[name] is not None:
-                self._writer.scalar(tag, row[name], row["step"])
-        self._write_axes(row)
+                self._writer.scalar(f"{TagGroup.BEST}/val_{name}", value, record.step)
 
     def _write_axes(self, row: Mapping[str, Any]) -> None:
-        at = {
-            "samples": (BY_SAMPLES, row["samples"]),
-            "seconds": (BY_SECONDS, round(1000 * row["seconds"])),
-        }
         for axis in self._axes:
-            group, value = at[axis]
-            for name, tag in scalar_tags(row["split"]).items():
-                if row[name] is not None:
-                    self._writer.scalar(f"{group}/{tag}", row[name], value)
+            if axis == "samples":
+                self._write_values(row, f"{TagGroup.BY_SAMPLES}/", row["samples"])
+            else:
+                self._write_values(row, f"{TagGroup.BY_SECONDS}/", round(1000 * row["seconds"]))
+
+    def _write_values(self, row: Mapping[str, Any], prefix: str, x: int) -> None:
+        for name, tag in scalar_tags(row["split"]).items():
+            if row[name] is not None:
+                self._writer.scalar(prefix + tag, row[name], x)
 
     def _take_best(self, row: Mapping[str, Any]) -> None:
         for name, better in _BETTER.items():
@@ -88,9 +72,10 @@ class Scalars:
 
 
 def _memory() -> dict[str, float]:
-    """Megabytes: the most that the process had resident so far, and what CUDA has given out now."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {"peak_resident": most / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)}
+    """Megabytes: the peak that was resident so far, and what CUDA has allocated now."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In bytes on macOS, in units of 1024 bytes elsewhere.
+    found = {"peak_resident": peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)}
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda_allocated"] = torch.cuda.memory_allocated() / 1e6
     return found

@@ -22,8 +22,8 @@ from trainer.tracking.tensorboard.context import Context
 from trainer.tracking.tensorboard.graph import NotTraceable, trace
 from trainer.tracking.tensorboard.model_records import (
     HistogramRecords,
+    ImageRecords,
     LayerRecords,
-    PictureRecords,
 )
 from trainer.tracking.tensorboard.prediction_records import PredictionRecords, ProjectorRecords
 from trainer.tracking.tensorboard.scalars import Scalars
@@ -155,7 +155,7 @@ class TensorBoard:
             records = HistogramRecords(writer, context, warn=self._warn)
             looks["histograms"] = kinds.histograms_every, records
         if kinds.images:
-            looks["images"] = kinds.images_every, PictureRecords(writer, context)
+            looks["images"] = kinds.images_every, ImageRecords(writer, context)
         return looks
 
     def _write_start(
@@ -164,9 +164,8 @@ class TensorBoard:
         """Write what every start of a run writes anew, since a resume drops it."""
         kinds = self._kinds
         if kinds.scalars or kinds.layers:
-            self._writer.layout(
-                custom_scalars.TAG, custom_scalars.layout(), custom_scalars.METADATA, 0
-            )
+            layout = custom_scalars.layout()
+            self._writer.message(custom_scalars.TAG, layout, custom_scalars.METADATA, 0)
         if kinds.text:
             for name, markdown in texts.items():
                 self._writer.text(f"Run/{name}", markdown, 0)

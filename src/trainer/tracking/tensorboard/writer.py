@@ -1,6 +1,4 @@
-"""Writes TensorBoard's event files: each kind of value as an event, buffered, never half of one.
-Decides nothing.
-"""
+"""Writes TensorBoard's event files: each value is an event, buffered, and never half of one."""
 
 from __future__ import annotations
 
@@ -26,21 +24,21 @@ from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 
 from trainer.tracking.event_files import framed
 
-# What waits is written once it is as much, or as old, so that a TensorBoard that watches sees a run
-# go on.
+# Events are written once as many bytes wait, or as many seconds have passed: a TensorBoard that is
+# running should see progress.
 _BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0
 _numbers = itertools.count()
 
 
 class EventFileError(OSError):
-    """The event file cannot be written: nothing that goes into it can be."""
+    """The event file cannot be written, so that no kind of record can be."""
 
 
 class EventWriter:
     """Appends events to a new file in the folder of a run.
 
     A TensorBoard that is running drops what it has read from `purge_step` on. Methods raise
-    EventFileError when the disk refuses; the file then ends with the last whole event.
+    EventFileError when the disk refuses; the file then ends with a whole event.
     """
 
     def __init__(self, run: Path, *, purge_step: int) -> None:
@@ -54,19 +52,18 @@ class EventWriter:
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """A number."""
+        """Add a number."""
         self._value(Summary.Value(tag=tag, simple_value=value), step)
 
     def histogram(self, tag: str, histogram: HistogramProto, step: int) -> None:
-        """How values are distributed."""
+        """Add a histogram."""
         self._value(Summary.Value(tag=tag, histo=histogram), step)
 
     def image(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """A picture of shape (H, W, 3)."""
+        """Add an image (H, W, 3)."""
         height, width, _ = pixels.shape
         file = io.BytesIO()
-        # The fastest of PNG's compressions: twice the speed of the usual one, for a tenth more
-        # bytes.
+        # PNG's fastest compression has twice the speed of the usual one, for a tenth more bytes.
         Image.fromarray(pixels).save(file, format="png", compress_level=1)
         image = Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=file.getvalue()
@@ -74,40 +71,40 @@ class EventWriter:
         self._value(Summary.Value(tag=tag, image=image), step)
 
     def text(self, tag: str, markdown: str, step: int) -> None:
-        """A text, shown as Markdown."""
-        self._text_tensor(
-            tag, [markdown.encode()], SummaryMetadata(plugin_data={"plugin_name": "text"}), step
-        )
+        """Add a text in Markdown."""
+        metadata = SummaryMetadata(plugin_data={"plugin_name": "text"})
+        self.message(tag, markdown.encode(), metadata, step)
 
-    def layout(self, tag: str, content: bytes, metadata: SummaryMetadata, step: int) -> None:
-        """A serialised message that a plugin reads."""
-        self._text_tensor(tag, [content], metadata, step)
+    def message(self, tag: str, content: bytes, metadata: SummaryMetadata, step: int) -> None:
+        """Add bytes for the plugin that `metadata` names."""
+        tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape((1,)), string_val=[content])
+        self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
     def tensor(
         self, tag: str, values: NDArray[np.float32], metadata: SummaryMetadata, step: int
     ) -> None:
-        """Numbers of any shape, for the plugin that `metadata` names."""
+        """Add numbers of any shape for the plugin that `metadata` names."""
         tensor = TensorProto(
             dtype=DT_FLOAT, tensor_shape=_shape(values.shape), tensor_content=values.tobytes()
         )
         self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
     def summary(self, summary: Summary, step: int) -> None:
-        """What was made elsewhere."""
+        """Add a summary."""
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def graph(self, graph: GraphDef) -> None:
-        """The graph of the model."""
+        """Add the graph of the model."""
         self._write(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
 
     def flush(self) -> None:
-        """Give what waits to the operating system, whole events only."""
+        """Give the events that wait to the operating system."""
         size = self._file.seek(0, os.SEEK_END)
-        content, self._waiting = bytes(self._waiting), bytearray()
+        content = bytes(self._waiting)
+        self._waiting.clear()
         self._flushed_at = time.monotonic()
-        if not os.fstat(
-            self._file.fileno()
-        ).st_nlink:  # what is written to a file that was removed is lost
+        # What is written to a file that was removed is lost.
+        if os.fstat(self._file.fileno()).st_nlink == 0:
             raise EventFileError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
             if self._file.write(content) != len(content):
@@ -118,20 +115,12 @@ class EventWriter:
             raise EventFileError(error.errno, error.strerror) from error
 
     def close(self) -> None:
-        """Write what waits, and close the file whether that works or not."""
+        """Write the events that wait, and close the file whether that works or not."""
         with self._file:
             self.flush()
 
     def _value(self, value: Summary.Value, step: int) -> None:
         self.summary(Summary(value=[value]), step)
-
-    def _text_tensor(
-        self, tag: str, content: Sequence[bytes], metadata: SummaryMetadata, step: int
-    ) -> None:
-        tensor = TensorProto(
-            dtype=DT_STRING, tensor_shape=_shape((len(content),)), string_val=content
-        )
-        self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
     def _write(self, event: Event) -> None:
         self._waiting += framed(event)
