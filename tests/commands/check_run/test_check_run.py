@@ -20,7 +20,7 @@ from commandline import run_python, trainer_main
 from killing import POINTS, at_batch, in_save
 from processes import Prepare, Started
 from processes import run as run_process
-from running import PLAIN, Outcome, Run, Trainer
+from running import PLAIN, SMALL, Outcome, Run, Trainer
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 from waiting import wait_until
@@ -37,8 +37,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     killed after a save.
     """
     folder = tmp_path_factory.mktemp("made")
-    for name, words in (("board", ()), ("bare", ("logger=none",))):
-        ran = trainer_main("fit", *PLAIN, f"run.dir={name}", *words, cwd=folder)
+    for name, words in (("board", PLAIN), ("bare", (*SMALL, "logger=none"))):
+        ran = trainer_main("fit", *words, f"run.dir={name}", cwd=folder)
         assert ran.code == 0, ran.err
     # A save waits for the one before: that of step 12 is complete when that of step 15 begins.
     prepare: Prepare = functools.partial(in_save, "before open", 5)

@@ -35,7 +35,7 @@ _MAX_VALUES = 1024
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
     """Find the module called `name`, at any depth; raises ConfigError when there is none."""
-    modules = {path: module for path, module in model.named_modules() if path}
+    modules: dict[str, nn.Module] = {path: part for path, part in model.named_modules() if path}
     if name not in modules:
         hint = suggestion(name, list(modules), label="Layers")
         raise ConfigError(f"{_KEY}={name} is not a layer of the model.", hint=hint)
