@@ -1,0 +1,177 @@
+"""The work between updates: what is called when, what is saved with it, and what is remembered."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from fake_training import FakeObserver, Training
+
+from trainer.config.checks import Cadence
+from trainer.engine.loop_state import LoopState, MetricSums, PendingWork
+from trainer.engine.progress import CadenceTimer, Limits, Monitor, Progress, StopReason
+
+
+def test_the_work_of_an_update_has_an_order() -> None:
+    """The log is flushed before a save: after a kill it must reach as far as the checkpoint."""
+    training = Training(log_every=5, epochs=1)
+    training.fit()
+    assert training.tracker.calls == ["train 5", "eval 5", "epoch 5", "flush", "save 5"]
+
+
+def test_a_failed_save_is_looked_for_at_every_log() -> None:
+    training = Training(log_every=2)
+    training.fit()
+    assert training.store.num_checks == 5
+
+
+def test_a_profile_gets_every_update_and_an_observer_those_it_wants() -> None:
+    observer = FakeObserver(wanted=(2, 9))
+    training = Training(observer=observer)
+    training.fit()
+    assert training.profiled == list(range(1, 11))
+    assert observer.updates == [2, 9]
+    assert [number for number, flags in enumerate(training.step.flags, 1) if flags[2]] == [2, 9]
+
+
+def test_the_best_is_marked_and_metrics_are_saved_where_they_were_measured() -> None:
+    training = Training(epochs=3, accuracies=(0.3, 0.2, 0.4), save_every="2steps")
+    training.fit()
+    assert training.store.best == [5, 15]
+    assert training.store.saved == [2, 4, 5, 6, 8, 10, 12, 14, 15]
+    assert [step for step, metrics in training.store.metrics.items() if metrics] == [5, 10, 15]
+    assert training.store.metrics[15] == {
+        "train/loss": 1.0, "train/accuracy": 0.5, "val/loss": 0.6, "val/accuracy": 0.4,
+    }  # fmt: skip
+
+
+def test_right_after_an_epoch_its_means_are_those_of_training() -> None:
+    training = Training(epochs=1, eval_every="99steps")
+    training.fit()
+    assert training.steps("eval") == [5]
+    assert training.store.metrics[5]["train/loss"] == 1.0
+
+
+def test_a_state_is_saved_once() -> None:
+    training = Training(max_steps=3, save_every="3steps")
+    training.fit()
+    training.periodic.save_now()
+    training.periodic.finish()
+    assert training.store.saved == [3, 3], "by the cadence, and after the last evaluation"
+
+
+def test_a_run_resumed_in_place_does_not_save_its_checkpoint_again() -> None:
+    first = Training(stop_at=3)
+    first.fit()
+    for saved_at, saved in ((3, []), (-1, [3])):
+        second = Training(stop_at=3, max_steps=3)
+        second.resume(first.store.table)
+        second.state.loop_state.evaluated_at = 3
+        second.state.loop_state.saved_at = saved_at
+        assert second.fit() is StopReason.DONE
+        assert second.store.saved == saved
+
+
+def test_pauses_are_not_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    training = Training(epochs=1, log_every=1)
+    validate = training.periodic._validate
+
+    def slow(watch: Any) -> Any:
+        nonlocal now
+        now += 100.0
+        assert validate is not None
+        return validate(watch)
+
+    training.periodic._validate = slow
+    inner = training.step.read_sums
+
+    def read_sums() -> tuple[float, float, int]:
+        nonlocal now
+        now += 1.0
+        return inner()
+
+    training.step.read_sums = read_sums  # type: ignore[method-assign]
+    training.fit()
+    assert [record.seconds for record in training.tracker.train_records] == [1, 2, 3, 4, 5]
+    assert {record.samples_per_second for record in training.tracker.train_records} == {2.0}
+    assert training.state.progress.seconds == 5.0
+    [epoch] = training.tracker.epoch_records
+    assert epoch.seconds == 105.0, "an epoch includes its evaluation"
+
+
+@pytest.mark.parametrize(
+    ("cadence", "due"),
+    [("2epochs", [6, 12]), ("4steps", [4, 8, 12]), ("1epoch", [3, 6, 9, 12]), ("1step", None)],
+)
+def test_a_cadence_counts_completed_work(cadence: str, due: list[int] | None) -> None:
+    timer = CadenceTimer(Cadence.parse("eval_every", cadence))
+    progress = Progress()
+    found = []
+    for number in range(1, 14):
+        progress.count_batch(2, is_update=True, is_epoch_end=number % 3 == 0)
+        if timer.is_due(progress, is_epoch_end=number % 3 == 0):
+            found.append(number)
+    assert found == (due or list(range(1, 14)))
+
+
+def test_a_cadence_in_minutes_counts_from_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    timer = CadenceTimer(Cadence.parse("save_every", "0.5min"))
+    due = []
+    for second in range(1, 100):
+        now = 1000.0 + second
+        if timer.is_due(Progress(), is_epoch_end=False):
+            due.append(second)
+    assert due == [30, 60, 90]
+
+
+def test_the_loop_state_on_the_disk_has_its_names() -> None:
+    state = LoopState(
+        window=MetricSums(2.0, 1.0, 2),
+        epoch=MetricSums(3.0, 2.0, 4),
+        logged_at=4,
+        evaluated_at=5,
+        learning_rate=0.1,
+        last_epoch=(0.5, None),
+        pending=PendingWork(evaluates=True, ends_epoch=False, saves=True),
+    )
+    saved = state.state_dict()
+    assert saved == {
+        "window": {"loss": 2.0, "correct": 1.0, "samples": 2},
+        "epoch": {"loss": 3.0, "correct": 2.0, "samples": 4},
+        "logged_at": 4,
+        "evaluated_at": 5,
+        "learning_rate": 0.1,
+        "last_epoch": (0.5, None),
+        "owed": {"evaluates": True, "ends_epoch": False, "saves": True},
+    }
+    restored = LoopState()
+    restored.load_state_dict(saved)
+    assert restored == state
+    assert restored.splits_at(4) == {"train"} and restored.splits_at(5) == {"val"}
+    for key, value in (("owed", {"evaluates": 1}), ("window", {}), ("last_epoch", (1.0, "x"))):
+        with pytest.raises(ValueError, match=r"expected|wrong type"):
+            restored.load_state_dict({**saved, key: value})
+
+
+def test_another_monitored_metric_starts_afresh() -> None:
+    monitor = Monitor("val/accuracy", patience=None)
+    assert monitor.update(0.5, 3)
+    state = monitor.state_dict()
+    same, other = Monitor("val/accuracy", patience=1), Monitor("val/loss", patience=1)
+    same.load_state_dict(state)
+    other.load_state_dict(state)
+    assert (same.best, same.best_step, other.best) == (0.5, 3, None)
+    assert not same.update(0.5, 4) and same.stop_reason is StopReason.PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "updates", "epochs"), [(None, 6, 2), (4, 4, 2), (3, 3, 1), (0, 0, 0)]
+)
+def test_limits_in_updates_and_epochs(max_steps: int | None, updates: int, epochs: int) -> None:
+    limits = Limits(epochs=2, max_steps=max_steps, accumulate=2)
+    assert (limits.num_updates(5), limits.num_epochs(5)) == (updates, epochs)
