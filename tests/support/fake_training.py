@@ -18,9 +18,10 @@ from trainer.engine.periodic import Cadences, Periodic
 from trainer.engine.progress import CadenceTimer, Limits, Monitor, Progress, StopReason
 from trainer.engine.step import NonFiniteError, Step
 from trainer.errors import CustomCodeError
+from trainer.run.record import RunStatus
 from trainer.schedule import Schedule
 from trainer.tracking.observer import Update, Watch
-from trainer.tracking.records import EpochRecord, EvalRecord, TrainRecord
+from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
 
 BATCH_SIZE = 2
 AN_UPDATE = cast(Update, object())
@@ -105,25 +106,22 @@ class FakeTracker:
     eval_records: list[EvalRecord] = field(default_factory=list)
     epoch_records: list[EpochRecord] = field(default_factory=list)
 
-    def train(self, record: TrainRecord) -> None:
-        self.calls.append(f"train {record.step}")
-        self.train_records.append(record)
-
-    def evaluation(self, record: EvalRecord) -> None:
-        self.calls.append(f"eval {record.step}")
-        self.eval_records.append(record)
-
-    def epoch(self, record: EpochRecord) -> None:
-        self.calls.append(f"epoch {record.step}")
-        self.epoch_records.append(record)
+    def record(self, record: Record) -> None:
+        match record:
+            case TrainRecord():
+                self.calls.append(f"train {record.step}")
+                self.train_records.append(record)
+            case EvalRecord():
+                self.calls.append(f"eval {record.step}")
+                self.eval_records.append(record)
+            case EpochRecord():
+                self.calls.append(f"epoch {record.step}")
+                self.epoch_records.append(record)
 
     def flush(self) -> None:
         self.calls.append("flush")
 
-    def finish(self, metrics: Mapping[str, float | None]) -> None:
-        raise AssertionError("the loop does not finish a run")
-
-    def close(self, outcome: str) -> None:
+    def close(self, outcome: RunStatus, metrics: Mapping[str, float | None] | None, /) -> None:
         raise AssertionError("the loop does not close a run")
 
 
@@ -170,7 +168,7 @@ class FakeObserver:
     wanted: tuple[int, ...]
     updates: list[int] = field(default_factory=list)
 
-    def looks_at(self, step: int) -> bool:
+    def wants_update(self, step: int) -> bool:
         return step in self.wanted
 
     def update(self, step: int, update: Update) -> None:
