@@ -17,6 +17,7 @@ import pytest
 import torch
 from commandline import DATASETS as IMAGES
 from commandline import Ran, needs_datasets, run_python, run_trainer, trainer_main
+from composing import choices_of
 
 # Command -> exit code and words that must be in the message.
 WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -324,9 +325,7 @@ def test_a_traceback_is_shown_on_request_only(where: str, tmp_path: Path) -> Non
     )
     assert ran.code == 2
     assert ("Traceback" in ran.err) == (where == "debug")
-    assert ran.err.endswith(
-        "Did you mean cnn? Choices: cnn, cnn_dropout, custom, lenet5, linear, mlp.\n"
-    )
+    assert ran.err.endswith(f"Did you mean cnn? Choices: {', '.join(choices_of('model'))}.\n")
 
 
 SMALL = (

@@ -153,7 +153,9 @@ def test_what_follows_from_what_a_key_changes() -> None:
         *("sweep.jobs", "sweep.devices", "sweep.jobs_per_device"),
     }
     kept = {
-        name for name, key in keys.items() if name.startswith("data.") and not key.changes_order
+        name
+        for name, key in keys.items()
+        if name.startswith("data.") and key.affects not in ("order", "samples")
     }
     assert kept == {
         "data.root",
@@ -162,7 +164,7 @@ def test_what_follows_from_what_a_key_changes() -> None:
         "data.num_workers",
         "data.test_kwargs",
     }
-    assert keys["seed"].changes_order and keys["trainer.accumulate"].changes_order
+    assert keys["seed"].affects == keys["trainer.accumulate"].affects == "order"
     assert keys["trainer.ema"].is_hyperparameter and not keys["data.alpha"].is_hyperparameter
 
 
@@ -178,7 +180,7 @@ def test_what_a_verb_on_a_checkpoint_may_set() -> None:
 
 
 def test_which_keys_the_help_pages_list() -> None:
-    assert listed_keys("eval") == ["data.root", "trainer.device", "eval.split", "eval.json"]
+    assert listed_keys("eval") == ["eval.split", "eval.json", "data.root", "trainer.device"]
     assert {"optimizer.lr", "trainer.epochs", "seed", "resume"} <= set(listed_keys("fit"))
 
 

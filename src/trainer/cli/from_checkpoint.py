@@ -7,7 +7,15 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.cli.arguments import Arguments
-from trainer.config import FitConfig, custom_groups, may_set, overlay, settable_keys, to_plain
+from trainer.config import (
+    SCHEMAS,
+    FitConfig,
+    custom_groups,
+    may_set,
+    overlay,
+    settable_keys,
+    to_plain,
+)
 from trainer.errors import CheckpointError, UsageError, suggestion
 
 
@@ -60,7 +68,7 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
 
 def check_same(config: FitConfig, saved: FitConfig) -> None:
     """Raise UsageError when the words name other classes of a person than were saved."""
-    for group in ("data", "model"):
+    for group in SCHEMAS:
         now, then = to_plain(config)[group], to_plain(saved)[group]
         for key in {**then, **now}:
             if now.get(key) != then.get(key) and not may_set("reproduce", f"{group}.{key}"):

@@ -26,8 +26,6 @@ Affects = Literal[
     "place",  # nothing: where the data is
     "command",  # nothing in the run: where it is written, and how the command goes about it
 ]
-
-
 REQUIRED = object()
 
 
@@ -73,11 +71,6 @@ class Key:
     def is_hyperparameter(self) -> bool:
         """Whether it says how the model learns, rather than from which samples or on what machine."""
         return self.affects in ("result", "order")
-
-    @property
-    def changes_order(self) -> bool:
-        """Whether a place within an epoch means other samples once the value has changed."""
-        return self.affects in ("order", "samples")
 
     @property
     def changes_bits(self) -> bool:

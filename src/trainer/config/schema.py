@@ -46,7 +46,7 @@ def schemas_of(group: str) -> list[type[Section]]:
 
 def every_key() -> Iterator[tuple[str, Key]]:
     """Every key of every choice of every group, by its dotted name: some names come more often."""
-    for group in (*SCHEMAS, *SECTIONS, *COMMAND_SCHEMAS, "eval"):
+    for group in ("eval", *SCHEMAS, *SECTIONS, *COMMAND_SCHEMAS):
         for schema in schemas_of(group):
             for name, key in keys_of(schema).items():
                 yield schema.dotted(name), key
