@@ -35,7 +35,7 @@ fit: $(RUNTIME) ## Train the CNN on Fashion-MNIST; ends with its test accuracy a
 	@echo "For the commands above: source $(BIN)/activate"
 
 quick: $(DEV) ## Run the tests of units, under a minute: the loop while editing
-	$(PYTEST) -m "not slow and not process and not command" $(ARGS)
+	$(PYTEST) -m "not slow and not process and not long" $(ARGS)
 
 test: $(DEV) ## Run the tests (a few minutes)
 	$(PYTEST) -m "not slow" $(ARGS)

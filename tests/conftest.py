@@ -20,6 +20,8 @@ from trainer.cli.main import main
 from trainer.config import FitConfig
 
 Compose = Callable[..., FitConfig]
+# Fixtures that run whole commands: a test that needs one takes long.
+COMMANDS = {"trainer", "fit", "trained"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a process or run commands; skip those for `gpu` without one.
+    """Mark the tests that start a process or run whole commands; skip those that need a GPU.
 
     First of all the plugins, so that `-m "not process"` sees the mark.
     """
@@ -49,8 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if starts_process(item):
             item.add_marker("process")
-        if {"trainer", "fit"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker("command")
+        if COMMANDS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("long")
         if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 

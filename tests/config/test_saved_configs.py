@@ -11,6 +11,7 @@ import itertools
 import json
 from typing import Any
 
+import pytest
 from composing import CONFIGS, choices_of, config_of, read_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -248,10 +249,22 @@ def configs(draw: st.DrawFn) -> FitConfig:
     return config
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(config=configs())
-def test_a_saved_config_is_read_back_equal(config: FitConfig) -> None:
+def assert_read_back_equal(config: FitConfig) -> None:
     text = json.dumps(to_plain(config), ensure_ascii=False)
     found = from_saved(json.loads(text), source="here")
     assert found == config
     assert json.dumps(to_plain(found), ensure_ascii=False) == text, "1 is not 1.0, nor is true"
+
+
+@pytest.mark.long
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(config=configs())
+def test_a_saved_config_is_read_back_equal(config: FitConfig) -> None:
+    assert_read_back_equal(config)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(config=configs())
+def test_a_thousand_saved_configs_are_read_back_equal(config: FitConfig) -> None:
+    assert_read_back_equal(config)

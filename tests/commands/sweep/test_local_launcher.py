@@ -144,6 +144,7 @@ def test_the_place_of_a_job_that_has_just_ended_is_free(tmp_path: Path) -> None:
     local.close()
 
 
+@pytest.mark.process
 def test_a_job_is_stopped_and_saved_and_another_is_not(tmp_path: Path) -> None:
     local = launcher(jobs=2)
     tasks = [task_of(tmp_path, number, *ENDLESS) for number in range(2)]
@@ -161,6 +162,7 @@ def test_a_job_is_stopped_and_saved_and_another_is_not(tmp_path: Path) -> None:
     local.close()
 
 
+@pytest.mark.process
 def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
     local = launcher(jobs=1)
     (handle,) = local.start([task_of(tmp_path, 0, *ENDLESS)])

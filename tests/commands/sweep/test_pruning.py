@@ -22,6 +22,9 @@ from trainer.commands.sweep.search import Search
 from trainer.commands.sweep.task import JobStatus, TrialAddress
 from trainer.config.sweep import Axis
 
+# Every evaluation is a transaction of SQLite.
+pytestmark = pytest.mark.long
+
 SPACE = (Axis(key="optimizer.lr", low=0.0, high=1.0),)
 GOOD = [1.0, 0.5, 0.4, 0.3, 0.2, 0.1]
 BAD = [9.0, 8.9, 8.8, 8.7, 8.6, 8.5]

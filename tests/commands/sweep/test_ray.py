@@ -62,6 +62,7 @@ def test_where_no_cluster_answers_the_address_is_named(tmp_path: Path, address: 
     assert missing.value.where == "launcher.address"
 
 
+@pytest.mark.process
 def test_jobs_run_with_the_person_s_own_classes_and_one_that_fails_says_why(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:

@@ -25,6 +25,9 @@ from trainer.commands.sweep.task import JobStatus
 from trainer.config.sweep import Axis, OptunaConfig, RandomConfig
 from trainer.errors import ConfigError, EnvironmentFault, InputError, TrainerError, UsageError
 
+# Every suggestion is a transaction of SQLite.
+pytestmark = pytest.mark.long
+
 LR = Axis(key="optimizer.lr", low=1e-4, high=1.0, log=True)
 MODEL = Axis(key="model", values=("lenet5", "mlp"))
 MOMENTUM = Axis(key="optimizer.momentum", low=0.0, high=0.9)

@@ -89,6 +89,7 @@ def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> N
     launcher.close()
 
 
+@pytest.mark.process
 def test_a_job_of_submitit_that_is_stopped_saves_and_one_that_is_killed_is_told(
     tmp_path: Path,
 ) -> None:
@@ -132,6 +133,7 @@ def test_closing_ends_what_runs_and_does_not_reach_the_terminal_s_signals(tmp_pa
     assert not Path(f"/proc/{job}").exists()
 
 
+@pytest.mark.process
 def test_jobs_of_slurm_are_one_array_and_are_read_back(
     tmp_path: Path, commands: SlurmCommands
 ) -> None:
