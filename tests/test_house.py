@@ -15,7 +15,15 @@ from pathlib import Path
 
 import pytest
 from commandline import ROOT, Ran, run_python
-from house import MAX_FILE_LINES, SOURCE, files_in
+from house import (
+    MAX_DECISIONS,
+    MAX_FILE_LINES,
+    MAX_FUNCTION_LINES,
+    SOURCE,
+    files_in,
+    functions_of,
+    long_lines_of,
+)
 
 FILES = files_in(SOURCE)
 SUPPORT = ROOT / "tests" / "support"
@@ -54,6 +62,11 @@ FREE_OF_TORCH = {"checkpoint.file", "checkpoint.header"}
 MAX_ROOMS = 22
 # Files that may be longer, each with its reason.
 LONGER: dict[str, str] = {}
+# Functions that may decide more, each with its reason; at most three.
+BRANCHING: dict[str, str] = {}
+MAX_BRANCHING = 3
+# The plainest words of a dialect that nobody outside speaks.
+REFUSED_WORDS = ("told", "asked", "gone on with", "goes on with", "see to it")
 
 
 @dataclass(frozen=True)
@@ -243,6 +256,34 @@ def test_no_file_is_on_the_list_of_longer_ones_in_vain() -> None:
         len((SOURCE / name).read_text(encoding="utf-8").splitlines()) > MAX_FILE_LINES
         for name in LONGER
     )
+
+
+def test_a_function_decides_little_and_is_short() -> None:
+    functions = [function for file in FILES for function in functions_of(file)]
+    branching = {str(found) for found in functions if found.num_decisions > MAX_DECISIONS}
+    assert branching == set(BRANCHING)
+    assert len(BRANCHING) <= MAX_BRANCHING
+    assert [str(found) for found in functions if found.num_lines > MAX_FUNCTION_LINES] == []
+
+
+def test_a_line_is_short() -> None:
+    """Those of every file, whatever a formatter leaves as it is."""
+    long = {str(file.relative_to(SOURCE)): long_lines_of(file) for file in FILES}
+    assert {name: lines for name, lines in long.items() if lines} == {}
+
+
+@pytest.mark.parametrize("word", REFUSED_WORDS)
+def test_the_source_speaks_plainly(word: str) -> None:
+    """In names, docstrings, comments and messages, where the phrase may break over two lines."""
+    pattern = re.compile(
+        rf"(?<![a-zA-Z]){word}(?![a-zA-Z])".replace(" ", r"[\s#_]+"), re.IGNORECASE
+    )
+    found = [
+        f"{file.relative_to(SOURCE)}: {match[0]}"
+        for file in FILES
+        for match in pattern.finditer(file.read_text(encoding="utf-8"))
+    ]
+    assert found == []
 
 
 # What runs code out of data, in any spelling that the source could call it by. `model.eval()` takes

@@ -122,7 +122,7 @@ def test_eight_jobs_with_an_empty_cache(tmp_path: Path, start: Start) -> None:
         "trainer.epochs=1",
     )
     packed = write_set(tmp_path / "packed")
-    jobs: list[Started] = []
+    jobs: list[Started] = []  # the server looks at those that are started so far
 
     def late(handler: Handler) -> None:
         wait_until(lambda: sum("Waiting for another process" in job.err for job in jobs) == 7)
@@ -132,9 +132,9 @@ def test_eight_jobs_with_an_empty_cache(tmp_path: Path, start: Start) -> None:
         server.answers = {f"/{name}.gz": late for name in contents()}
         prepare = functools.partial(_fake_images, server.base, tmp_path / "cache")
         for number in range(8):
-            jobs.append(
-                start(*words, f"run.dir=run{number}", "logger=none", cwd=tmp_path, prepare=prepare)
-            )
+            where = f"run.dir=run{number}"
+            job = start(*words, where, "logger=none", cwd=tmp_path, prepare=prepare)
+            jobs.append(job)
         for job in jobs:
             ended(job.wait(), 0)
     assert sorted(server.requests) == sorted(server.answers), "each file is fetched once"

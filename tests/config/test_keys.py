@@ -1,4 +1,4 @@
-"""What a key carries: bounds, what it changes, where it appears; and the questions to the schema."""
+"""What a key carries: bounds, what it changes, where it appears; and queries of the schema."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from trainer.run.index import read_index
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three runs below `runs`, the second of a sweep; the folder around is the working directory."""
+    """Three runs below `runs`, the second of a sweep; the working directory is the folder above."""
     monkeypatch.chdir(tmp_path)
     make_run(Path("runs/2026-01-01/10-00-00-mnist-cnn"), minutes=0)
     make_run(Path("runs/2026-01-01/10-05-00-sweep/000-mnist-mlp"), "model=mlp", minutes=5)

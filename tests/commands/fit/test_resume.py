@@ -316,7 +316,7 @@ def test_killed_before_its_test_a_run_keeps_what_it_had_measured(
 def test_the_files_of_the_step_are_read_once(
     fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large model takes seconds to hash: found, verified, compared and loaded from one reading."""
+    """A large model takes seconds to hash: it is found, verified and loaded from one reading."""
     run = fit("scheduler=constant")
     read: list[str] = []
     verify = checkpoint_file._verify

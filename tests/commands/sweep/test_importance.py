@@ -52,7 +52,13 @@ def record_of(jobs: Sequence[Values], scores: Sequence[float | None]) -> SweepRe
         folder=Path("sweep"), kind="grid", identity="x", command=[], keys=keys, started="",
         monitor="val/x", maximize=True,
         jobs=[
-            JobRecord(number=at, values=values, command=[], status=JobStatus.DONE, metrics={"val/x": score})
+            JobRecord(
+                number=at,
+                values=values,
+                command=[],
+                status=JobStatus.DONE,
+                metrics={"val/x": score},
+            )
             for at, (values, score) in enumerate(zip(jobs, scores, strict=True))
         ],
     )  # fmt: skip

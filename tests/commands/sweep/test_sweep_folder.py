@@ -1,4 +1,4 @@
-"""The folder of a sweep: a new one, an earlier one that is continued, and those that are refused."""
+"""The folder of a sweep: a new one, an earlier one that is continued, and refused ones."""
 
 from __future__ import annotations
 
