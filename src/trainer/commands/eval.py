@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
     with user_code_errors(fit):
         result = evaluate_split(fit, model.to(device), data, config.eval.split, device=device)
     if config.eval.json:
-        print(as_json(_as_json(config, result, data=data, checkpoint=model_file)))
+        content = _as_json(config, result, data=data, checkpoint=model_file)
+        sys.stdout.write(as_json(content) + "\n")
         return
     metrics = {
         f"{config.eval.split}/loss": result.loss,

@@ -75,7 +75,7 @@ def build_components(
     report: Report,
     *,
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
-    should_prune: Callable[[float], bool] = lambda value: False,
+    should_prune: Callable[[float], bool] = lambda _: False,
 ) -> Components:
     """Build all of it; raises what is wrong with the config, the data or the machine.
 

@@ -1,4 +1,4 @@
-"""Finding the checkpoint that a command starts from. No torch: a wrong command is answered at once."""
+"""Finding the checkpoint that a command starts from. No torch."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def find_saved(reference: str, *, root: Path) -> SavedStep:
 
 @contextlib.contextmanager
 def open_saved(reference: str, *, root: Path, in_place: bool) -> Iterator[SavedStep]:
-    """The newest intact step of the run that `reference` names; a step named itself must be intact.
+    """The newest intact step of the run that `reference` names.
 
-    With `in_place` the lock of its run is held as long as the context is open, and what a killed
+    A step that is named itself must be intact. With `in_place` the lock of its run is held as long as the context is open, and what a killed
     process left among its checkpoints is repaired. Prints which damaged steps are skipped. Raises
     UsageError when the run is in use, CheckpointError when nothing in it is intact.
     """
@@ -75,7 +75,7 @@ def open_saved(reference: str, *, root: Path, in_place: bool) -> Iterator[SavedS
 
 @contextlib.contextmanager
 def open_folder(run: Path) -> Iterator[SavedStep | None]:
-    """The newest intact step of an interrupted run in the folder `run`; None where nothing is saved.
+    """The newest intact step of an interrupted run in `run`; None where nothing is saved.
 
     What a run wrote that saved nothing is removed, so that training can begin there. Raises as
     `open_saved`.

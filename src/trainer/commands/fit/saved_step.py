@@ -169,12 +169,13 @@ class SavedStep:
         from trainer.commands.fit.summary import longer
 
         done = self.progress
+        limits = components.state.limits
         is_done = read_json(self.run / RECORD_FILE).get("status") == RunStatus.DONE
-        if components.state.limits.are_reached(done) and (is_done or not self.in_place):
+        if limits.are_reached(done) and (is_done or not self.in_place):
             raise UsageError(
-                f"{self.folder} is complete: epoch {done.epoch} of {components.state.limits.epochs}, step "
+                f"{self.folder} is complete: epoch {done.epoch} of {limits.epochs}, step "
                 f"{done.step}.",
-                hint=f"To train longer, add {longer(components.state.limits, done)}",
+                hint=f"To train longer, add {longer(limits, done)}",
             )
 
 
