@@ -133,7 +133,7 @@ class Monitor:
         metric: str,
         *,
         patience: int | None,
-        should_prune: Callable[[float], bool] = lambda value: False,
+        should_prune: Callable[[float], bool] = lambda _: False,
     ) -> None:
         self.metric = metric
         self.patience = patience

@@ -55,14 +55,14 @@ def run(
     saved: SavedStep | None = None,
     varied: Sequence[str] = (),
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
-    should_prune: Callable[[float], bool] = lambda value: False,
+    should_prune: Callable[[float], bool] = lambda _: False,
 ) -> FitResult:
     """Train as `config` says; raises the errors of trainer.errors.
 
     `saved` is the step to continue from, the one of `config.resume`. `varied` are the keys that a
     sweep varies: TensorBoard lists them first among the hparams. `check` gets the data before
-    anything is written, on a resume too, and raises what is wrong with it. `should_prune` gets the monitored metric after each evaluation, and returns whether a search
-    gives the run up.
+    anything is written, on a resume too, and raises what is wrong with it. `should_prune` gets the
+    monitored metric after each evaluation, and returns whether a search gives the run up.
     """
     _check_installed(config)
     assert (config.resume is None) == (saved is None), "the step to resume is opened by the caller"
