@@ -40,7 +40,7 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def pass_over(number: int, frame: FrameType | None) -> None:
+def pass_over(_number: int, _frame: FrameType | None) -> None:
     """Do nothing. With SIG_IGN instead, Python prints a traceback for a signal that is pending."""
 
 
@@ -65,7 +65,7 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _leave_at_once(number: int, frame: FrameType | None) -> None:
+def _leave_at_once(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
@@ -114,7 +114,7 @@ class Signals:
         is_requested, self._is_save_requested = self._is_save_requested, False
         return is_requested
 
-    def _note_stop(self, number: int, frame: FrameType | None) -> None:
+    def _note_stop(self, number: int, _frame: FrameType | None) -> None:
         if self._at_once or self.stopped_by is not None:
             if not self._is_leaving:  # a third signal does not wait for that
                 self._is_leaving = True
@@ -122,11 +122,11 @@ class Signals:
                     self._before_leaving()
             _exit_now(128 + number)
         self.stopped_by = number
-        # A signal to the whole group may kill workers, and DataLoader raises when one dies, wherever
-        # we are. Not undone: they may still die when the process leaves.
+        # A signal to the whole group may kill workers, and DataLoader raises wherever we are when
+        # one dies. Not undone: they may still die when the process leaves.
         signal.signal(signal.SIGCHLD, pass_over)
 
-    def _note_save(self, number: int, frame: FrameType | None) -> None:
+    def _note_save(self, _number: int, _frame: FrameType | None) -> None:
         self._is_save_requested = True
 
 

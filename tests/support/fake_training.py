@@ -1,4 +1,4 @@
-"""The loop's collaborators as small fakes: what is trained is nothing, what is called is counted."""
+"""The loop's collaborators as small fakes: nothing is trained, and the calls are counted."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class FakeTracker:
     def flush(self) -> None:
         self.calls.append("flush")
 
-    def close(self, outcome: RunStatus, metrics: Mapping[str, float | None] | None, /) -> None:
+    def close(self, _outcome: RunStatus, _metrics: Mapping[str, float | None] | None, /) -> None:
         raise AssertionError("the loop does not close a run")
 
 
@@ -199,7 +199,7 @@ class Training:
         save_every: str = "1epoch",
         accuracies: tuple[float, ...] = RISING,
         patience: int | None = None,
-        should_prune: Callable[[float], bool] = lambda value: False,
+        should_prune: Callable[[float], bool] = lambda _: False,
         stop_at: int | None = None,
         stops_evaluation: int | None = None,
         save_requests: tuple[int, ...] = (),

@@ -138,7 +138,7 @@ class Periodic:
             self._save(is_best=False)
 
     def _complete(self, work: PendingWork) -> None:
-        """Evaluate, end the epoch and save; the work stays pending when the evaluation is stopped."""
+        """Evaluate, end the epoch and save; pending until done, for a stop in the evaluation."""
         self._loop.pending = work
         is_best = work.evaluates and self._evaluate()
         if work.ends_epoch:

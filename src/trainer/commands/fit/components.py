@@ -92,7 +92,8 @@ def build_components(
     model = model.to(device)
     average = None
     if trainer.ema is not None:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(trainer.ema))  # type: ignore[no-untyped-call]
+        formula = get_ema_multi_avg_fn(trainer.ema)  # type: ignore[no-untyped-call]
+        average = AveragedModel(model, multi_avg_fn=formula)
     scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
     optimizer = make_optimizer(model, **options(config.optimizer))
     step = Step(
@@ -109,16 +110,7 @@ def build_components(
     )
     state = _build_state(config, data, step=step, optimizer=optimizer, should_prune=should_prune)
     machine = Machine(device, threads=trainer.threads)
-    table: dict[str, Stateful] = {
-        "optimizer": OptimizerState(optimizer),
-        "schedule": state.schedule,
-        "progress": state.progress,
-        "monitor": state.monitor,
-        "unread_sums": step,
-        "journal": state.loop_state,
-        "random": RandomState(),
-        "machine": machine,
-    }
+    table = _state_table(state, optimizer=optimizer, machine=machine)
     if scaler is not None:
         table["scaler"] = scaler
     if average is not None:
@@ -173,3 +165,19 @@ def _build_state(
         limits=limits,
         loop_state=LoopState(),
     )
+
+
+def _state_table(
+    state: TrainState, *, optimizer: torch.optim.Optimizer, machine: Machine
+) -> dict[str, Stateful]:
+    """What a checkpoint saves beside the weights, by its name on the disk."""
+    return {
+        "optimizer": OptimizerState(optimizer),
+        "schedule": state.schedule,
+        "progress": state.progress,
+        "monitor": state.monitor,
+        "unread_sums": state.step,
+        "journal": state.loop_state,
+        "random": RandomState(),
+        "machine": machine,
+    }

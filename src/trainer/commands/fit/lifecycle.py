@@ -46,7 +46,7 @@ class Run:
 
 
 def new_folder(config: FitConfig) -> Path:
-    """Make the folder of a run; raises UsageError for one in use, EnvironmentFault from the disk."""
+    """Make the folder of a run; raises UsageError when it is in use, or EnvironmentFault."""
     if config.run.dir is not None:
         check_free(Path(config.run.dir))
         return create_exact_folder(Path(config.run.dir))
@@ -109,22 +109,20 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
     """Write to run.json whatever ends the run early."""
     try:
         yield
-    except TrainingError as error:
-        steps = step_folders(folder)
-        error.where = (
-            f"Last good checkpoint: {steps[-1]}." if steps else "No checkpoint had been saved yet."
-        )
-        record_end(record, RunStatus.FAILED, error.what)
-        raise
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
         record_end(record, RunStatus.INTERRUPTED)
         raise
-    except EnvironmentFault as error:
-        # Not the run's fault: it can be resumed once the machine is put right.
-        record_end(record, RunStatus.INTERRUPTED, error.what)
-        raise
     except TrainerError as error:
-        record_end(record, RunStatus.FAILED, error.what)
+        status = RunStatus.FAILED
+        if isinstance(error, EnvironmentFault):
+            # Not the run's fault: it can be resumed once the machine is put right.
+            status = RunStatus.INTERRUPTED
+        if isinstance(error, TrainingError):
+            steps = step_folders(folder)
+            error.where = "No checkpoint had been saved yet."
+            if steps:
+                error.where = f"Last good checkpoint: {steps[-1]}."
+        record_end(record, status, error.what)
         raise
     except Exception as error:
         record_end(record, RunStatus.FAILED, f"{type(error).__name__}: {error}")
@@ -132,7 +130,7 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
 
 
 def record_end(record: RunRecord, status: RunStatus, error: str | None = None) -> None:
-    """Write down how the run ended, unless it is done: a failing last message does not undo that."""
+    """Write down how the run ended, unless it is done: a later error does not undo that."""
     # The disk may be what ended the run: then its own error is the one to report.
     with contextlib.suppress(OSError):
         if not record.is_done:
