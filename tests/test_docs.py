@@ -183,7 +183,7 @@ class Recorded:
         self.configs += check(request, [])
         return 0
 
-    def eval(self, config: EvalConfig, **how: Any) -> None:
+    def eval(self, config: EvalConfig, saved: object, **how: Any) -> None:
         self.configs.append(config)
 
 
