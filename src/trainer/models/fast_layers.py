@@ -24,7 +24,8 @@ class Linear(nn.Linear):
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if self.weight.numel() < _MIN_WEIGHTS or not _is_for_onednn(inputs):
+        # In this order: the tracer of graphs warns of a comparison with the number of weights.
+        if not _is_for_onednn(inputs) or self.weight.numel() < _MIN_WEIGHTS:
             return super().forward(inputs)
         outputs: Tensor = _OneDnn.apply(inputs, self.weight, self.bias)
         return outputs
