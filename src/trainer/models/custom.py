@@ -17,7 +17,7 @@ def custom(
     *,
     target: str,
     kwargs: dict[str, Any],
-    output: str,
+    output: str,  # noqa: ARG001 - a key of the model group, for the choice of losses
 ) -> nn.Module:
     """`target(**kwargs)`, after a trial on a batch of two zeros.
 
