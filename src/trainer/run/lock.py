@@ -14,63 +14,53 @@ from pathlib import Path
 from trainer.errors import EnvironmentFault, UsageError
 from trainer.run.folder import LOCK_FILE
 
-# Who has just taken the lock may not have written its name yet, or only looks whether it is free;
-# seconds.
+# A process that has just taken the lock may not have written its name yet, or only checks whether
+# the lock is free. In seconds.
 _TIME_TO_WRITE = 0.5
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of `run`; raises UsageError naming the process that has it, EnvironmentFault
-    where none can be had.
+    """Hold the lock of `run`.
 
     A record lock of the system on `.lock`: it ends with the process, however that ends; its child
     processes do not inherit it; and a copy of the folder is not locked, for the lock is not in the
-    file. The file says whose it is.
+    file. The file names its owner. Raises UsageError when another process holds it, EnvironmentFault
+    when the folder or the file system cannot have a lock.
     """
-    try:
-        handle = os.open(
-            run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
-        )
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{run} cannot be locked: {error.strerror or error}.",
-            hint="Make it a folder that you can write to, or choose another one: run.dir=…",
-        ) from error
-    try:
+    hint = "Make it a folder that you can write to, or choose another one: run.dir=…"
+    with contextlib.ExitStack() as stack:
         try:
+            handle = os.open(run / LOCK_FILE, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+            stack.callback(os.close, handle)
+            hint = "Use a file system with locks."
             owner = _take(handle)
         except OSError as error:
             raise EnvironmentFault(
-                f"{run} cannot be locked: {error.strerror or error}.",
-                hint="Use a file system with locks.",
+                f"{run} cannot be locked: {error.strerror or error}.", hint=hint
             ) from error
         if owner is not None:
             raise UsageError(
                 f"{run} is in use by {owner}.",
                 hint="Wait for it, stop it, or use another folder: run.dir=…",
             )
+        name = json.dumps({"process": os.getpid(), "host": socket.gethostname()})
         with contextlib.suppress(OSError):  # a full disk: it is locked all the same
             os.ftruncate(handle, 0)
-            os.pwrite(
-                handle,
-                json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode(),
-                0,
-            )
+            os.pwrite(handle, name.encode(), 0)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
-    finally:
-        os.close(handle)
 
 
 def is_locked(run: Path) -> bool:
     """Whether another process holds the lock of `run`."""
     try:
         # To read, which is enough for a shared lock: the run may be another person's.
-        handle = os.open(run / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = os.open(run / LOCK_FILE, os.O_RDONLY | _FLAGS)
     except OSError:
         return False
     try:
@@ -84,14 +74,17 @@ def is_locked(run: Path) -> bool:
 
 
 def check_free(run: Path) -> None:
-    """Raises UsageError naming the process that holds the lock of `run`, if one does."""
+    """Raise UsageError naming the process that holds the lock of `run`, if one does."""
     if is_locked(run):
         with locked(run):
             pass
 
 
 def _take(handle: int) -> str | None:
-    """Take the lock; else who has it: `process 4711 on host h`, as far as the file says it."""
+    """Take the lock; else its owner, `process 4711 on host h` where the file names it.
+
+    Raises OSError where there are no locks.
+    """
     deadline = time.monotonic() + _TIME_TO_WRITE
     while True:
         with contextlib.suppress(BlockingIOError, PermissionError):

@@ -20,7 +20,7 @@ from trainer.tracking.records import BESIDES_ROWS
 
 _WHAT = "TensorBoard"
 _WRITTEN = ("logger=tensorboard", "logger=tensorboard_full")
-_LOST = "events could not be written from some step on, as a warning said"
+_LOST = "events could not be written from some step on, as a warning reported"
 _CHANGED = "the logger was changed on a resume, so some were never written"
 _FEWER = "fewer"
 _MORE = "more"

@@ -1,3 +1,1 @@
-"""The verbs of `trainer runs`: which runs are there, how they compare, and what is kept of them.
-No torch.
-"""
+"""`trainer runs`: which runs there are, how they compare, and notes on them. No torch."""
