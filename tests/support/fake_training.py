@@ -1,4 +1,4 @@
-"""The loop's collaborators as small fakes: what is trained is nothing, what is called is counted."""
+"""The loop's collaborators as small fakes: nothing is trained, and calls are counted."""
 
 from __future__ import annotations
 
