@@ -102,7 +102,7 @@ TRANSFORMS = st.builds(
     st.lists(COLOURS_AND_TURNS, max_size=2),
 )
 
-# What a key may be, where its bounds do not say it: by `choice.key`, or wherever it occurs by `key`.
+# What a key may be, where its bounds do not say it: by `choice.key`, or by `key` everywhere.
 KEYS: dict[str, Values] = {
     # With one another.
     "batch_size": st.integers(1, 60_000),

@@ -20,6 +20,9 @@ from trainer.commands.sweep.launchers.ray import RayLauncher
 from trainer.config.sweep import RayConfig
 from trainer.errors import ConfigError, EnvironmentFault
 
+# A real Ray, or a process of it.
+pytestmark = pytest.mark.process
+
 
 def config(**values: Any) -> RayConfig:
     """The shipped keys of launcher=ray with other values."""
@@ -62,7 +65,6 @@ def test_where_no_cluster_answers_the_address_is_named(tmp_path: Path, address: 
     assert missing.value.where == "launcher.address"
 
 
-@pytest.mark.process
 def test_jobs_run_with_the_person_s_own_classes_and_one_that_fails_says_why(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:

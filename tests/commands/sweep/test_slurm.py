@@ -25,6 +25,9 @@ from trainer.commands.sweep.launchers.slurm import SlurmHandle, SlurmLauncher
 from trainer.config.sweep import SlurmConfig
 from trainer.errors import ConfigError, EnvironmentFault
 
+# Real jobs, of submitit or of commands that stand in for Slurm.
+pytestmark = pytest.mark.process
+
 
 def config(**values: Any) -> SlurmConfig:
     """The shipped keys of launcher=slurm with other values."""
@@ -89,7 +92,6 @@ def test_processes_of_submitit_give_what_became_of_each_job(tmp_path: Path) -> N
     launcher.close()
 
 
-@pytest.mark.process
 def test_a_stopped_job_of_submitit_saves_and_a_killed_one_is_reported(
     tmp_path: Path,
 ) -> None:
@@ -133,7 +135,6 @@ def test_closing_ends_what_runs_and_does_not_reach_the_terminal_s_signals(tmp_pa
     assert not Path(f"/proc/{job}").exists()
 
 
-@pytest.mark.process
 def test_jobs_of_slurm_are_one_array_and_are_read_back(
     tmp_path: Path, commands: SlurmCommands
 ) -> None:

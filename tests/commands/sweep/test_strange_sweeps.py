@@ -23,6 +23,9 @@ from waiting import HANG_S, wait_until
 
 from trainer.commands.sweep.record import read_record
 
+# Sweeps whose jobs are processes.
+pytestmark = pytest.mark.process
+
 Damage = Callable[[dict[str, Any]], object]
 
 
