@@ -502,7 +502,7 @@ def test_a_machine_that_there_is_not(
             ("optimizer.lr=1",),
             (
                 "optimizer.lr cannot be set here",
-                "It may set run.root",
+                "It may set data.root",
                 "start from what was run: trainer",
             ),
         ),
