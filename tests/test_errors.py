@@ -24,8 +24,11 @@ from trainer.errors import (
     TrainerError,
     TrainingError,
     UsageError,
+    as_called,
+    command_line,
     nearest,
     printable,
+    program,
     suggestion,
 )
 
@@ -127,3 +130,26 @@ def test_a_suggestion_ends_with_every_choice() -> None:
     assert suggestion("cn", MODELS) == f"Did you mean cnn? {choices}"
     assert suggestion("transformer", MODELS) == choices
     assert suggestion("x", iter(["b", "a"]), label="Keys") == "Keys: a, b."
+
+
+@pytest.mark.parametrize(
+    ("typed", "begins"),
+    [
+        ("trainer", "trainer"),
+        ("/usr/bin/trainer", "trainer"),
+        (".venv/bin/trainer", ".venv/bin/trainer"),
+        ("my tools/trainer", "'my tools/trainer'"),
+        ("/lib/python3/site-packages/trainer/__main__.py", "python -m trainer"),
+        ("/lib/python3/site-packages/pytest/__main__.py", "trainer"),
+        ("worker.py", "trainer"),
+    ],
+)
+def test_a_command_to_copy_begins_as_the_persons_own(
+    typed: str, begins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [typed, "fit"])
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert program() == begins
+    assert command_line("eval", "ckpt=a b") == f"{begins} eval 'ckpt=a b'"
+    assert as_called("trainer fit seed=1") == f"{begins} fit seed=1"
+    assert as_called("torchrun x") == "torchrun x"

@@ -1,5 +1,4 @@
-"""The tree of errors a person can cause or meet, each with its exit code. Bugs of ours are not in
-it.
+"""The tree of errors that a person can cause or meet, each with its exit code; not our own bugs.
 
 TrainerError
 ├── TrainingError      1   training failed: the loss is not finite, a sweep job failed
@@ -18,9 +17,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
-# C0 and C1 control characters: what a hostile name would use to write to the terminal.
+# C0 and C1 control characters, with which a hostile name would drive the terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -30,17 +32,14 @@ def is_debugging() -> bool:
 
 
 def printable(text: object) -> str:
-    """`text` on one line, with control characters replaced, so that a name from outside cannot
-    drive the terminal.
-    """
+    """`text` without control characters: a name from outside must not drive the terminal."""
     return _CONTROL.sub("?", str(text))
 
 
 class TrainerError(Exception):
     """What happened, where, and what to do now: at most three lines.
 
-    `what` is a full sentence, `where` names the key or file when `what` does not, `hint` says what
-    to do.
+    `what` is a full sentence; `where` names the key or file, if `what` does not.
     """
 
     exit_code = 1
@@ -113,3 +112,28 @@ def suggestion(name: str, choices: Iterable[str], *, label: str = "Choices") -> 
     near = nearest(name, known)
     listing = f"{label}: {', '.join(known)}."
     return f"Did you mean {near}? {listing}" if near else listing
+
+
+def program() -> str:
+    """How the person called trainer, for commands to copy: quoted for a shell."""
+    typed = Path(sys.argv[0])
+    if typed.parts[-2:] == ("trainer", "__main__.py"):
+        return "python -m trainer"
+    if typed.name != "trainer" or len(typed.parts) == 1:
+        return "trainer"
+    import shutil  # takes a while to load, and most commands print none
+
+    found = shutil.which("trainer")
+    is_on_path = found is not None and Path(found).resolve() == typed.resolve()
+    return "trainer" if is_on_path else shlex.quote(sys.argv[0])
+
+
+def command_line(*words: str) -> str:
+    """A command to copy: `words` after the program, quoted for a shell."""
+    return " ".join([program(), *map(shlex.quote, words)])
+
+
+def as_called(command: str) -> str:
+    """A command that was recorded as `trainer …`, to copy now."""
+    name, space, rest = command.partition(" ")
+    return f"{program()}{space}{rest}" if name == "trainer" else command

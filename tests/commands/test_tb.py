@@ -315,7 +315,7 @@ def test_a_port_that_is_taken(host: str, trained: Path, serve: Serve) -> None:
         assert len(ran.err.splitlines()) == 3
         assert ran.err.startswith(f"Error: Port {port} is taken")
         assert f"http://localhost:{port}/" in ran.err
-        [command] = re.findall(r": trainer tb (.*)$", ran.err, re.MULTILINE)
+        [command] = re.findall(r": python -m trainer tb (.*)$", ran.err, re.MULTILINE)
         arguments = Arguments.parse(VERBS["tb"], shlex.split(command))
         free = int(arguments.values["port"])
         assert (arguments.words, arguments.root) == (["last"], Path("runs/2026-01-01/.."))

@@ -315,7 +315,7 @@ def test_a_run_that_an_error_names_can_be_typed_again(
 ) -> None:
     folder = tmp_path / "a day"
     make_run(folder / "run")
-    error = not_a_run(folder, command=("trainer", "tb"), error=InputError)
+    error = not_a_run(folder, command=("tb",), error=InputError)
     assert isinstance(error, InputError)
     assert str(error).endswith(f"Name one: trainer tb '{folder}/run'")
     assert find(str(folder / "run"), root=tmp_path)

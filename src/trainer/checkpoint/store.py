@@ -21,7 +21,8 @@ from torch import Tensor
 from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, is_intact, write_file
 from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
-from trainer.errors import EnvironmentFault
+from trainer.config.overrides import override
+from trainer.errors import EnvironmentFault, command_line
 from trainer.files import finite_or_null, part_path, remove, sync_folder
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -235,10 +236,11 @@ class CheckpointStore:
                 where="No checkpoint was saved yet.",
                 hint="Put that right, and start it again.",
             )
+        resume = command_line("fit", override("resume", str(self._run)))
         return EnvironmentFault(
             f"Could not save step {snapshot.step} in {self._run}: {reason}.",
             where=f"Last good checkpoint: {self._last}.",
-            hint=f"Put that right, then: trainer fit resume={self._run}",
+            hint=f"Put that right, then: {resume}",
         )
 
     def _prune(self) -> None:

@@ -1,19 +1,18 @@
 """How the words after a verb are read: flags, `key=value` and runs, and what is wrong with them.
 
-The verbs themselves are declared in `verbs.py`; a config is composed from the words in `compose.py`.
+The verbs are declared in `verbs.py`; `compose.py` composes a config from the words.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainer.cli.configs import configs_folder
-from trainer.errors import UsageError, suggestion
+from trainer.errors import UsageError, command_line, program, suggestion
 
 if TYPE_CHECKING:
     from trainer.config import FitConfig
@@ -312,7 +311,7 @@ def _check_flags(flags: Mapping[str, str | None], verb: Verb) -> None:
         if flag in flags and "--cfg" not in flags:
             raise UsageError(
                 f"{flag} goes with --cfg only.",
-                hint=f"Write: trainer {verb.name} --cfg job {flag} …",
+                hint=f"Write: {program()} {verb.name} --cfg job {flag} …",
             )
 
 
@@ -324,20 +323,16 @@ def _check_count(words: Sequence[str], verb: Verb) -> None:
         missing = "A second run is missing." if words else "The run is missing."
         example = " ".join(["last", "<run>"][: verb.least])
         raise UsageError(
-            missing, hint=f"Write: trainer {verb.name} {example}; trainer runs lists them."
+            missing, hint=f"Write: {program()} {verb.name} {example}; trainer runs lists them."
         )
     if verb.most is not None and len(words) > verb.most:
         count = "one run" if verb.most == 1 else "two runs"
-        hint = f"One at a time: {_command(verb.name, words[0])}"
+        hint = f"One at a time: {command_line(*verb.name.split(), words[0])}"
         if verb.for_more:
-            hint = f"For more: {_command(verb.for_more, *words)}"
+            hint = f"For more: {command_line(*verb.for_more.split(), *words)}"
         raise UsageError(
             f"{verb.name} takes {count}; {words[verb.most]} is one too many.", hint=hint
         )
-
-
-def _command(verb: str, *words: str) -> str:
-    return shlex.join(["trainer", *verb.split(), *words])
 
 
 def _read_override(word: str, verb: Verb) -> tuple[str, str]:
@@ -363,7 +358,7 @@ def _read_override(word: str, verb: Verb) -> tuple[str, str]:
 
 def _no_key(verb: Verb, key: str, value: str) -> UsageError:
     if key in _RUN_KEYS and value:
-        hint = f"Name the run alone: {_command(verb.name, value)}"
+        hint = f"Name the run alone: {command_line(*verb.name.split(), value)}"
     else:
         hint = suggestion(key, [known.name for known in verb.keys], label=f"Keys of {verb.name}")
     return UsageError(f"{verb.name} has no key {key}.", hint=hint)

@@ -1,8 +1,6 @@
-"""Completion for bash, zsh and fish: what may follow the words typed so far, read from the YAML
-files and the schemas.
+"""Completion for bash, zsh and fish, from the table of verbs, the YAML and the schemas.
 
-Hydra has completion too, but it knows no verbs, offers its own keys and prints its usage into the
-prompt.
+Hydra's own knows no verbs, offers keys of Hydra and prints its usage into the prompt.
 """
 
 from __future__ import annotations
@@ -36,7 +34,9 @@ _trainer_completion() {
     COMPREPLY=($(COMP_LINE="$line" "$1" --shell-completion query=bash 2>/dev/null))
     # Bash replaces only what follows the last = or : of the word.
     COMPREPLY=("${COMPREPLY[@]#"${typed%"$2"}"}")
-    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=./,] ]]; then compopt -o nospace 2>/dev/null; fi
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=./,] ]]; then
+        compopt -o nospace 2>/dev/null
+    fi
 }
 complete -F _trainer_completion trainer
 """,
@@ -45,7 +45,8 @@ complete -F _trainer_completion trainer
 _trainer_completion() {
     local candidate line="${(j. .)words[1,CURRENT-1]} $PREFIX"
     local -a open open_shown closed closed_shown
-    for candidate in ${(f)"$(COMP_LINE="$line" ${words[1]} --shell-completion query=zsh 2>/dev/null)"}; do
+    for candidate in \\
+        ${(f)"$(COMP_LINE="$line" ${words[1]} --shell-completion query=zsh 2>/dev/null)"}; do
         local name="${candidate%%$'\\t'*}" shown="${candidate/$'\\t'/  }"
         if [[ $name == *[=./,] ]]; then open+=("$name"); open_shown+=("$shown")
         else closed+=("$name"); closed_shown+=("$shown"); fi
@@ -71,11 +72,10 @@ _UNINSTALL = {
 
 
 def run(argv: list[str]) -> None:
-    """Answer `--shell-completion install=…`, `uninstall=…` and the `query=…` that the installed
-    script asks.
+    """Answer `--shell-completion install=…`, `uninstall=…` and `query=…`; raises UsageError.
 
-    The script gives the line typed so far, up to the cursor, in COMP_LINE; the answer is a
-    candidate a line.
+    The installed script puts the line up to the cursor into COMP_LINE, and reads a candidate a
+    line.
     """
     action, _, shell = argv[-1].partition("=") if len(argv) == 2 else ("", "", "")
     if action not in ("install", "uninstall", "query") or shell not in _SCRIPTS:

@@ -1,7 +1,6 @@
-"""What Hydra does for the command line: composing the config of a command, and reading what a sweep
-varies.
+"""Hydra: the config of a command, and the axes of a sweep. No other file imports it.
 
-Only this file knows Hydra. What goes wrong in it is told by `explain`.
+Its errors are put into words in `hydra_errors.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from trainer.errors import UsageError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
 
-# More values than that of one key are a typing error in a range, and would only fill the memory.
+# A range with more values is a typing error, and would only fill the memory.
 _MAX_VALUES = 100_000
 _OURS = "There are sweep=grid, random, optuna; launcher=local, slurm, ray; in a file, sweep.params."
 
@@ -56,9 +55,9 @@ def compose(arguments: Arguments, *, choices: Sequence[str] = ()) -> DictConfig:
 
 @contextlib.contextmanager
 def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
-    """Composes configs from overrides, all of them, as long as it is open; Hydra's part included.
+    """A function from overrides to a config, Hydra's part included; it works in the context only.
 
-    Raises UsageError.
+    It raises UsageError.
     """
     from hydra import compose as compose_by_hydra
     from hydra import initialize_config_dir
@@ -96,7 +95,11 @@ def _search_path(arguments: Arguments) -> list[str]:
     folder = Path(arguments.config_dir)
     if not folder.is_dir():
         raise UsageError(f"--config-dir {folder} is not a folder.")
-    return [f"hydra.searchpath=['file://{folder.absolute()}']"]
+    quoted = str(folder.absolute()).replace("'", "\\'")
+    # Hydra reads the first such override only.
+    typed = arguments.values.get("hydra.searchpath", "").strip("[]")
+    folders = [f"'file://{quoted}'", *([typed] if typed else [])]
+    return [f"hydra.searchpath=[{','.join(folders)}]"]
 
 
 def show(arguments: Arguments) -> None:
@@ -146,7 +149,7 @@ def sweep_request(arguments: Arguments) -> Iterator[SweepRequest]:
 
 
 def _refuse_hydras_own(keys: Iterable[str], *, hint: str, but: str = "") -> None:
-    """Raises UsageError for a key of Hydra's own runs, sweepers and launchers: trainer has others."""
+    """Raise UsageError for a key of Hydra's own runs, sweepers and launchers."""
     for key in keys:
         head = key.partition(".")[0].partition("/")[0]
         if head == "hydra" and key not in ("hydra.searchpath", but):
@@ -156,7 +159,7 @@ def _refuse_hydras_own(keys: Iterable[str], *, hint: str, but: str = "") -> None
 def _request(
     arguments: Arguments, compose_job: Callable[[Sequence[str]], DictConfig]
 ) -> SweepRequest:
-    """Read the axes on the command line and in the experiment, and what all jobs have in common."""
+    """The axes on the command line and in the experiment, and what all jobs have in common."""
     words, axes = _split(arguments, list(map(_as_addition, arguments.overrides)))
     first = compose_job([*words, *map(_first_word, axes)])
     sweep, launcher, run = load_sweep(first)
@@ -198,7 +201,7 @@ def _one_value(value: Any) -> str:
 
 
 def _split(arguments: Arguments, words: list[str]) -> tuple[list[str], list[Axis]]:
-    """The words with one value, and those with several as axes, each in its order; raises UsageError."""
+    """The words with one value, and those with several as axes; raises UsageError."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -216,12 +219,12 @@ def _split(arguments: Arguments, words: list[str]) -> tuple[list[str], list[Axis
 
 
 def _check_once(axes: Sequence[Axis], words: Sequence[str]) -> None:
-    """Raises UsageError for a key that is varied and given once more."""
-    for axis in axes:
-        if [*map(key_of, words), *(other.key for other in axes)].count(axis.key) > 1:
-            raise UsageError(
-                f"{axis.key} is given more than once.", hint=f"Give it once: {axis.key}=…"
-            )
+    """Raise UsageError for a key that is varied and given once more."""
+    keys = [axis.key for axis in axes]
+    given = [*keys, *map(key_of, words)]
+    for key in keys:
+        if given.count(key) > 1:
+            raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}=…")
 
 
 def _axis(override: Override) -> Axis:

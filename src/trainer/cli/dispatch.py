@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import Arguments
-from trainer.errors import ConfigError, UsageError
+from trainer.errors import ConfigError, UsageError, program
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,7 +33,7 @@ def run_fit(arguments: Arguments) -> int:
         if word := arguments.about_a_sweep():
             raise UsageError(
                 f"{word} is about sweeps, and this is a single run.",
-                hint="Add -m: trainer fit -m …",
+                hint=f"Add -m: {program()} fit -m …",
             )
         config = _load_fit(composed, arguments)
         if config.resume is not None and saved is None:  # a person's own YAML may set it
@@ -71,7 +71,7 @@ def _run_sweep(arguments: Arguments) -> int:
     if "resume" in arguments.values:
         raise UsageError(
             "resume and -m do not go together.",
-            hint="Resume one run at a time: trainer fit resume=…",
+            hint=f"Resume one run at a time: {program()} fit resume=…",
         )
     from trainer.cli.compose import sweep_request
 
@@ -87,13 +87,13 @@ def run_eval(arguments: Arguments) -> int:
     if arguments.is_multirun:
         raise UsageError(
             "eval does not sweep.",
-            hint="Evaluate one checkpoint at a time: trainer eval ckpt=runs/<run>",
+            hint=f"Evaluate one checkpoint at a time: {program()} eval ckpt=runs/<run>",
         )
     reference = _reference(arguments, "ckpt")
     if reference is None:
         raise UsageError(
             "ckpt is missing.",
-            hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>",
+            hint=f"Say what to evaluate: {program()} eval ckpt=last, or ckpt=runs/<run>",
         )
     from trainer.cli.from_checkpoint import check_eval_keys
     from trainer.commands.fit.resume import find_saved
@@ -208,7 +208,7 @@ def _reference(arguments: Arguments, key: str) -> str | None:
     if reference == "":
         raise UsageError(
             f"{key}= is empty.",
-            hint=f"Name a run or a checkpoint: trainer {arguments.verb} {key}=last",
+            hint=f"Name a run or a checkpoint: {program()} {arguments.verb} {key}=last",
         )
     if reference is None or reference == "null":
         return None

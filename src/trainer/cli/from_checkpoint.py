@@ -16,7 +16,7 @@ from trainer.config import (
     settable_keys,
     to_plain,
 )
-from trainer.errors import CheckpointError, UsageError, suggestion
+from trainer.errors import CheckpointError, UsageError, as_called, suggestion
 
 
 def over_saved(
@@ -55,7 +55,7 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
     own = custom_groups(saved)
     hint = None
     if isinstance(command, str):
-        hint = f"To change it, start from what was run: {command[:500]}"
+        hint = f"To change it, start from what was run: {as_called(command[:500])}"
     for key in arguments.values:
         is_own = key.partition(".")[0] in own or (key == "experiment" and own)
         if not is_own and not may_set("reproduce", key):

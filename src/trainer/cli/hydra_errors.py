@@ -13,7 +13,7 @@ import yaml
 from trainer.cli.configs import default_choice
 from trainer.config.keys import keys_of
 from trainer.config.schema import CHOICES, SECTIONS, TOP_LEVEL, schemas_of
-from trainer.errors import ConfigError, TrainerError, UsageError, suggestion
+from trainer.errors import ConfigError, TrainerError, UsageError, program, suggestion
 
 _OF_EVAL = ("eval", "ckpt")
 
@@ -122,7 +122,7 @@ def _unknown_key(key: str, command: _Command) -> UsageError:
     elif head in _OF_EVAL:
         return UsageError(
             f"{key} belongs to trainer eval.",
-            hint="To go on with a run: trainer fit resume=runs/<run>",
+            hint=f"To resume a run: {program()} fit resume=runs/<run>",
         )
     if head not in known:
         return ConfigError(

@@ -14,7 +14,7 @@ from typing import NoReturn
 from trainer import __version__
 from trainer.cli.arguments import Arguments, Verb
 from trainer.cli.verbs import find_verb
-from trainer.errors import CustomCodeError, TrainerError, printable
+from trainer.errors import CustomCodeError, TrainerError, is_debugging, printable
 from trainer.signals import pass_signals_over, set_signals
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     set_signals()
     try:
-        code = _run_and_tell(argv)
+        code = _run_to_exit_code(argv)
     except KeyboardInterrupt:
         code = 130
         sys.stderr.write("Stopped.\n")
@@ -34,21 +34,20 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _run_and_tell(argv: list[str]) -> int:
-    """Run a command line; whatever goes wrong is told in a sentence and an exit code."""
+def _run_to_exit_code(argv: list[str]) -> int:
+    """Run a command line; an error becomes a sentence on stderr and an exit code."""
     try:
         code = _run(argv)
         if sys.stdout is not None:
             sys.stdout.flush()
     except TrainerError as error:
-        return _tell(error)
+        return _report(error)
     except BrokenPipeError:
-        # Whoever read our output has gone (`trainer … | head`); nothing can be told to them any
-        # more.
+        # The reader of our output has gone (`trainer … | head`): nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        return _tell_unexpected(error)
+        return _report_unexpected(error)
     return code
 
 
@@ -85,8 +84,8 @@ def _print_page(verb: Verb | None, *, config_dir: str | None = None) -> int:
     return 0
 
 
-def _tell(error: TrainerError) -> int:
-    if os.environ.get("TRAINER_DEBUG") == "1":
+def _report(error: TrainerError) -> int:
+    if is_debugging():
         traceback.print_exception(error)
     elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
@@ -94,16 +93,16 @@ def _tell(error: TrainerError) -> int:
     return error.exit_code
 
 
-def _tell_unexpected(error: Exception) -> int:
-    """A fault of ours, or of the machine: still a sentence, never a silent one."""
-    if os.environ.get("TRAINER_DEBUG") == "1":
+def _report_unexpected(error: Exception) -> int:
+    """A fault of ours or of the machine, in a sentence too."""
+    if is_debugging():
         traceback.print_exception(error)
     has_no_memory = (
         "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
     )
     is_environment = isinstance(error, (OSError, MemoryError)) or has_no_memory
-    first = printable(str(error).strip().splitlines()[0] if str(error).strip() else "no message")
-    sys.stderr.write(f"Error: {type(error).__name__}: {first}\n")
+    lines = str(error).strip().splitlines() or ["no message"]
+    sys.stderr.write(f"Error: {type(error).__name__}: {printable(lines[0])}\n")
     if has_no_memory:
         sys.stderr.write("Not enough memory: try a smaller data.batch_size or a smaller model.\n")
     elif not is_environment:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from trainer.cli import dispatch, pages
 from trainer.cli.arguments import Flag, Verb, VerbKey
-from trainer.errors import UsageError, suggestion
+from trainer.errors import UsageError, command_line, suggestion
 
 # The headings of the overview, in their order.
 HEADINGS = ("Train", "Look before", "Look after", "Use")
@@ -254,7 +254,7 @@ def _no_verb(word: str) -> UsageError:
         )
     if word.startswith("-") or "=" in word:
         return UsageError(
-            f"The command is missing before {word}.", hint=f"Write: trainer fit {word}"
+            f"The command is missing before {word}.", hint=f"Write: {command_line('fit', word)}"
         )
     return UsageError(
         f"There is no command {word}.", hint=suggestion(word, VERBS, label="Commands")

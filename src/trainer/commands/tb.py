@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import re
-import shlex
 import signal
 import socket
 import sys
@@ -19,7 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import EnvironmentFault, InputError, TrainerError, is_debugging, printable
+from trainer.errors import (
+    EnvironmentFault,
+    InputError,
+    TrainerError,
+    command_line,
+    is_debugging,
+    printable,
+)
 from trainer.run.find import find_path, no_run, not_a_run
 from trainer.run.folder import is_run_folder
 from trainer.run.index import read_index
@@ -129,7 +135,7 @@ def _find(reference: str, root: Path) -> Path:
         raise
     if is_run(folder) or read_index(folder) or _has_records(folder):
         return folder
-    raise not_a_run(folder, command=("trainer", "tb"), error=InputError)
+    raise not_a_run(folder, command=("tb",), error=InputError)
 
 
 def _all_below(root: Path) -> Path:
@@ -211,7 +217,7 @@ def _taken(port: int, references: Sequence[str], root: Path) -> EnvironmentFault
 
 def _command(references: Sequence[str], root: Path, port: int) -> str:
     keys = [f"port={port}", *([] if root == Path("runs") else [f"run.root={root}"])]
-    return shlex.join(["trainer", "tb", *references, *keys])
+    return command_line("tb", *references, *keys)
 
 
 def _is_taken(port: int) -> bool:

@@ -27,7 +27,7 @@ from trainer.config.schema import (
     is_custom,
 )
 from trainer.config.sweep import LAUNCHER, SWEEP, GridConfig, LauncherConfig
-from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
+from trainer.errors import CheckpointError, ConfigError, UsageError, program, suggestion
 from trainer.registry import look_up
 
 S = TypeVar("S", bound=Section)
@@ -61,7 +61,7 @@ def load_eval(composed: DictConfig) -> EvalConfig:
     if not isinstance(whole.get("ckpt"), str):
         raise ConfigError(
             "ckpt is missing.",
-            hint="Say what to evaluate: trainer eval ckpt=last, or ckpt=runs/<run>.",
+            hint=f"Say what to evaluate: {program()} eval ckpt=last, or ckpt=runs/<run>.",
         )
     fit = _build(_without(whole, "eval", "ckpt"))
     check_fit(fit)

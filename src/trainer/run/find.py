@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import InputError, TrainerError, UsageError, nearest
+from trainer.errors import InputError, TrainerError, UsageError, command_line, nearest, program
 from trainer.files import read_json
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -146,16 +146,20 @@ def not_a_run(
     parts = (path, *path.parents, *path.absolute().parents)
     run = next((part.parent for part in parts if part.name == CHECKPOINTS), None)
     if run is not None:
-        hint = f"Name the run itself: {shlex.join([*command, str(run)])}"
+        hint = f"Name the run itself: {_repeated(command, run)}"
     elif inside := read_index(path):
-        hint = f"There are runs in it. Name one: {shlex.join([*command, str(inside[0].path)])}"
+        hint = f"There are runs in it. Name one: {_repeated(command, inside[0].path)}"
     return error(f"{path} is not a run folder.", hint=hint)
+
+
+def _repeated(command: Sequence[str], run: Path) -> str:
+    return command_line(*command, str(run)) if command else shlex.quote(str(run))
 
 
 def no_run(root: Path) -> InputError:
     """The error for a `root` below which there is no run."""
     near = None if root.exists() else _near_path(root)
-    return InputError(f"There is no run in {root}.", hint=near or "Start one: trainer fit")
+    return InputError(f"There is no run in {root}.", hint=near or f"Start one: {program()} fit")
 
 
 def _matches(word: str, index: Sequence[Entry]) -> list[Entry]:
@@ -178,7 +182,7 @@ def _newest_checkpoint(root: Path, prefer: str) -> Path:
     saved = next((entry.path for entry in index if step_folders(entry.path)), None)
     raise InputError(
         f"The newest run, {newest}, has no checkpoint.",
-        hint=f"The newest run that has one: {saved}" if saved else "Start one: trainer fit",
+        hint=f"The newest run that has one: {saved}" if saved else f"Start one: {program()} fit",
     )
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainer.errors import EnvironmentFault, printable
+from trainer.config.overrides import override
+from trainer.errors import EnvironmentFault, command_line, printable
 from trainer.files import finite_or_null, write_bytes
 from trainer.state_checks import LARGEST
 from trainer.tracking.records import (
@@ -78,9 +79,10 @@ class MetricsFile:
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> EnvironmentFault:
+        resume = command_line("fit", override("resume", str(self._path.parent)))
         return EnvironmentFault(
             f"Could not write {self._path}: {error.strerror or error}.",
-            hint=f"Put that right, then: trainer fit resume={self._path.parent}",
+            hint=f"Put that right, then: {resume}",
         )
 
 

@@ -179,7 +179,8 @@ def test_a_signal_to_a_real_process_saves_and_says_how_to_go_on(
         "Continue with: "
     )[2]
     limit = f"trainer.max_steps={Run(folder).rows[-1]['step'] + 20}"
-    resumed = processes.run(*printed.split()[1:], limit, cwd=tmp_path)
+    words = printed.partition("trainer ")[2].split()
+    resumed = processes.run(*words, limit, cwd=tmp_path)
     assert resumed.code == 0, resumed.err
     assert "Resumed at step" in resumed.out
     assert "epoch" in out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,14 @@ from trainer.commands.check_run.checkpoints import (
 from trainer.commands.check_run.events import check_tensorboard
 from trainer.commands.check_run.metrics import check_metrics
 from trainer.config.overrides import override
-from trainer.errors import EnvironmentFault, InputError, TrainerError, UsageError, printable
+from trainer.errors import (
+    EnvironmentFault,
+    InputError,
+    TrainerError,
+    UsageError,
+    command_line,
+    printable,
+)
 from trainer.run.find import find_path, not_a_run
 from trainer.run.folder import is_run_folder
 from trainer.run.lock import is_locked
@@ -89,7 +95,7 @@ def _find(reference: str, root: Path) -> Path:
         raise UsageError(error.what, hint=error.hint) from None
     # A run that lost its run.json is one that needs a check.
     if not is_run_folder(folder):
-        raise not_a_run(folder, command=("trainer", "check-run"))
+        raise not_a_run(folder, command=("check-run",))
     return folder
 
 
@@ -113,11 +119,11 @@ def _advice(files: RunFiles) -> tuple[str, str]:
     newest = files.newest
     if newest is None:
         return "No step is intact.", "Take it from another copy, or train again."
-    resume = shlex.join(["trainer", "fit", override("resume", str(files.run))])
+    resume = command_line("fit", override("resume", str(files.run)))
     if newest != files.steps[-1]:
         return f"Newest intact step: {newest.folder.name}.", f"To go on from it: {resume}"
     where = f"The newest step, {newest.folder.name}, is intact."
     if not files.is_done:
         return where, f"To go on from it: {resume}"
-    evaluate = shlex.join(["trainer", "eval", override("ckpt", str(newest.folder))])
+    evaluate = command_line("eval", override("ckpt", str(newest.folder)))
     return where, f"To use it: {evaluate}"

@@ -12,12 +12,8 @@ from trainer.checkpoint.file import read_file, read_header
 from trainer.checkpoint.header import read_description
 from trainer.commands.fit.saved_step import SavedStep, read_step
 from trainer.config import FitConfig, comparable
-from trainer.errors import (
-    CheckpointError,
-    InputError,
-    TrainerError,
-    UsageError,
-)
+from trainer.config.overrides import override
+from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, command_line
 from trainer.run.find import find_checkpoint
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -106,15 +102,14 @@ def open_interrupted(config: FitConfig, *, root: Path) -> Iterator[SavedStep | N
             return
         run = Path(config.run.dir)
         if status_of(run) is RunStatus.DONE:
-            raise UsageError(
-                f"{run} is complete.", hint=f"To see how it is: trainer eval ckpt={run}"
-            )
+            evaluate = command_line("eval", override("ckpt", str(run)))
+            raise UsageError(f"{run} is complete.", hint=f"To see how it is: {evaluate}")
         saved = stack.enter_context(open_folder(run))
         if saved is not None and comparable(saved.description.config) != trains_as:
+            resume = command_line("fit", override("resume", str(run)))
             raise UsageError(
                 f"{run} holds a run of another config.",
-                hint=f"To change it on purpose: trainer fit resume={run}; else name another "
-                "run.dir.",
+                hint=f"To change it on purpose: {resume}; else name another run.dir.",
             )
         yield saved
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.progress import Limits, Progress, StopReason
+from trainer.errors import command_line
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
 
@@ -82,7 +82,7 @@ def end(run: Run, metrics: Mapping[str, float | None], *, reason: StopReason) ->
     rows.append(("run", str(run.folder)))
     rows.append(("evaluate", next_commands.evaluate()))
     if isinstance(components.config.logger, TensorBoardConfig):
-        rows.append(("tensorboard", f"trainer tb {shlex.quote(str(run.folder))}"))
+        rows.append(("tensorboard", command_line("tb", str(run.folder))))
     train_longer = longer(components.state.limits, components.state.progress)
     rows.append(("resume", next_commands.resume(train_longer)))
     run.terminal.facts("", rows)
@@ -133,13 +133,11 @@ class NextCommands:
 
     def evaluate(self) -> str:
         """The command that evaluates the best checkpoint."""
-        return shlex.join(["trainer", "eval", override("ckpt", str(self._folder)), *self._words])
+        return command_line("eval", override("ckpt", str(self._folder)), *self._words)
 
     def resume(self, *more: str) -> str:
         """The command that resumes the run; `more` is what must change for a complete one."""
-        return shlex.join(
-            ["trainer", "fit", override("resume", str(self._folder)), *self._words, *more]
-        )
+        return command_line("fit", override("resume", str(self._folder)), *self._words, *more)
 
 
 def _group(word: str) -> str:

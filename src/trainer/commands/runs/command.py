@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.commands.runs.compare import compare, diff, show
 from trainer.commands.runs.edit import note, rm, tag
 from trainer.commands.runs.list import best, ls
-from trainer.errors import UsageError
+from trainer.errors import UsageError, program
 from trainer.run.find import find_run
 from trainer.run.index import Entry, read_index
 from trainer.tracking.console import Terminal
@@ -53,7 +53,7 @@ def _run_on_several(
     elif len(entries) != 2:
         raise UsageError(
             "diff compares two runs.",
-            hint="Name two different ones: trainer runs diff <run> <run>",
+            hint=f"Name two different ones: {program()} runs diff <run> <run>",
         )
     else:
         differs = diff(*entries, terminal=terminal)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable
+from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program
 from trainer.files import remove
 from trainer.run.folder import retired_path
 from trainer.run.index import Entry, Notes, read_notes, write_notes
@@ -112,7 +112,7 @@ def _agrees(number: int, num_bytes: int) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "Nothing was removed: nobody can be asked, for this is not a terminal.",
-            hint="Say that you are sure: trainer runs rm … --yes",
+            hint=f"Say that you are sure: {program()} runs rm … --yes",
         )
     sys.stdout.write(f"Remove {_counted(number)}, {size_text(num_bytes)}? [y/N] ")
     sys.stdout.flush()

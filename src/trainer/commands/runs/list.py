@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from trainer.commands.runs.read import (
     quick_config_of,
 )
 from trainer.config.overrides import override
-from trainer.errors import UsageError, suggestion
+from trainer.errors import UsageError, as_called, command_line, suggestion
 from trainer.run.find import MIN_DIGITS
 from trainer.run.index import METRICS, Entry, Notes, read_index, read_notes
 from trainer.run.record import RunStatus
@@ -150,7 +149,7 @@ def best(
     if not rows:
         raise UsageError(
             f"No run in {root}{' that passes' if words else ''} has {metric}.",
-            hint="See: trainer runs ls",
+            hint=f"See: {command_line('runs', 'ls')}",
         )
     row = rows[0]
     entry = row.entry
@@ -163,8 +162,8 @@ def best(
             ("id", entry.id),
             (metric, number_text(row.metrics[metric])),
             ("run", str(entry.path)),
-            ("evaluate", shlex.join(["trainer", "eval", override("ckpt", str(entry.path))])),
-            ("repeat", str(entry.record.get("command") or "-")),
+            ("evaluate", command_line("eval", override("ckpt", str(entry.path)))),
+            ("repeat", as_called(str(entry.record.get("command") or "-"))),
         ]
         terminal.facts(f"Best of {len(rows)} run{'s' * (len(rows) > 1)} by {metric}", facts)
 

@@ -29,7 +29,7 @@ from trainer.commands.sweep.ranking import (
 )
 from trainer.commands.sweep.record import JobRecord, SweepRecord, figure, short
 from trainer.commands.sweep.task import JobStatus
-from trainer.errors import printable
+from trainer.errors import as_called, command_line, printable
 from trainer.files import write_text
 from trainer.tracking.console import Terminal
 
@@ -133,7 +133,7 @@ def _facts(record: SweepRecord) -> list[tuple[str, str]]:
         mean = _spread(groups[0], record.monitor)
         facts.append(("best mean", f"{mean} ({values})" if values else mean))
     if best:
-        facts.append(("repeat", best["command"]))
+        facts.append(("repeat", as_called(best["command"])))
     if shares:
         listed = ", ".join(f"{key} {share:.2f}" for key, share in shares.items())
         facts.append(("importance", listed))
@@ -146,7 +146,7 @@ def _facts(record: SweepRecord) -> list[tuple[str, str]]:
 
 
 def _tensorboard(record: SweepRecord) -> str:
-    return f"trainer tb {shlex.quote(str(record.folder))}"
+    return command_line("tb", str(record.folder))
 
 
 def _jobs_sheet(record: SweepRecord, jobs: Sequence[JobRecord]) -> _Sheet:
