@@ -1,4 +1,4 @@
-"""The prose of the help pages, a page a verb; `help.py` fills in what the table and the YAML say."""
+"""The prose of the help pages, a page a verb; `help.py` fills in the rest."""
 
 FIT = """\
 Groups (the default first)

@@ -69,7 +69,7 @@ class Key:
 
     @property
     def is_hyperparameter(self) -> bool:
-        """Whether it says how the model learns, rather than from which samples or on what machine."""
+        """Whether it says how the model learns, not from which samples or on what machine."""
         return self.affects in ("result", "order")
 
     @property

@@ -26,8 +26,8 @@ def locked(run: Path) -> Iterator[None]:
 
     A record lock of the system on `.lock`: it ends with the process, however that ends; its child
     processes do not inherit it; and a copy of the folder is not locked, for the lock is not in the
-    file. The file names its owner. Raises UsageError when another process holds it, EnvironmentFault
-    when the folder or the file system cannot have a lock.
+    file. The file names its owner. Raises UsageError when another process holds it,
+    EnvironmentFault when the folder or the file system cannot have a lock.
     """
     hint = "Make it a folder that you can write to, or choose another one: run.dir=…"
     with contextlib.ExitStack() as stack:
@@ -57,7 +57,10 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def is_locked(run: Path) -> bool:
-    """Whether another process holds the lock of `run`."""
+    """Whether another process holds the lock of `run`.
+
+    Never called where this process holds it: to close any handle of a file drops its record locks.
+    """
     try:
         # To read, which is enough for a shared lock: the run may be another person's.
         handle = os.open(run / LOCK_FILE, os.O_RDONLY | _FLAGS)

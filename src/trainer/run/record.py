@@ -1,4 +1,4 @@
-"""run.json: what ran, with which versions, seed and data, and how it ended; and the status of a run.
+"""run.json: what ran, with which versions, seed and data, how it ended; the status of a run.
 
 Nothing in it is read to train.
 """

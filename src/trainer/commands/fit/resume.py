@@ -43,9 +43,10 @@ def find_saved(reference: str, *, root: Path) -> SavedStep:
 def open_saved(reference: str, *, root: Path, in_place: bool) -> Iterator[SavedStep]:
     """The newest intact step of the run that `reference` names.
 
-    A step that is named itself must be intact. With `in_place` the lock of its run is held as long as the context is open, and what a killed
-    process left among its checkpoints is repaired. Prints which damaged steps are skipped. Raises
-    UsageError when the run is in use, CheckpointError when nothing in it is intact.
+    A step that is named itself must be intact. With `in_place` the lock of its run is held as long
+    as the context is open, and what a killed process left among its checkpoints is repaired. Prints
+    which damaged steps are skipped. Raises UsageError when the run is in use, CheckpointError when
+    nothing in it is intact.
     """
     folder = _find_folder(reference, root, in_place=in_place)
     run = folder.parent.parent

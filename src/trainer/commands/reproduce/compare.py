@@ -1,4 +1,4 @@
-"""Two runs of one config compared: the last weights bit by bit, the metrics, and what else differs."""
+"""Two runs of one config compared: the last weights bit by bit, the metrics, the machines."""
 
 from __future__ import annotations
 

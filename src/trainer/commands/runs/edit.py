@@ -24,7 +24,7 @@ _TAG = re.compile(r"\w[\w.:/-]{0,39}")
 def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Terminal) -> None:
     """Remove runs, after printing them and a question; those that a process trains in are kept.
 
-    Raises UsageError when one was kept, or when nobody can be asked and `is_agreed` is false;
+    Raises UsageError when one was kept, or when no one can answer and `is_agreed` is false;
     EnvironmentFault when the disk refuses. The others are removed all the same.
     """
     chosen, errors = _split_free(entries)
@@ -111,7 +111,7 @@ def _agrees(number: int, num_bytes: int) -> bool:
     """Ask on the terminal; raises UsageError where there is none."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
-            "Nothing was removed: nobody can be asked, for this is not a terminal.",
+            "Nothing was removed: without a terminal no one can confirm it.",
             hint=f"Say that you are sure: {program()} runs rm … --yes",
         )
     sys.stdout.write(f"Remove {_counted(number)}, {size_text(num_bytes)}? [y/N] ")

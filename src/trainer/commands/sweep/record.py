@@ -21,13 +21,28 @@ from trainer.tracking.metrics_file import is_number
 FILE_NAME = "sweep.json"
 _TEXT_OR_NONE = (str, NoneType)
 _KINDS: dict[str, Any] = {
-    "kind": str, "identity": str, "command": list, "keys": list, "monitor": str, "maximize": bool, "started": str,
-    "ended": _TEXT_OR_NONE, "summary": dict,
-}  # fmt: skip
+    "kind": str,
+    "identity": str,
+    "command": list,
+    "keys": list,
+    "monitor": str,
+    "maximize": bool,
+    "started": str,
+    "ended": _TEXT_OR_NONE,
+    "summary": dict,
+}
 _KINDS_OF_A_JOB: dict[str, Any] = {
-    "number": Count, "values": dict, "command": list, "config_hash": _TEXT_OR_NONE, "status": str,
-    "run": _TEXT_OR_NONE, "metrics": dict, "error": _TEXT_OR_NONE, "seconds": NUMBER_OR_NONE, "code": dict,
-}  # fmt: skip
+    "number": Count,
+    "values": dict,
+    "command": list,
+    "config_hash": _TEXT_OR_NONE,
+    "status": str,
+    "run": _TEXT_OR_NONE,
+    "metrics": dict,
+    "error": _TEXT_OR_NONE,
+    "seconds": NUMBER_OR_NONE,
+    "code": dict,
+}
 # Of a sweep of ten thousand jobs; a stranger's file may try to fill the memory.
 _MAX_BYTES = 50_000_000
 

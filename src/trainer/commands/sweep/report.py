@@ -1,4 +1,4 @@
-"""The report of a sweep: its summary in sweep.json, sweep.csv, sweep.md and a table on the terminal.
+"""The report of a sweep: a summary in sweep.json, sweep.csv, sweep.md, a table on the terminal.
 
 How jobs are compared is in `ranking`, how much a key matters in `importance`.
 """

@@ -1,4 +1,4 @@
-"""The sweep's side of a search: Optuna's study suggests the values of trials from the ones before."""
+"""The sweep's side of a search: Optuna's study suggests values from the trials before."""
 
 from __future__ import annotations
 

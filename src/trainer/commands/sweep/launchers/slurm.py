@@ -112,7 +112,7 @@ class Slurm:
 
 
 class Processes:
-    """In the place of Slurm, processes here: a job has the number of submitit's process around it."""
+    """Processes on this machine instead of Slurm: a job has the id of submitit's process."""
 
     def end_of(self, job: Any) -> str | None:
         return "FAILED" if job.done() else None
