@@ -94,6 +94,11 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit eval.split=val": (2, ("eval.split belongs to trainer eval",)),
     "fit _target_=os.system": (2, ("_target_",)),
     "fit +model._target_=os.system": (2, ("model._target_",)),
+    # Of Hydra's own keys, only its search path means something here.
+    "fit hydra.run.dir=elsewhere": (2, ("hydra.run.dir has no effect", "run.dir=")),
+    "fit hydra/launcher=joblib": (2, ("hydra/launcher has no effect",)),
+    "fit hydra.mode=MULTIRUN": (2, ("hydra.mode=MULTIRUN is not how", "Write -m")),
+    "fit -m hydra.sweeper.params.seed=1 seed=1,2": (2, ("no effect", "sweep.params")),
     # Types.
     "fit trainer.epochs=many": (2, ("trainer.epochs=many", "a whole number is expected")),
     "fit trainer.epochs=1.5": (2, ("trainer.epochs=1.5", "a whole number")),
