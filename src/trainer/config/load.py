@@ -133,11 +133,13 @@ def _without(composed: DictConfig, *keys: str) -> DictConfig:
 def _resolved(composed: DictConfig) -> DictConfig:
     """`composed` with every ${…} replaced by its value; raises ConfigError naming the key."""
     try:
-        return OmegaConf.create(OmegaConf.to_container(composed, resolve=True))  # type: ignore[return-value]
+        plain = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(
             f"{error.full_key} cannot be read: {str(error).splitlines()[0]}."
         ) from error
+    assert isinstance(plain, dict), "it is made of a DictConfig"
+    return OmegaConf.create(plain)
 
 
 def _build(composed: DictConfig) -> FitConfig:
