@@ -280,7 +280,7 @@ def _load_when_pruned(reached: Path) -> None:
 
 @pytest.mark.fault("I")
 def test_a_checkpoint_is_pruned_while_it_is_evaluated(tmp_path: Path, start: Start) -> None:
-    training = start("fit", *ENDLESS, "trainer.keep=0", "logger=none", "run.dir=run", cwd=tmp_path)
+    training = start("fit", *ENDLESS, "trainer.keep=0", "run.dir=run", cwd=tmp_path)
     wait_for_checkpoint(tmp_path / "run")
     training.signal(signal.SIGSTOP)
     reached = tmp_path / "reached"
