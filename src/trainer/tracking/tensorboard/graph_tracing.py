@@ -193,8 +193,8 @@ class Recorder(TorchFunctionMode):
     def _finish(self, call: Call, taken: Taken, result: Any) -> Any:
         """Note a call that made or wrote tensors; returns what the model gets for `result`.
 
-        That is another tensor on the same memory where `result` is what went in: else the two could
-        not be told apart.
+        That is another tensor on the same memory where `result` is what went in: tensors are known
+        by identity.
         """
         written = [tensor for tensor, times in taken if _times_written(tensor) != times]
         if _is_among(result, [tensor for tensor, _ in taken]) and not _is_among(result, written):
