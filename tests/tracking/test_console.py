@@ -33,7 +33,8 @@ def on_a_terminal(command: list[str], *, cwd: Path) -> str:
 
 
 def test_a_bar_shows_loss_accuracy_rate_and_time_left(tmp_path: Path) -> None:
-    words = ["data=dirichlet", "model=mlp", "trainer.epochs=3", "logger.log_every=10"]
+    words = ["data=dirichlet", "data.train_size=5000", "model=mlp", "trainer.epochs=3"]
+    words += ["logger=none", "logger.log_every=10"]
     output = on_a_terminal([sys.executable, "-m", "trainer", "fit", *words], cwd=tmp_path)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output).replace("\r", "\n")
     bars = [line for line in plain.splitlines() if line.startswith("training")]

@@ -1,5 +1,4 @@
-"""What a person sees on the terminal: a block of facts, a progress bar, a line an epoch, a closing
-block.
+"""The terminal: a block of facts, a progress bar, a line an epoch, a closing block.
 
 Off a terminal (a file, a pipe, CI) it is plain lines, without control characters or the bar.
 """
@@ -26,32 +25,29 @@ from rich.text import Text
 
 from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
 
-# At most about this many epoch lines a run: a run of 1,000 short epochs should not scroll
-# everything else away.
+# About the most epoch lines of a run: one of 1,000 short epochs must not scroll all else away.
 _MAX_EPOCH_LINES = 20
 
 
 class _Lines(RichConsole):
     def on_broken_pipe(self) -> None:
-        """Rich would end the program with code 1, which says that training failed."""
+        # Rich would end the program with code 1, which means that training failed.
         raise BrokenPipeError
 
 
 class Terminal:
-    """Lines, tables and bars on standard output; notes and warnings on standard error.
-    `warnings` keeps the latter.
-    """
+    """Lines, tables and bars on standard output; notes and warnings on standard error."""
 
     def __init__(self) -> None:
-        # Off a terminal nobody sees a width: rich would cut tables to 80 columns.
-        is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: closed by the caller
+        # Off a terminal rich would cut tables to 80 columns; a closed stdout is None.
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
         width = None if is_terminal or "COLUMNS" in os.environ else 200
         self.out = _Lines(highlight=False, soft_wrap=True, width=width)
         self.err = _Lines(stderr=True, highlight=False, soft_wrap=True)
         self.warnings: list[str] = []
 
     def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
-        """A compact block of `name  value` lines under a title."""
+        """Print a block of `name  value` lines under a title."""
         width = max(len(name) for name, _ in rows)
         if title:
             self.out.print(Text(title, style="bold"))
@@ -59,28 +55,28 @@ class Terminal:
             self.out.print(Text.assemble(("  " + name.ljust(width), "cyan"), "  ", value))
 
     def line(self, text: str, *, style: str = "") -> None:
-        """One line."""
+        """Print a line."""
         self.out.print(Text(text, style=style))
 
     def table(self, table: Table) -> None:
-        """A rich table."""
+        """Print a rich table."""
         self.out.print(table)
 
     def note(self, text: str) -> None:
-        """Something worth knowing, on standard error."""
+        """Print a note on standard error."""
         self.err.print(Text(text, style="dim"))
 
     def warn(self, text: str) -> None:
-        """Something a person should know, on standard error."""
+        """Print a warning on standard error, and keep it in `warnings`."""
         self.warnings.append(text)
         self.err.print(Text(f"Warning: {text}", style="yellow"))
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A bar over bytes; off a terminal one line says what is going on."""
+        """Show a bar over bytes; off a terminal print the description as a line."""
         if not self.err.is_terminal:
             self.note(description)
-            yield lambda amount: None
+            yield lambda _: None
             return
         columns = (
             TextColumn("{task.description}"),
@@ -94,7 +90,7 @@ class Terminal:
 
 
 class ConsoleTracker:
-    """A progress bar with loss, accuracy, samples a second and the time left, and one line an epoch."""
+    """Shows a bar with loss, accuracy, samples a second and the time left, and a line an epoch."""
 
     def __init__(
         self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int
@@ -125,23 +121,16 @@ class ConsoleTracker:
             self._print_epoch(record)
 
     def flush(self) -> None:
-        """The terminal has every line already."""
+        """Do nothing: the terminal has every line already."""
 
     def close(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def _update_bar(self, record: TrainRecord) -> None:
-        if self._bar is None:
-            return
-        parts = [
-            f"loss {_loss(record.loss)}",
-            _percent("acc", record.accuracy),
-            _rate(record.samples_per_second),
-        ]
-        self._bar.update(
-            self._task, completed=record.samples, state="  ".join(part for part in parts if part)
-        )
+        if self._bar is not None:
+            state = "  ".join([*_scores(record), _rate(record.samples_per_second)])
+            self._bar.update(self._task, completed=record.samples, state=state)
 
     def _keep(self, record: EvalRecord) -> None:
         self._val = record
@@ -149,36 +138,29 @@ class ConsoleTracker:
             self._has_warned = True
             self._terminal.warn(
                 f"val/loss is {record.loss} at step {record.step}: look for values that are not "
-                "finite in the "
-                "validation data, or try a smaller optimizer.lr. Training goes on."
+                "finite in the validation data, or try a smaller optimizer.lr. Training goes on."
             )
 
     def _print_epoch(self, record: EpochRecord) -> None:
-        val, self._val = self._val, None
+        val = self._val
+        self._val = None
         if record.epoch % self._every and record.epoch not in (1, self._num_epochs):
             return
-        parts = [
-            f"epoch {record.epoch:>{len(str(self._num_epochs))}}/{self._num_epochs}",
-            f"loss {_loss(record.loss)}",
-            _percent("acc", record.accuracy),
-        ]
+        number = f"{record.epoch:>{len(str(self._num_epochs))}}"
+        parts = [f"epoch {number}/{self._num_epochs}", *_scores(record)]
         if val is not None:
-            parts += [f"val loss {_loss(val.loss)}", _percent("val acc", val.accuracy)]
-        parts += [
-            f"lr {record.learning_rate:.3g}",
-            _rate(record.samples_per_second),
-            f"{record.seconds:.1f} s",
-        ]
-        self._terminal.line("  ".join(part for part in parts if part))
+            parts += _scores(val, "val ")
+        parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second)]
+        self._terminal.line("  ".join([*parts, f"{record.seconds:.1f} s"]))
 
 
-def _loss(loss: float) -> str:
-    """Four decimals, or four digits where decimals would show nothing."""
-    return f"{loss:.4f}" if loss >= 0.001 else f"{loss:.3e}"
-
-
-def _percent(name: str, accuracy: float | None) -> str:
-    return "" if accuracy is None else f"{name} {100 * accuracy:.2f}%"
+def _scores(record: Record, prefix: str = "") -> list[str]:
+    """`loss 0.1234`, or `1.234e-05` where decimals show nothing, and `acc 98.76%` if known."""
+    loss = f"{record.loss:.4f}" if record.loss >= 0.001 else f"{record.loss:.3e}"
+    scores = [f"{prefix}loss {loss}"]
+    if record.accuracy is not None:
+        scores.append(f"{prefix}acc {100 * record.accuracy:.2f}%")
+    return scores
 
 
 def _rate(samples_per_second: float) -> str:

@@ -32,7 +32,7 @@ class Observer(Protocol):
     """Receives updates and predictions, on the training device."""
 
     def wants_update(self, step: int) -> bool:
-        """Whether to keep the update that completes `step`, which costs memory; called before it."""
+        """Whether to keep the update that completes `step`; called before it is made."""
 
     def update(self, step: int, update: Update) -> None:
         """Take an update that was wanted."""

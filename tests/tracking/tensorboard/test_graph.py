@@ -204,7 +204,7 @@ def test_layers_keep_their_names_where_ours_would_clash() -> None:
     }
 
 
-def test_a_function_is_told_from_a_block_of_its_name() -> None:
+def test_a_function_and_a_block_of_its_name_differ() -> None:
     found = traced(lambda model, x: model.exp(x).exp(), exp=nn.Sequential(nn.Linear(4, 4)))
     assert list(found) == ["input", "exp/0_Linear", "exp_1", "output"]
 
@@ -396,7 +396,7 @@ def test_an_input_that_the_first_layer_overwrites_is_kept() -> None:
     assert torch.equal(inputs, torch.full((2, 3), -1.0))
 
 
-def test_a_model_that_raises_is_told_in_a_phrase_and_left_as_it_was() -> None:
+def test_a_model_that_raises_gives_a_phrase_and_is_left_as_it_was() -> None:
     def call(model: Any, inputs: Tensor) -> Tensor:
         model.norm(inputs)
         model.num_passes = 1
@@ -404,9 +404,9 @@ def test_a_model_that_raises_is_told_in_a_phrase_and_left_as_it_was() -> None:
 
     model = Calls(call, norm=nn.BatchNorm1d(4))
     before = state_of(model)
-    with pytest.raises(NotTraceable) as told:
+    with pytest.raises(NotTraceable) as caught:
         trace(model, torch.ones(2, 4))
-    assert str(told.value) == "RuntimeError: no luck"
+    assert str(caught.value) == "RuntimeError: no luck"
     assert state_of(model) == before
     assert torch._C._len_torch_function_stack() == 0
 
@@ -424,10 +424,10 @@ def test_a_model_that_raises_is_told_in_a_phrase_and_left_as_it_was() -> None:
     ],
 )
 def test_what_cannot_be_traced_says_why(model: nn.Module, phrase: str) -> None:
-    with pytest.raises(NotTraceable, match=re.escape(phrase)) as told:
+    with pytest.raises(NotTraceable, match=re.escape(phrase)) as caught:
         trace(model, torch.ones(2, 4))
-    assert len(str(told.value)) <= 200
-    assert "\n" not in str(told.value)
+    assert len(str(caught.value)) <= 200
+    assert "\n" not in str(caught.value)
 
 
 def test_hooks_of_a_person_run_and_stay() -> None:

@@ -1,6 +1,4 @@
-"""A kind of record that fails is told once and left out; all else goes on, and the run is none
-the worse.
-"""
+"""A kind of record that fails gives one warning and is left out; all else continues."""
 
 from __future__ import annotations
 
@@ -75,13 +73,13 @@ class Failing:
         self.outcomes.append(outcome)
 
 
-def test_a_watch_that_fails_is_told_once_however_many_batches_follow() -> None:
-    tracker, said = Failing(), list[str]()
-    watch = FailSafeTracker(lambda: tracker, name="TensorBoard", warn=said.append).watch("val")  # type: ignore[arg-type, return-value]
+def test_a_watch_that_fails_gives_one_warning_however_many_batches_follow() -> None:
+    tracker, warnings = Failing(), list[str]()
+    watch = FailSafeTracker(lambda: tracker, name="TensorBoard", warn=warnings.append).watch("val")  # type: ignore[arg-type, return-value]
     assert watch is not None
     for _ in range(5):
         watch(None, None, None)  # type: ignore[arg-type]
-    (line,) = said
+    (line,) = warnings
     assert line.startswith("TensorBoard gets no more records (ValueError: two lines).")
     assert tracker.outcomes == ["interrupted"], "the run has not failed"
 

@@ -83,14 +83,14 @@ def test_activations_are_those_of_the_first_samples() -> None:
     assert writer.found["Activations/0"].sum == pytest.approx(expected.sum().item(), abs=1e-4)
 
 
-def test_what_is_not_finite_is_told_once_and_the_rest_is_written() -> None:
-    model, inputs, said = nn.Linear(3, 2), torch.randn(4, 3), list[str]()
+def test_what_is_not_finite_gives_one_warning_and_the_rest_is_written() -> None:
+    model, inputs, warnings = nn.Linear(3, 2), torch.randn(4, 3), list[str]()
     writer, update = Written(), update_of(model, inputs)
     update.gradients["weight"][0, 0] = torch.inf
-    records = HistogramRecords(writer, context_of(model, inputs), warn=said.append)  # type: ignore[arg-type]
+    records = HistogramRecords(writer, context_of(model, inputs), warn=warnings.append)  # type: ignore[arg-type]
     records(1, update)
     records(2, update)
-    assert said == [
+    assert warnings == [
         "Gradients/weight has values that are not finite at step 1: TensorBoard has no histogram "
         "of it."
     ]

@@ -321,8 +321,8 @@ def test_tensorboard_shows_every_epoch_with_its_table_and_thumbnails(tmp_path: P
         shapes = {entry["tensorName"]: entry["tensorShape"] for entry in config["embeddings"]}
         # Of fewer than two numbers TensorBoard's page shows nothing.
         assert shapes == {"step 000938, into fc2": [5, 4], "step 001876, body.1": [5, 2]}
-        asked = {"run": "run", "name": "step 000938, into fc2"}
-        table = server.get("plugin/projector/metadata", **asked).decode().splitlines()
+        query = {"run": "run", "name": "step 000938, into fc2"}
+        table = server.get("plugin/projector/metadata", **query).decode().splitlines()
         assert table[0].split("\t") == ["label", "predicted", "right"]
         assert [line.split("\t") for line in table[1:]] == [
             ["Sneaker", "Sneaker", "yes"],
@@ -331,11 +331,11 @@ def test_tensorboard_shows_every_epoch_with_its_table_and_thumbnails(tmp_path: P
             ["T-shirt top", "T-shirt top", "yes"],
             ["?", "Bag", "no"],
         ]
-        tensor = np.frombuffer(server.get("plugin/projector/tensor", **asked), np.float32).reshape(
+        tensor = np.frombuffer(server.get("plugin/projector/tensor", **query), np.float32).reshape(
             5, 4
         )
         np.testing.assert_allclose(tensor, values.numpy(), rtol=1e-3)
-        sprite = Image.open(io.BytesIO(server.get("plugin/projector/sprite_image", **asked)))
+        sprite = Image.open(io.BytesIO(server.get("plugin/projector/sprite_image", **query)))
         assert config["embeddings"][0]["sprite"]["singleImageDim"] == [8, 6] and sprite.size == (
             24,
             12,

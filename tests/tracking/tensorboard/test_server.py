@@ -27,17 +27,17 @@ IMAGES = (
     "logger.projector_samples=100", "logger.layers_every=5", "logger.log_every=5",
     "logger.histograms_every=10", "logger.images_every=10",
 )  # fmt: skip
-SWEEP = (*SMALL, "trainer.epochs=1", "-m", "optimizer.lr=0.3,0.1,0.03,0.01", "seed=0,1,2")
+SWEEP = (*SMALL, "trainer.epochs=1", "-m", "optimizer.lr=0.3,0.01", "seed=0,1")
 
 
-def told(server: Server, route: str, **query: Any) -> Any:
-    """What is answered, read as JSON."""
+def answer(server: Server, route: str, **query: Any) -> Any:
+    """The answer to a GET, as JSON."""
     return json.loads(server.get(route, **query))
 
 
 def has_ended(server: Server, num_runs: int) -> bool:
     """Whether so many runs have been read to their ends."""
-    runs = told(server, "plugin/scalars/tags")
+    runs = answer(server, "plugin/scalars/tags")
     return len(runs) == num_runs and all("Accuracy/test" in tags for tags in runs.values())
 
 
@@ -59,16 +59,16 @@ def server(images: Path) -> Iterator[Server]:
 
 
 def test_there_is_one_run_and_no_other(server: Server) -> None:
-    assert told(server, "runs") == ["run"]
+    assert answer(server, "runs") == ["run"]
 
 
 def test_scalars(server: Server, images: Path) -> None:
     rows = Run(images / "run").split("train")
-    shown = told(server, "plugin/scalars/scalars", run="run", tag="Loss/train")
+    shown = answer(server, "plugin/scalars/scalars", run="run", tag="Loss/train")
     assert [(step, value) for _, step, value in shown] == [
         (row["step"], pytest.approx(row["loss"], rel=1e-5)) for row in rows
     ]
-    tags = set(told(server, "plugin/scalars/tags")["run"])
+    tags = set(answer(server, "plugin/scalars/tags")["run"])
     assert {
         "Update_ratio/conv1",
         "Weight_mean/fc2",
@@ -78,17 +78,19 @@ def test_scalars(server: Server, images: Path) -> None:
 
 
 def test_custom_scalars(server: Server) -> None:
-    layout = told(server, "plugin/custom_scalars/layout")
+    layout = answer(server, "plugin/custom_scalars/layout")
     charts = {chart["title"]: chart["multiline"]["tag"] for chart in layout["category"][0]["chart"]}
     assert {"Loss", "Accuracy"} <= set(charts)
-    found = told(server, "plugin/custom_scalars/scalars", run="run", tag=charts["Loss"][0])
+    found = answer(server, "plugin/custom_scalars/scalars", run="run", tag=charts["Loss"][0])
     assert found["regex_valid"] and set(found["tag_to_events"]) == {
         "Loss/train",
         "Loss/val",
         "Loss/test",
     }
     layers = {chart["title"]: chart["multiline"]["tag"] for chart in layout["category"][1]["chart"]}
-    found = told(server, "plugin/custom_scalars/scalars", run="run", tag=layers["Gradient norm"][0])
+    found = answer(
+        server, "plugin/custom_scalars/scalars", run="run", tag=layers["Gradient norm"][0]
+    )
     assert set(found["tag_to_events"]) == {
         f"Gradient_norm/{layer}" for layer in ("conv1", "conv2", "fc1", "fc2")
     }
@@ -96,7 +98,7 @@ def test_custom_scalars(server: Server) -> None:
 
 @pytest.mark.parametrize("plugin", ["histograms", "distributions"])
 def test_histograms_and_distributions(server: Server, plugin: str) -> None:
-    tags = set(told(server, f"plugin/{plugin}/tags")["run"])
+    tags = set(answer(server, f"plugin/{plugin}/tags")["run"])
     layers = [
         f"{layer}.{part}"
         for layer in ("conv1", "conv2", "fc1", "fc2")
@@ -107,14 +109,14 @@ def test_histograms_and_distributions(server: Server, plugin: str) -> None:
         f"Activations/{name}"
         for name in ("conv1", "relu1", "conv2", "relu2", "fc1", "relu3", "fc2")
     } <= tags
-    shown = told(server, f"plugin/{plugin}/{plugin}", run="run", tag="Parameters/conv1.weight")
+    shown = answer(server, f"plugin/{plugin}/{plugin}", run="run", tag="Parameters/conv1.weight")
     assert [point[1] for point in shown] == [1, 10, 20]
     if plugin == "histograms":
         assert sum(count for _, _, count in shown[0][2]) == 4 * 9
 
 
 def test_the_graph(server: Server) -> None:
-    assert told(server, "plugin/graphs/info")["run"]["run_graph"]
+    assert answer(server, "plugin/graphs/info")["run"]["run_graph"]
     graph = server.get("plugin/graphs/graph", run="run").decode()
     assert all(
         f'name: "{layer}"' in graph
@@ -123,7 +125,7 @@ def test_the_graph(server: Server) -> None:
 
 
 def test_images(server: Server) -> None:
-    tags = told(server, "plugin/images/tags")["run"]
+    tags = answer(server, "plugin/images/tags")["run"]
     assert set(tags) == {
         "Inputs/train", "Filters/first_convolution", "Feature_maps/conv1", "Feature_maps/conv2",
         *(
@@ -133,7 +135,7 @@ def test_images(server: Server) -> None:
         ),
     }  # fmt: skip
     for tag in tags:
-        shown = told(server, "plugin/images/images", run="run", tag=tag, sample=0)
+        shown = answer(server, "plugin/images/images", run="run", tag=tag, sample=0)
         picture = server.get(
             "plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[-1]["query"]))
         )
@@ -142,9 +144,9 @@ def test_images(server: Server) -> None:
 
 
 def test_pr_curves(server: Server) -> None:
-    tags = told(server, "plugin/pr_curves/tags")["run"]
+    tags = answer(server, "plugin/pr_curves/tags")["run"]
     assert len(tags) == 20 and "Precision_recall/val/Ankle boot" in tags
-    curve = told(
+    curve = answer(
         server, "plugin/pr_curves/pr_curves", run="run", tag="Precision_recall/val/Trouser"
     )["run"]
     assert len(curve) == 2 and len(curve[-1]["thresholds"]) > 10
@@ -152,15 +154,15 @@ def test_pr_curves(server: Server) -> None:
 
 
 def test_text(server: Server) -> None:
-    tags = set(told(server, "plugin/text/tags")["run"])
+    tags = set(answer(server, "plugin/text/tags")["run"])
     assert tags == {f"Run/{name}" for name in ("config", "command", "environment", "layers")}
-    (layers,) = told(server, "plugin/text/text", run="run", tag="Run/layers")
+    (layers,) = answer(server, "plugin/text/text", run="run", tag="Run/layers")
     assert "<table>" in layers["text"] and "conv1" in layers["text"]
 
 
 def test_the_projector(server: Server) -> None:
-    assert told(server, "plugin/projector/runs") == ["run"]
-    embeddings = told(server, "plugin/projector/info", run="run")["embeddings"]
+    assert answer(server, "plugin/projector/runs") == ["run"]
+    embeddings = answer(server, "plugin/projector/info", run="run")["embeddings"]
     assert len(embeddings) >= 2
     for embedding in embeddings:
         name = embedding["tensorName"]
@@ -203,23 +205,23 @@ def everything(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_a_sweep_of_twelve_can_be_sorted_by_accuracy(tmp_path: Path) -> None:
+def test_a_sweep_can_be_sorted_by_accuracy(tmp_path: Path) -> None:
     outcome = processes.run("fit", *SWEEP, "run.dir=sweep", cwd=tmp_path)
     assert outcome.code == 0, outcome.err
-    with serving(tmp_path / "sweep", runs=12) as server:
-        wait_until(lambda: has_ended(server, 12))
+    with serving(tmp_path / "sweep", runs=4) as server:
+        wait_until(lambda: has_ended(server, 4))
         shown = server.post("plugin/hparams/session_groups", everything(order="ORDER_DESC"))[
             "sessionGroups"
         ]
-        assert {group["hparams"]["optimizer.lr"] for group in shown} == {0.3, 0.1, 0.03, 0.01}
-        assert {group["hparams"]["seed"] for group in shown} == {0, 1, 2} and len(shown) == 12
+        assert {group["hparams"]["optimizer.lr"] for group in shown} == {0.3, 0.01}
+        assert {group["hparams"]["seed"] for group in shown} == {0, 1} and len(shown) == 4
         values = [value for group in shown for value in group["metricValues"]]
         found = [value["value"] for value in values if value["name"]["tag"] == "Accuracy/test"]
         recorded = [
             json.loads(path.read_text())["metrics"]["test/accuracy"]
             for path in (tmp_path / "sweep").glob("*/run.json")
         ]
-        assert found == pytest.approx(sorted(recorded, reverse=True)) and len(found) == 12
+        assert found == pytest.approx(sorted(recorded, reverse=True)) and len(found) == 4
         experiment = server.post("plugin/hparams/experiment", {})
         first = {info["name"] for info in experiment["hparamInfos"] if info.get("differs")}
         assert {"seed", "optimizer.lr"} <= first and len(first) == 5

@@ -199,11 +199,11 @@ def test_precision_and_recall_are_those_of_scikit_learn(
         curve = tensor_util.make_ndarray(last.tensor_proto)
         assert curve.shape == (6, 127)
         for number, threshold in enumerate(np.linspace(0, 1, 127)):
-            said = probabilities[:, index] >= threshold
+            predicted_positive = probabilities[:, index] >= threshold
             if np.abs(probabilities[:, index] - threshold).min() < 1e-5:
                 continue  # the last bits of a probability decide
-            precision = precision_score(targets == index, said, zero_division=0.0)
-            recall = recall_score(targets == index, said, zero_division=0.0)
+            precision = precision_score(targets == index, predicted_positive, zero_division=0.0)
+            recall = recall_score(targets == index, predicted_positive, zero_division=0.0)
             assert curve[4:, number] == pytest.approx([precision, recall], abs=1e-6)
 
 

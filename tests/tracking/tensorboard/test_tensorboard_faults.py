@@ -188,8 +188,8 @@ def test_events_that_cannot_be_written_do_not_stop_the_training(
     prepare = in_turn(
         disk.enter, functools.partial(events_in, tmp_path / "disk/events", gone_at=gone_at)
     )
-    said = fit(*WORDS, cwd=tmp_path, prepare=prepare).err
-    (line,) = said.splitlines()
+    stderr = fit(*WORDS, cwd=tmp_path, prepare=prepare).err
+    (line,) = stderr.splitlines()
     assert line.startswith(f"Warning: TensorBoard gets no more records ({reason}"), line
     assert line.endswith("Training goes on; metrics.jsonl is complete.")
     run = Run(tmp_path / "run")
@@ -222,13 +222,13 @@ def test_a_flipped_bit_costs_nothing(tmp_path: Path, place: int) -> None:
     times = {event.step: event.wall_time for event in read_events(path)}
     flip(path, place)
     assert Reader(run).read() != up_to(16, recorded(run)), "TensorBoard stops reading there"
-    said = fit("resume=run", cwd=tmp_path).err
+    stderr = fit("resume=run", cwd=tmp_path).err
     pattern = (
         r"Warning: (\S+) is damaged at byte [\d,]+: "
         r"what TensorBoard shows of this run was made anew from (\S+)\.\n"
     )
-    match = re.fullmatch(pattern, said)
-    assert match and match.groups() == (path.name, "metrics.jsonl"), said
+    match = re.fullmatch(pattern, stderr)
+    assert match and match.groups() == (path.name, "metrics.jsonl"), stderr
     assert read_rows(run)[:5] == rows[:5]
     assert [row["step"] for row in Run(run).split("train")] == [*range(2, 27, 2), 27]
     assert Reader(run).read() == recorded(run)

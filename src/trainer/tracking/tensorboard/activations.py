@@ -40,7 +40,7 @@ def outputs_of(
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             # A recurrent layer and attention return the output of every step first.
             if isinstance(output, tuple | list) and output:
                 output = output[0]

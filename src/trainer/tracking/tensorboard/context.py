@@ -16,9 +16,10 @@ NUM_FIXED = 64
 class Context:
     """The models and the data that records are made of.
 
-    `model` is in training, `evaluated` is its moving average where there is one. `samples` gives the batches of the validation set in order, or of the training set where nothing
-    is held out, as the model sees them in evaluation; `first` its first samples, without going
-    through it. `classes` are the class names, None where the targets are values.
+    `model` is in training, `evaluated` is its moving average where there is one. `samples` gives
+    the batches of the validation set in order, as the model sees them in evaluation, or of the
+    training set where there is no validation set; `first` gives its first samples without reading
+    the rest. `classes` are the class names, None where the targets are values.
     """
 
     model: nn.Module

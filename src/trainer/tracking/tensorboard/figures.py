@@ -202,7 +202,7 @@ class _Chart:
         return float(font.get_width_height()[0]) / 64
 
     def fitting(self, name: str, size: float) -> str:
-        """A name as one line, cut where it is too long, with a box for a sign that the font lacks."""
+        """A name as one line, cut if too long, with a box for a sign that the font lacks."""
         font = self._font()
         # matplotlib would warn of a missing sign.
         signs = (sign if font.get_char_index(ord(sign)) else "□" for sign in " ".join(name.split()))
@@ -217,4 +217,5 @@ class _Chart:
     def pixels(self) -> Pixels:
         """What was drawn, (600, 600, 3)."""
         self._canvas.draw()  # type: ignore[no-untyped-call]
-        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+        pixels = self._canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+        return np.asarray(pixels)[..., :3].copy()

@@ -1,6 +1,4 @@
-"""A model as TensorBoard's graph and as a table of its layers, out of one recorded pass. Neither
-is written here.
-"""
+"""A model as TensorBoard's graph and as a table of its layers, made from one recorded pass."""
 
 from __future__ import annotations
 
@@ -19,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from trainer.tracking.preserve import preserve_state
-from trainer.tracking.tensorboard.graph_tracing import Call, Recorder, Shape, shown_paths
+from trainer.tracking.tensorboard.graph_tracing import Call, Recorder, Shape, places_of
 
-_LONGEST_REASON = 200
-# Of the format; torch's own writer says the same.
+_MAX_REASON = 200
+# The version of the format, which torch's own writer names too.
 _PRODUCER = 22
-_FOLDED = 5
+_MIN_FOLDED = 5
 
 
 class NotTraceable(Exception):
@@ -33,10 +31,10 @@ class NotTraceable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A use of a layer or a function. `inputs` are names of nodes, with `:1` where it is the second
-    output of one.
+    """A use of a layer or a function.
 
-    In `shapes`, one for each output, -1 is the size of the batch.
+    `inputs` are names of nodes, with `:1` for the second output of one. In `shapes`, one for each
+    output, -1 is the size of the batch.
     """
 
     name: str
@@ -48,10 +46,9 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A line of the table: a layer, or a parameter that is used outside of one. No shapes: it was
-    not used.
+    """A line of the table: a layer, or a parameter that is used outside of one.
 
-    A parameter that several share is counted in the first.
+    One without shapes was not used. A parameter that several share is counted in the first.
     """
 
     name: str
@@ -62,7 +59,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What one pass showed, in the order of the pass."""
+    """The nodes and layers of one pass, in its order."""
 
     nodes: tuple[Node, ...]
     layers: tuple[Layer, ...]
@@ -70,20 +67,17 @@ class Graph:
     num_trained: int
 
     def as_graph_def(self) -> GraphDef:
-        """For the field `graph_def` of an event, serialized; TensorBoard needs nothing beside it."""
-        nodes = [
-            NodeDef(
-                name=node.name,
-                op=node.op,
-                input=node.inputs,
-                attr=_attributes(node.shapes, node.details),
+        """The graph as an event has it, serialised, in its field `graph_def`."""
+        graph = GraphDef(versions=VersionDef(producer=_PRODUCER))
+        for node in self.nodes:
+            attributes = _attributes(node.shapes, node.details)
+            graph.node.append(
+                NodeDef(name=node.name, op=node.op, input=node.inputs, attr=attributes)
             )
-            for node in self.nodes
-        ]
-        return GraphDef(node=nodes, versions=VersionDef(producer=_PRODUCER))
+        return graph
 
     def as_table(self) -> str:
-        """Markdown: a line for each layer, with the output's shape without the batch, and one for the sum."""
+        """Markdown: a line a layer, with the output's shape without the batch, and the sum."""
         lines = ["| layer | type | output | parameters |", "|:---|:---|:---|---:|"]
         for layer in self.layers:
             name = layer.name.replace("|", r"\|")
@@ -91,17 +85,16 @@ class Graph:
             lines.append(f"| `{name}` | {layer.kind} | {_text_of(layer.shapes)} | {number} |")
         is_all = self.num_trained == self.num_parameters
         trained = "all trained" if is_all else f"{self.num_trained:,} of them trained"
-        return "\n".join(
-            [*lines, f"| **total** | | | **{self.num_parameters:,}**, {trained} |", ""]
-        )
+        lines.append(f"| **total** | | | **{self.num_parameters:,}**, {trained} |")
+        return "\n".join(lines) + "\n"
 
 
 def trace(model: nn.Module, inputs: Tensor) -> Graph:
-    """Run `model` once as for evaluation on `inputs` (N, …), on its device, and tell what happened.
+    """Run `model` once as for evaluation on `inputs` (N, …), on its device, and record the pass.
 
-    Nothing of the pass is left in the model, its hooks, `inputs` or the random generators. N is
-    best 2 or a number that is no other size: the first size of a tensor that equals it is taken for
-    the batch's. Raises NotTraceable when the model raises, or has lazy layers that have not seen a
+    The pass leaves no trace in the model, its hooks, `inputs` or the random generators. N is best 2
+    or a number that is no other size: the first size of a tensor that equals it is taken for the
+    batch's. Raises NotTraceable when the model raises, or has lazy layers that have not seen a
     batch yet.
     """
     if any(is_lazy(parameter) for parameter in model.parameters()):
@@ -111,85 +104,84 @@ def trace(model: nn.Module, inputs: Tensor) -> Graph:
             recorder = Recorder(model.eval(), inputs.detach().clone())
             recorder.run()
         return _graph_of(model, recorder.calls)
-    except Exception as error:  # whatever a person's own code raises
+    except Exception as error:  # a person's own code may raise anything
         raise NotTraceable(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ": ".join([type(error).__name__, *lines[:1]])[:_LONGEST_REASON]
+    return ": ".join([type(error).__name__, *lines[:1]])[:_MAX_REASON]
 
 
 def _graph_of(model: nn.Module, calls: Sequence[Call]) -> Graph:
     used = _used(calls)
-    names = _names(calls, used, places=set(shown_paths(model).values()))
-    nodes = [
-        Node(
-            name=names[number],
-            op=calls[number].op,
-            inputs=tuple(
-                names[source] + (f":{port}" if port else "")
-                for source, port in calls[number].sources
-            ),
-            shapes=tuple(calls[number].shapes),
-            details=calls[number].details,
+    names = _names(used, places=set(places_of(model).values()))
+    nodes = []
+    for number, call in used.items():
+        inputs = [names[source] + (f":{port}" if port else "") for source, port in call.sources]
+        nodes.append(
+            Node(
+                name=names[number],
+                op=call.op,
+                inputs=tuple(inputs),
+                shapes=tuple(call.shapes),
+                details=call.details,
+            )
         )
-        for number in used
-    ]
     parameters = list(model.parameters())
     return Graph(
         nodes=tuple(nodes),
-        layers=tuple(_layers(model, [calls[number] for number in used])),
+        layers=tuple(_layers(model, used.values())),
         num_parameters=sum(parameter.numel() for parameter in parameters),
         num_trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     )
 
 
-def _used(calls: Sequence[Call]) -> list[int]:
-    """The numbers of the calls to show: layers, and the functions of which something comes,
-    unlike those of a check.
+def _used(calls: Sequence[Call]) -> dict[int, Call]:
+    """The calls to show, by number: layers, and functions whose outputs are used.
+
+    Those of a check, for instance, are not.
     """
     used = {number for number, call in enumerate(calls) if call.is_needed}
     for number in reversed(range(len(calls))):
         if number in used:
             used.update(source for source, _ in calls[number].sources)
-    return sorted(used)
+    return {number: calls[number] for number in sorted(used)}
 
 
-def _names(calls: Sequence[Call], used: Sequence[int], *, places: set[str]) -> dict[int, str]:
-    """A name for each call: its label, with a number where that is taken. What is in the model
-    comes first.
+def _names(used: Mapping[int, Call], *, places: set[str]) -> dict[int, str]:
+    """A name for each call: its label, with a number where that is taken.
+
+    Calls with a name in the model come first; the others avoid all `places` of it.
     """
     names: dict[int, str] = {}
     taken: set[str] = set()
-    for number in sorted(used, key=lambda number: (calls[number].path is None, number)):
-        if calls[number].path is None:
+    for number in sorted(used, key=lambda number: (used[number].path is None, number)):
+        if used[number].path is None:
             taken |= places
-        label = calls[number].label
+        label = used[number].label
         choices = itertools.chain([label], (f"{label}_{count}" for count in itertools.count(1)))
         names[number] = next(choice for choice in choices if choice not in taken)
         taken.add(names[number])
-    return names | _kept_apart({number: (names[number], calls[number].op) for number in used})
+    return names | _unfolded(names, used)
 
 
-def _kept_apart(named: Mapping[int, tuple[str, str]]) -> dict[int, str]:
-    """Other names, `fc1.` for `fc1`, where TensorBoard would fold many of a kind into one node,
-    loops and all.
+def _unfolded(names: Mapping[int, str], used: Mapping[int, Call]) -> dict[int, str]:
+    """Other names, `fc1.` for `fc1`, where TensorBoard would fold many of a kind into one node.
 
-    It does so with five and more of one type in one place whose names end in a number.
+    It does so, loops and all, with five and more of one type in one place whose names end in a
+    number.
     """
     alike: dict[tuple[str, str], list[int]] = {}
-    for number, (name, op) in named.items():
-        if match := re.fullmatch(r"(.*/)?(\D*)\d+", name):
-            alike.setdefault((op, f"{match[1]}{match[2]}"), []).append(number)
-    folded = itertools.chain(*(numbers for numbers in alike.values() if len(numbers) >= _FOLDED))
-    return {number: f"{named[number][0]}." for number in folded}
+    for number, name in names.items():
+        if match := re.fullmatch(r"((?:.*/)?\D*)\d+", name):
+            alike.setdefault((used[number].op, match[1]), []).append(number)
+    folded = itertools.chain(*(group for group in alike.values() if len(group) >= _MIN_FOLDED))
+    return {number: f"{names[number]}." for number in folded}
 
 
-def _layers(model: nn.Module, calls: Sequence[Call]) -> Iterator[Layer]:
-    """The lines of the table: what was used in the order of its first use, then what was not and
-    has parameters.
-    """
+def _layers(model: nn.Module, calls: Iterable[Call]) -> Iterator[Layer]:
+    """The lines of the table: what was used, in order, then the unused that has parameters."""
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
     counted: set[Tensor] = set()
@@ -199,16 +191,16 @@ def _layers(model: nn.Module, calls: Sequence[Call]) -> Iterator[Layer]:
         counted.update(new)
         return sum(parameter.numel() for parameter in new)
 
-    told: set[str] = set()
+    first: dict[str, Call] = {}
     for call in calls:
-        if call.path is None or call.path in told or call.op == "Buffer":
-            continue
-        told.add(call.path)
-        own = (
-            [parameters[call.path]] if call.path in parameters else modules[call.path].parameters()
+        if call.path is not None and call.op != "Buffer":
+            first.setdefault(call.path, call)
+    for path, call in first.items():
+        own: Iterable[Tensor] = (
+            [parameters[path]] if path in parameters else modules[path].parameters()
         )
         yield Layer(
-            name=call.path or call.op,
+            name=path or call.op,
             kind=call.op,
             shapes=tuple(call.shapes),
             num_parameters=count(own),
@@ -225,11 +217,11 @@ def _attributes(shapes: Sequence[Shape], details: Mapping[str, str | int]) -> di
         for name, value in details.items()
     }
     if shapes:
-        protos = [
-            TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
-            for shape in shapes
-        ]
-        attributes["_output_shapes"] = AttrValue(list=AttrValue.ListValue(shape=protos))
+        found = AttrValue()
+        for shape in shapes:
+            sizes = [TensorShapeProto.Dim(size=size) for size in shape]
+            found.list.shape.append(TensorShapeProto(dim=sizes))
+        attributes["_output_shapes"] = found
     return attributes
 
 

@@ -1,6 +1,4 @@
-"""One pass through a model, written down call by call: what made each tensor, and out of what.
-No picture, no table.
-"""
+"""One pass through a model, recorded call by call: what made each tensor, and from what."""
 
 from __future__ import annotations
 
@@ -17,9 +15,11 @@ from torch.overrides import TorchFunctionMode
 
 Shape = tuple[int, ...]
 Source = tuple[int, int]  # the number of a call, and which of its outputs
+Taken = list[tuple[Tensor, int]]  # the tensors in a call, and how often each had been written
+Details = dict[str, str | int]
 
-# Modules of torch that are built of others, and are shown as these.
-_BUILT = (
+# Modules of torch that consist of others, and appear as these.
+_COMPOSED = (
     nn.Sequential,
     nn.Transformer,
     nn.TransformerEncoder,
@@ -27,21 +27,10 @@ _BUILT = (
     nn.TransformerDecoder,
     nn.TransformerDecoderLayer,
 )
-_OPERATORS = {
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "xor",
-}
-_LONGEST_DETAIL = 200
+_OPERATORS = (
+    "add", "sub", "mul", "div", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor",
+)  # fmt: skip
+_MAX_DETAIL = 200
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,8 +38,8 @@ class Call:
     """One use of a layer or a function; or a tensor that is there from the start.
 
     `label` is its place, with slashes; other calls may have the same. `path` is its name in the
-    model, where it has one. `is_needed` says that it is shown even if nothing comes of it. A size
-    of -1 is that of the batch.
+    model, where it has one. `is_needed` says that it appears even if nothing comes of it. A size of
+    -1 is that of the batch.
     """
 
     label: str
@@ -60,75 +49,68 @@ class Call:
     is_of_batch: bool = False
     sources: list[Source] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
-    details: dict[str, str | int] = field(default_factory=dict)
-
-
-Taken = list[tuple[Tensor, int]]  # what a call is given, and how often each had been written
+    details: Details = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True)
 class _Frame:
-    """A module that is running; `label` is where its inside is shown."""
+    """A module that is running; the calls inside it are placed below `label`."""
 
     path: str
     label: str
     call: Call
     taken: Taken
+    is_layer: bool
 
 
 class Recorder(TorchFunctionMode):
-    """Watches one pass; `calls` holds what happened, in order, the input first and the output last."""
+    """Records one pass in `calls`, in order, the input first and the output last."""
 
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         super().__init__()
         self.calls: list[Call] = []
         self._model, self._inputs = model, inputs
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._shown = shown_paths(model)
+        self._places = places_of(model)
         self._states = {
-            id(tensor): (path, kind)
-            for kind, named in (
-                ("Parameter", model.named_parameters()),
-                ("Buffer", model.named_buffers()),
-            )
-            for path, tensor in named
+            id(tensor): (path, "Parameter") for path, tensor in model.named_parameters()
         }
-        # Tensors are known by identity. They are held, so that none gets the place in memory of
-        # another.
+        for path, tensor in model.named_buffers():
+            self._states[id(tensor)] = (path, "Buffer")
+        # Tensors are known by identity. All are kept, so that none gets the address of another.
         self._known: dict[int, Tensor] = {}
         self._made_by: dict[int, Source] = {}
         self._running: list[_Frame] = []
         self._labels: set[str] = set()
-        # Above zero in a layer whose inside is not shown, and in what is done here.
+        # Modules that are running inside a layer, itself included; their calls are not recorded.
         self._hidden = 0
 
     def run(self) -> None:
-        """Make the pass. No hook is left, and what the model raises passes through."""
-        self._finish(
-            Call(label="input", op="Input", is_needed=True, is_of_batch=True), [], self._inputs
-        )
+        """Make the pass; no hook stays, and an exception of the model is raised."""
+        start = Call(label="input", op="Input", is_needed=True, is_of_batch=True)
+        self._finish(start, [], self._inputs)
         with contextlib.ExitStack() as hooks:
             for module in self._model.modules():
                 # Hooks of others change what goes in and out: theirs run outside of these.
-                entry = module.register_forward_pre_hook(
+                enter = module.register_forward_pre_hook(
                     self._enter, prepend=True, with_kwargs=True
                 )
-                hooks.callback(entry.remove)
-                # A model may go on after a layer raised.
+                # Also after an exception: a model may catch that of a layer.
                 leave = module.register_forward_hook(
                     self._leave, prepend=True, with_kwargs=True, always_call=True
                 )
-                hooks.callback(leave.remove)
+                hooks.enter_context(enter)
+                hooks.enter_context(leave)
             with self:
                 outputs = self._model(self._inputs)
-        call = Call(label="output", op="Output", is_needed=True)
-        self._start(call, outputs)
-        if not call.sources:
+        end = Call(label="output", op="Output", is_needed=True)
+        self._start(end, outputs)
+        if not end.sources:
             raise ValueError("it returns nothing that was made of its input")
-        self.calls.append(call)
+        self.calls.append(end)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See torch.overrides. Called for every function of torch, but for those within functions."""
+        """Record a call of a function of torch, but for those inside such functions."""
         kwargs = kwargs or {}
         if self._hidden:
             return func(*args, **kwargs)
@@ -143,80 +125,76 @@ class Recorder(TorchFunctionMode):
         if self._hidden > 1:
             return
         path = self._paths[id(module)]
+        op = type(module).__name__
         is_layer = _is_layer(module, is_whole=not path)
-        label = self._label(path) or (type(module).__name__ if is_layer else "")
-        call = Call(
-            label=label, op=type(module).__name__, path=path, is_needed=True, details=_about(module)
-        )
-        self._running.append(
-            _Frame(path=path, label=label, call=call, taken=self._start(call, (args, kwargs)))
-        )
+        label = self._label(path) or (op if is_layer else "")
+        call = Call(label=label, op=op, path=path, is_needed=True, details=_about(module))
+        taken = self._start(call, (args, kwargs))
         if not is_layer:
-            self._running[-1].label = self._unused(label)
-            self._hidden -= 1
+            label = self._unused(label)
+            self._hidden = 0
+        frame = _Frame(path=path, label=label, call=call, taken=taken, is_layer=is_layer)
+        self._running.append(frame)
 
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
+    def _leave(self, _module: nn.Module, _args: Any, _kwargs: Any, result: Any) -> Any:
         if self._hidden > 1:
             self._hidden -= 1
             return result
-        is_layer, self._hidden = self._hidden == 1, 1
+        # What is done here is not recorded.
+        self._hidden = 1
         frame = self._running.pop()
-        if is_layer:
+        if frame.is_layer:
             result = self._finish(frame.call, frame.taken, result)
         elif unknown := [tensor for tensor in tensors_in(result) if not self._is_known(tensor)]:
-            # Made out of sight, as by a module that runs without Python.
+            # Made without a call that could be recorded, as by a module that runs without Python.
             frame.call.label = _join(frame.label, frame.call.op)
             self._finish(frame.call, frame.taken, unknown)
         self._hidden = 0
         return result
 
     def _label(self, path: str) -> str:
-        """The place of a module: in that use of a module above it that is running, and else by
-        its own path.
-        """
+        """The place of a module: below the use of a module above it that is running, if any."""
         for frame in reversed(self._running):
             if frame.path and path.startswith(frame.path + "."):
-                return frame.label + self._shown[path].removeprefix(self._shown[frame.path])
-        return self._shown[path]
+                return frame.label + self._places[path].removeprefix(self._places[frame.path])
+        return self._places[path]
 
     def _unused(self, label: str) -> str:
-        """`label`, with a number from the second use on: the inside of each use is shown by itself."""
+        """`label`, with a number from the second use on, so that each use has its own inside."""
         found, number = label, 0
-        while found in self._labels or (number and found in self._shown.values()):
+        while found in self._labels or (number and found in self._places.values()):
             number += 1
             found = f"{label}_{number}"
         self._labels.add(found)
         return found
 
     def _start(self, call: Call, values: Any) -> Taken:
+        """Note the sources of a call; returns the tensors in its arguments."""
         taken = [(tensor, _times_written(tensor)) for tensor in tensors_in(values)]
         for tensor, _ in taken:
-            if id(tensor) not in self._made_by and id(tensor) in self._states:
+            key = id(tensor)
+            if key in self._states and key not in self._made_by:
                 self._add_state(tensor)
-        found = (self._made_by.get(id(tensor)) for tensor, _ in taken)
-        call.sources = list(dict.fromkeys(source for source in found if source is not None))
-        call.is_of_batch = call.is_of_batch or any(
-            self.calls[number].is_of_batch for number, _ in call.sources
-        )
+            source = self._made_by.get(key)
+            if source is not None and source not in call.sources:
+                call.sources.append(source)
+                call.is_of_batch |= self.calls[source[0]].is_of_batch
         return taken
 
     def _add_state(self, tensor: Tensor) -> None:
-        """A parameter or buffer that is used outside of a layer."""
+        """Note a parameter or buffer that is used outside of a layer."""
         path, kind = self._states[id(tensor)]
         module, _, name = path.rpartition(".")
-        details: dict[str, str | int] = (
-            {"parameters": tensor.numel()} if kind == "Parameter" else {}
-        )
-        self._finish(
-            Call(label=_join(self._shown[module], name), op=kind, path=path, details=details),
-            [],
-            tensor,
-        )
+        call = Call(label=_join(self._places[module], name), op=kind, path=path)
+        if kind == "Parameter":
+            call.details["parameters"] = tensor.numel()
+        self._finish(call, [], tensor)
 
     def _finish(self, call: Call, taken: Taken, result: Any) -> Any:
-        """Note down a call that made or wrote tensors; returns what the model is to get, which
-        is `result` itself or, where that is what went in, another tensor on the same memory:
-        else the two could not be told apart.
+        """Note a call that made or wrote tensors; returns what the model gets for `result`.
+
+        That is another tensor on the same memory where `result` is what went in: tensors are known
+        by identity.
         """
         written = [tensor for tensor, times in taken if _times_written(tensor) != times]
         if _is_among(result, [tensor for tensor, _ in taken]) and not _is_among(result, written):
@@ -238,7 +216,7 @@ class Recorder(TorchFunctionMode):
         self._made_by[id(tensor)] = (len(self.calls) - 1, port)
 
     def _sharing(self, tensor: Tensor) -> list[Tensor]:
-        """What changes with a tensor that is written: what it is a view of, or all views of it."""
+        """What changes with a tensor that is written: the base of a view, or all views of it."""
         if tensor._base is not None:
             return [tensor._base]
         return [other for other in self._known.values() if other._base is tensor]
@@ -253,11 +231,10 @@ class Recorder(TorchFunctionMode):
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """The tensors in nested lists, tuples, dictionaries and data classes, in order."""
+    inner: Iterable[Any] = ()
     if isinstance(value, Tensor):
         yield value
-        return
-    inner: Iterable[Any] = ()
-    if isinstance(value, Mapping):
+    elif isinstance(value, Mapping):
         inner = value.values()
     elif isinstance(value, (list, tuple)):
         inner = value
@@ -267,30 +244,30 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(item)
 
 
+def places_of(model: nn.Module) -> dict[str, str]:
+    """Every module's path with slashes; a bare number gets the class: 0_Conv2d."""
+    places = {"": ""}
+    for path, module in model.named_modules():
+        above, _, name = path.rpartition(".")
+        if name.isdigit():
+            name = f"{name}_{type(module).__name__}"
+        places[path] = _join(places[above], re.sub(r"[^\w/.-]", "_", name))
+    return places
+
+
 def _is_layer(module: nn.Module, *, is_whole: bool) -> bool:
-    """Whether a module is shown as one node. A whole model is not, unless it is a layer of torch
-    by itself.
-    """
+    """Whether a module is one node; a whole model is only where it is itself a layer of torch."""
     if isinstance(module, torch.jit.ScriptModule):
         return True
     if next(module.children(), None) is not None:
-        return type(module).__module__.startswith("torch.nn.") and not isinstance(module, _BUILT)
-    kinds = [kind for kind in type(module).__mro__ if kind is not nn.Module]
-    return not is_whole or any(kind.__module__.startswith("torch.nn.") for kind in kinds)
+        return _is_of_torch(type(module)) and not isinstance(module, _COMPOSED)
+    return not is_whole or any(
+        _is_of_torch(kind) for kind in type(module).__mro__ if kind is not nn.Module
+    )
 
 
-def shown_paths(model: nn.Module) -> dict[str, str]:
-    """Every module's path with slashes. A bare number, as in an nn.Sequential, is followed by
-    the class: 0_Conv2d.
-    """
-    shown = {"": ""}
-    for path, module in model.named_modules():
-        above, _, name = path.rpartition(".")
-        name = re.sub(
-            r"[^\w/.-]", "_", f"{name}_{type(module).__name__}" if name.isdigit() else name
-        )
-        shown[path] = _join(shown[above], name)
-    return shown
+def _is_of_torch(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.")
 
 
 def _join(place: str, name: str) -> str:
@@ -298,9 +275,7 @@ def _join(place: str, name: str) -> str:
 
 
 def _name_of(func: Any) -> str:
-    """`add` for the methods add_, __add__, __iadd__ and __radd__ as well, `mT` for reading that
-    attribute.
-    """
+    """`add` for add_, __add__, __iadd__ and __radd__ too, `mT` for reading that attribute."""
     name: str = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":
         name = getattr(func.__self__, "__name__", name)
@@ -309,11 +284,11 @@ def _name_of(func: Any) -> str:
     return re.sub(r"\W", "_", name).strip("_") or "function"
 
 
-def _arguments(args: Any, kwargs: Any) -> dict[str, str | int]:
+def _arguments(args: Any, kwargs: Any) -> Details:
     """The settings among the arguments of a function, as text."""
     texts = [repr(value) for value in args if _is_plain(value)]
     texts += [f"{name}={value!r}" for name, value in kwargs.items() if _is_plain(value)]
-    return {"arguments": ", ".join(texts)[:_LONGEST_DETAIL]} if texts else {}
+    return {"arguments": ", ".join(texts)[:_MAX_DETAIL]} if texts else {}
 
 
 def _is_plain(value: Any) -> bool:
@@ -322,13 +297,14 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str, slice, torch.dtype))
 
 
-def _about(module: nn.Module) -> dict[str, str | int]:
+def _about(module: nn.Module) -> Details:
     """The settings of a module as it prints them, and the number of its parameters."""
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    settings = module.extra_repr()[:_LONGEST_DETAIL]
-    return ({"layer": settings} if settings else {}) | (
-        {"parameters": parameters} if parameters else {}
-    )
+    details: Details = {}
+    if settings := module.extra_repr():
+        details["layer"] = settings[:_MAX_DETAIL]
+    if parameters := sum(parameter.numel() for parameter in module.parameters()):
+        details["parameters"] = parameters
+    return details
 
 
 def _is_among(value: Any, tensors: Iterable[Tensor]) -> bool:

@@ -1,5 +1,4 @@
-"""The entry of a run in TensorBoard's HPARAMS tab, as summaries; torch is not needed and nothing is
-written here.
+"""The entry of a run in TensorBoard's HPARAMS tab, as summaries. No torch.
 
 TensorBoard takes the columns from the first run that it finds, and shows no value that they do not
 name: every run declares the same keys, those of every choice of every group. What a run's own
@@ -40,17 +39,15 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from trainer.config import SCHEMAS, every_key, flatten
 from trainer.run.record import RunStatus
 
-# The scalars that are columns. TensorBoard shows the first five at first, and of each the last
-# value.
+# The scalars that are columns, each with its last value. TensorBoard shows the first five at first.
 METRICS = (
     "Accuracy/test", "Best/val_accuracy", "Accuracy/val", "Loss/test", "Best/val_loss", "Loss/val",
     "Loss/train", "Accuracy/train",
 )  # fmt: skip
-# Those of a run whose targets are values: it has no accuracy, and would be in no parallel
-# coordinates.
+# Of a run whose targets are values: with a column that it lacks, the parallel coordinates leave it
+# out.
 METRICS_OF_VALUES = tuple(tag for tag in METRICS if "ccuracy" not in tag)
-# TensorBoard shows five hyperparameters at first: those that are said to differ come first, then it
-# goes by name.
+# TensorBoard shows five hyperparameters at first: those marked as different, then by name.
 NUM_SHOWN = 5
 _MAX_TEXT = 200
 _STATUSES = {RunStatus.DONE: STATUS_SUCCESS, RunStatus.FAILED: STATUS_FAILURE}
@@ -63,25 +60,22 @@ def start_summaries(
     started: float,
     varied: Collection[str] = (),
 ) -> list[Summary]:
-    """What is written once, when a run begins: the columns, and the run's own values.
+    """The columns, and the run's own values: what is written once, when a run begins.
 
     `config` is the whole config as nested plain values, `metrics` are tags of scalars, `started` is
-    in seconds since 1970. `varied` are the keys that a sweep varies: shown at first, and after them
-    the most used ones up to five. Until an end is written, TensorBoard calls the run's status
-    unknown: see `end_summary`.
+    in seconds since 1970. `varied` are the keys that a sweep varies: they are shown at first, and
+    after them the most used ones up to five.
     """
     shown = _shown_at_first(varied)
-    infos = [
-        HParamInfo(
-            name=key,
-            type=kind,
-            domain_discrete=_domain(key, kind, key in shown),
-            differs=key in shown,
+    experiment = Experiment(time_created_secs=started)
+    for key, kind in declared_keys().items():
+        is_shown = key in shown
+        domain = _domain(key, kind, is_shown)
+        experiment.hparam_infos.append(
+            HParamInfo(name=key, type=kind, domain_discrete=domain, differs=is_shown)
         )
-        for key, kind in declared_keys().items()
-    ]
-    columns = [MetricInfo(name=MetricName(tag=tag)) for tag in metrics]
-    experiment = Experiment(hparam_infos=infos, metric_infos=columns, time_created_secs=started)
+    for tag in metrics:
+        experiment.metric_infos.append(MetricInfo(name=MetricName(tag=tag)))
     session = SessionStartInfo(hparams=values(config), start_time_secs=started)
     return [
         _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
@@ -127,7 +121,8 @@ def values(config: Mapping[str, Any]) -> dict[str, Value]:
     In a column of numbers or switches null is left out, in one of texts it is `none`; lists and
     tables are JSON.
     """
-    kinds, found = declared_keys(), {}
+    kinds = declared_keys()
+    found = {}
     for key, value in flatten(config, levels=2).items():
         if key in kinds and (made := _value(kinds[key], value)) is not None:
             found[key] = made
@@ -143,14 +138,11 @@ def _kind(annotation: str) -> int:
 
 
 def _value(kind: int, value: Any) -> Value | None:
-    """`value` as its column has it; None where it has no such value, which may be a number that
-    JSON cannot hold.
-    """
+    """`value` as its column has it; None where the column has no such value."""
     if kind == DATA_TYPE_FLOAT64:
-        is_number = (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        )
-        return Value(number_value=value) if is_number else None
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # JSON, in which the server answers, has no NaN.
+        return Value(number_value=value) if is_number and math.isfinite(value) else None
     if kind == DATA_TYPE_BOOL:
         return Value(bool_value=value) if isinstance(value, bool) else None
     if not isinstance(value, str):
@@ -159,25 +151,24 @@ def _value(kind: int, value: Any) -> Value | None:
 
 
 def _domain(key: str, kind: int, is_shown: bool) -> ListValue | None:
-    """What can be ticked to filter a column: both values of a switch, every choice of a group; None
-    for an interval.
+    """The values to tick in the filter of a column; None for an interval.
 
-    Of a column that is not shown at first, nothing. A filter is 140 pixels high in the list on the
+    A column that is not shown at first has none: a filter is 140 pixels high in the list on the
     left, and 80 of them put the choice of what to sort by ten screens further down.
     """
-    group, _, name = key.partition(".")
-    if is_shown and kind == DATA_TYPE_FLOAT64:
+    if not is_shown:
+        return ListValue()
+    if kind == DATA_TYPE_FLOAT64:
         return None
-    if is_shown and kind == DATA_TYPE_BOOL:
+    if kind == DATA_TYPE_BOOL:
         return ListValue(values=[Value(bool_value=True), Value(bool_value=False)])
-    choices = SCHEMAS[group] if is_shown and name == "name" else ()
+    group, _, name = key.partition(".")
+    choices = SCHEMAS[group] if name == "name" else ()
     return ListValue(values=[Value(string_value=choice) for choice in choices])
 
 
 def _shown_at_first(varied: Collection[str]) -> set[str]:
-    """The keys that are said to differ: those that do, as far as they are declared, and most
-    used ones up to five.
-    """
+    """The declared keys that a sweep varies, and the most used ones up to five."""
     shown = [key for key in declared_keys() if key in varied]
     others = [key for key in _most_used() if key not in shown]
     return {*shown, *others[: max(0, NUM_SHOWN - len(shown))]}

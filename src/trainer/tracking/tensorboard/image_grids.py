@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -119,7 +119,7 @@ def _on_host(images: Tensor, *, max_side: int | None) -> Floats:
     longest = max(images.shape[2:])
     if max_side is not None and longest > max_side:
         sides = [max(1, side * max_side // longest) for side in images.shape[2:]]
-        images = F.interpolate(images, size=sides, mode="area")
+        images = functional.interpolate(images, size=sides, mode="area")
     return images.permute(0, 2, 3, 1).numpy()
 
 

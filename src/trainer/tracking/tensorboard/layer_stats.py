@@ -37,17 +37,8 @@ class Layers:
         """
         found: dict[str, Tensor] = {}
         for layer, names in self._names.items():
-            weights = [name for name in names if name.rpartition(".")[2] == "weight"] or names
-            tensors = [self._parameters[name] for name in weights]
-            found[f"{TagGroup.WEIGHT_MEAN}/{layer}"] = _mean(tensors)
-            found[f"{TagGroup.WEIGHT_STD}/{layer}"] = _deviation(tensors)
-            gradients = [update.gradients[name] for name in names if name in update.gradients]
-            if gradients:
-                found[f"{TagGroup.GRADIENT_NORM}/{layer}"] = nn.utils.get_total_norm(gradients)
-            changed = [name for name in weights if name in update.before]
-            if changed:
-                ratio = _ratio(changed, self._parameters, update.before)
-                found[f"{TagGroup.UPDATE_RATIO}/{layer}"] = ratio
+            for group, value in self._measure(names, update).items():
+                found[f"{group}/{layer}"] = value
         if not found:
             return {}
         values = torch.stack([value.double() for value in found.values()]).tolist()
@@ -57,6 +48,19 @@ class Layers:
             for tag, value in zip(found, values, strict=True)
             if math.isfinite(value) or not tag.startswith(TagGroup.UPDATE_RATIO)
         }
+
+    def _measure(self, names: Sequence[str], update: Update) -> dict[TagGroup, Tensor]:
+        """The numbers of the layer whose parameters have these names, on their device."""
+        weights = [name for name in names if name.rpartition(".")[2] == "weight"] or names
+        tensors = [self._parameters[name] for name in weights]
+        found = {TagGroup.WEIGHT_MEAN: _mean(tensors), TagGroup.WEIGHT_STD: _deviation(tensors)}
+        gradients = [update.gradients[name] for name in names if name in update.gradients]
+        if gradients:
+            found[TagGroup.GRADIENT_NORM] = nn.utils.get_total_norm(gradients)
+        changed = [name for name in weights if name in update.before]
+        if changed:
+            found[TagGroup.UPDATE_RATIO] = _ratio(changed, self._parameters, update.before)
+        return found
 
 
 @torch.no_grad()

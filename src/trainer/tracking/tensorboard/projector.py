@@ -50,7 +50,7 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
     """
     called: list[str] = []
 
-    def enter(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def enter(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
         if _has_rows(_argument(args, kwargs), len(inputs)):
             called.append(name)
 
