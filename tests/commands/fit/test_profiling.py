@@ -9,13 +9,11 @@ from pathlib import Path
 import processes
 import pytest
 from commandline import run_trainer
-from composing import config_of
 from disks import Disk
 from rich.console import Console
 from running import PLAIN, Fit, Run, Trainer
 
 from trainer.commands.fit.profile import OperatorTime, ProfileResult, profile_table
-from trainer.config import from_saved, to_plain
 
 # 18 updates in all.
 WORDS = ("trainer.profile=true", "trainer.profile_from=4", "trainer.profile_steps=6")
@@ -160,14 +158,6 @@ def test_a_full_disk_is_a_sentence_and_training_goes_on(tmp_path: Path, disk: Di
 def test_wrong_values_are_told(trainer: Trainer, word: str, said: str) -> None:
     outcome = trainer("fit", word)
     assert outcome.code == 2 and said in outcome.err
-
-
-def test_a_checkpoint_from_before_the_keys_is_read_as_one_without_a_profile() -> None:
-    saved = to_plain(config_of())
-    shipped = from_saved(saved, source="it")
-    for key in ("profile", "profile_from", "profile_steps"):
-        del saved["trainer"][key]
-    assert from_saved(saved, source="it") == shipped
 
 
 def test_a_name_with_brackets_is_no_markup() -> None:
