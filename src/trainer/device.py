@@ -165,7 +165,9 @@ class RandomState:
     def state_dict(self) -> dict[str, object]:
         """Every generator's state, as tensors and plain values."""
         state: dict[str, object] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-        is_used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        is_used = False
+        if torch.cuda.is_available():
+            is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         if is_used:
             state["cuda"] = torch.cuda.get_rng_state_all()
         return state

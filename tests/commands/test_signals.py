@@ -243,7 +243,7 @@ def tell(error):
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(os.getpid(), number)
 
-cli._tell = tell
+cli._report = tell
 cli.main(["fit", "model=nonesuch"])
 """
 

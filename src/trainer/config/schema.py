@@ -107,8 +107,8 @@ def is_custom(section: Section) -> bool:
 
 
 def custom_groups(config: FitConfig) -> list[str]:
-    """The groups of a config that name a person's own class, under `target`."""
-    return [group for group in SCHEMAS if is_custom(getattr(config, group))]
+    """The groups of a config that name a person's own class, under `target`, the model first."""
+    return [group for group in reversed(SCHEMAS) if is_custom(getattr(config, group))]
 
 
 def flatten(table: Mapping[str, Any], *, levels: int = 100) -> dict[str, Any]:

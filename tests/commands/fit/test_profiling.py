@@ -11,7 +11,7 @@ import pytest
 from commandline import run_trainer
 from disks import Disk
 from rich.console import Console
-from running import PLAIN, Fit, Run, Trainer
+from running import PLAIN, SMALL, Fit, Run, Trainer
 
 from trainer.commands.fit.profile import OperatorTime, ProfileResult, profile_table
 
@@ -115,7 +115,7 @@ def test_a_failing_run_has_a_profile(trainer: Trainer, tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_sentence_and_training_goes_on(tmp_path: Path, disk: Disk) -> None:
     words = (
-        *PLAIN,
+        *SMALL,
         *WORDS,
         "trainer.profile_steps=1000",
         "trainer.epochs=12",

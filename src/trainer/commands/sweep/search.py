@@ -118,10 +118,10 @@ class Search:
         with storage_errors(self._address):
             trials = self._study.get_trials(deepcopy=False)
             repeated = _repeated(trials)
-            num_asked = sum(
+            num_suggested = sum(
                 trial.state.name != "WAITING" and trial.number not in repeated for trial in trials
             )
-            if num_asked >= self._config.trials:
+            if num_suggested >= self._config.trials:
                 return None
             return self._suggestion(self._study.ask())
 
