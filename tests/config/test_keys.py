@@ -194,7 +194,7 @@ def test_a_switch_offers_its_two_values() -> None:
 def test_the_groups_with_a_persons_own_class() -> None:
     assert custom_groups(config_of()) == []
     own = config_of("model=custom", "model.target=a.B", "data=custom", "data.target=c.D")
-    assert custom_groups(own) == ["data", "model"]
+    assert custom_groups(own) == ["model", "data"]
 
 
 def test_nested_tables_as_dotted_keys() -> None:
