@@ -22,6 +22,9 @@ from trainer.config import EvalConfig, FitConfig
 from trainer.config.sweep import SweepRequest
 from trainer.config.transforms import TRANSFORMS
 
+# Each test composes configs with Hydra, 60 ms a time.
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 DOCS = ROOT / "docs"

@@ -18,6 +18,9 @@ from trainer.commands.sweep import plan
 from trainer.config.sweep import Axis
 from trainer.errors import ConfigError, UsageError
 
+# Each test composes configs with Hydra, 60 ms a time.
+pytestmark = pytest.mark.long
+
 BASE = ("data=dirichlet", "model=mlp")
 LR = Axis(key="optimizer.lr", values=("0.1", "0.2"))
 SEED = Axis(key="seed", values=("0", "1", "2"))

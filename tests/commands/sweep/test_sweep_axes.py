@@ -25,6 +25,9 @@ from trainer.commands.sweep import plan
 from trainer.config import to_plain
 from trainer.config.sweep import Axis, SweepRequest
 
+# Each test composes configs with Hydra, 60 ms a time.
+pytestmark = pytest.mark.long
+
 BASE = "data=dirichlet model=mlp"
 GRID = """# @package _global_
 defaults:

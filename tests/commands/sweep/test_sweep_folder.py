@@ -19,6 +19,9 @@ from trainer.commands.sweep.resume import sweep_folder
 from trainer.commands.sweep.task import JobStatus
 from trainer.errors import InputError, UsageError
 
+# Each test composes configs with Hydra, 60 ms a time.
+pytestmark = pytest.mark.long
+
 BASE = ("data=dirichlet", "model=mlp", "run.dir=mine")
 GRID = (*BASE, "seed=0,1")
 SEARCH = (*BASE, "sweep=random", "optimizer.lr=interval(0.01,0.1)")
