@@ -26,7 +26,7 @@ from waiting import wait_until
 import trainer.run.folder
 
 KILLED = -9
-ENDLESS = (*PLAIN, "trainer.epochs=1000000", "trainer.save_every=1steps")
+ENDLESS = (*SMALL, "trainer.epochs=1000000", "trainer.save_every=1steps")
 SWEEP = ("fit", "-m", *SMALL, "logger=none")
 
 
