@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.checkpoint.file import read_file, read_header
 from trainer.checkpoint.header import read_description
-from trainer.commands.fit.saved_step import SavedStep, read_step
+from trainer.commands.fit.saved_step import SavedStep, model_file_of, read_step
 from trainer.config import FitConfig, comparable
 from trainer.config.overrides import override
 from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, command_line
@@ -35,8 +35,7 @@ def find_saved(reference: str, *, root: Path) -> SavedStep:
     Only the header is read. Raises InputError or EnvironmentFault.
     """
     folder = find_checkpoint(reference, root=root)
-    model_file = folder / MODEL_FILE if folder.is_dir() else folder
-    return SavedStep(folder=folder, description=read_description(model_file))
+    return SavedStep(folder=folder, description=read_description(model_file_of(folder)))
 
 
 @contextlib.contextmanager

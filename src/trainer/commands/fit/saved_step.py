@@ -60,7 +60,7 @@ class SavedStep:
     @property
     def model_file(self) -> Path:
         """The file with the weights."""
-        return self.folder / MODEL_FILE if self.folder.is_dir() else self.folder
+        return model_file_of(self.folder)
 
     @property
     def progress(self) -> Progress:
@@ -74,7 +74,7 @@ class SavedStep:
         from trainer.checkpoint.load import load_weights, weights_of
 
         if self._model is None:
-            return load_weights(self.folder, self.description.aliases)
+            return load_weights(self.model_file, self.description.aliases)
         return weights_of(self._model, self.description.aliases)
 
     def compare(self, config: FitConfig) -> None:
@@ -177,6 +177,13 @@ class SavedStep:
                 f"{done.step}.",
                 hint=f"To train longer, add {longer(limits, done)}",
             )
+
+
+def model_file_of(checkpoint: Path) -> Path:
+    """The file with the weights of a step folder, or the bare model file itself."""
+    # By its name too: a run that is training may have pruned the folder by now.
+    is_folder = step_of(checkpoint) is not None or checkpoint.is_dir()
+    return checkpoint / MODEL_FILE if is_folder else checkpoint
 
 
 def read_step(folder: Path) -> SavedStep | None:
