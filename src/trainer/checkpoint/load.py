@@ -16,7 +16,7 @@ from trainer.checkpoint.header import check_version, parse
 from trainer.checkpoint.store import Stateful
 from trainer.checkpoint.tree import unflatten
 from trainer.errors import CheckpointError
-from trainer.run.folder import MODEL_FILE, STATE_FILE
+from trainer.run.folder import MODEL_FILE, STATE_FILE, model_file_of
 
 # What a state from outside raises in an entry's load_state_dict, torch's own among them.
 _UNFIT = (
@@ -36,7 +36,7 @@ def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
     `aliases` names the entries that share storage with another. Raises CheckpointError or
     EnvironmentFault.
     """
-    return weights_of(read_file(folder / MODEL_FILE if folder.is_dir() else folder), aliases)
+    return weights_of(read_file(model_file_of(folder)), aliases)
 
 
 def weights_of(file: CheckpointFile, aliases: Mapping[str, str]) -> dict[str, Tensor]:

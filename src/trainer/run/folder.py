@@ -44,6 +44,13 @@ def step_of(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def model_file_of(checkpoint: Path) -> Path:
+    """The file with the weights of a step folder, or the bare model file itself."""
+    # By its name too: a run that is training may have pruned the folder by now.
+    is_folder = step_of(checkpoint) is not None or checkpoint.is_dir()
+    return checkpoint / MODEL_FILE if is_folder else checkpoint
+
+
 def step_folders(run: Path) -> list[Path]:
     """The complete step folders of a run, the lowest step first: one gets its name when it is."""
     found: list[tuple[int, Path]] = []

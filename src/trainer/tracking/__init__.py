@@ -5,12 +5,11 @@ training.
 from __future__ import annotations
 
 import contextlib
-import os
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from trainer.errors import TrainerError, printable
+from trainer.errors import TrainerError, is_debugging, printable
 from trainer.run.record import RunStatus
 from trainer.tracking.observer import Observer, Update, Watch
 from trainer.tracking.records import Record
@@ -146,7 +145,7 @@ def describe_error(error: Exception) -> str:
 
     With TRAINER_DEBUG=1 the traceback is printed at once.
     """
-    if os.environ.get("TRAINER_DEBUG") == "1":
+    if is_debugging():
         traceback.print_exception(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.checkpoint.file import read_file, read_header
 from trainer.checkpoint.header import read_description
-from trainer.commands.fit.saved_step import SavedStep, model_file_of, read_step
+from trainer.commands.fit.saved_step import SavedStep, read_step
 from trainer.config import FitConfig, comparable
 from trainer.config.overrides import override
 from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, command_line
@@ -20,6 +20,7 @@ from trainer.run.folder import (
     MODEL_FILE,
     RECORD_FILE,
     STATE_FILE,
+    model_file_of,
     remove_outputs,
     repair_checkpoints,
     step_folders,

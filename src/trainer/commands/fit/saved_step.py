@@ -21,6 +21,7 @@ from trainer.run.folder import (
     MODEL_FILE,
     RECORD_FILE,
     STATE_FILE,
+    model_file_of,
     step_folders,
     step_of,
 )
@@ -177,13 +178,6 @@ class SavedStep:
                 f"{done.step}.",
                 hint=f"To train longer, add {longer(limits, done)}",
             )
-
-
-def model_file_of(checkpoint: Path) -> Path:
-    """The file with the weights of a step folder, or the bare model file itself."""
-    # By its name too: a run that is training may have pruned the folder by now.
-    is_folder = step_of(checkpoint) is not None or checkpoint.is_dir()
-    return checkpoint / MODEL_FILE if is_folder else checkpoint
 
 
 def read_step(folder: Path) -> SavedStep | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
-from trainer.errors import CustomCodeError, Stopped, TrainerError, printable
+from trainer.errors import CustomCodeError, Stopped, TrainerError, is_debugging, printable
 from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
@@ -119,7 +119,7 @@ def _num_evaluations(run: Path, saved: SavedStep | None) -> int:
 
 def _print_error(error: Exception) -> str:
     """Print an error to the output of the job, and return it as a sentence for the report."""
-    if os.environ.get("TRAINER_DEBUG") == "1":
+    if is_debugging():
         traceback.print_exception(error)
     elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
