@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainer.commands.fit.saved_step import SavedStep
     from trainer.config import FitConfig
 
-# TensorBoard's own.
+# The default of TensorBoard.
 PORT = 6006
 
 
@@ -30,20 +30,23 @@ def run_fit(arguments: Arguments) -> int:
         composed, saved = _open_fit(arguments, stack)
         if _is_sweep(composed, arguments):
             return _run_sweep(arguments)
-        if word := arguments.about_a_sweep():
+        if word := arguments.word_of_a_sweep():
             raise UsageError(
-                f"{word} is about sweeps, and this is a single run.",
+                f"{word} has an effect in a sweep only, and this is a single run.",
                 hint=f"Add -m: {program()} fit -m …",
             )
         config = _load_fit(composed, arguments)
         if config.resume is not None and saved is None:  # a person's own YAML may set it
             from trainer.commands.fit.resume import open_saved
 
-            root, in_place = Path(config.run.root), config.run.dir is None
-            saved = stack.enter_context(open_saved(config.resume, root=root, in_place=in_place))
+            in_place = config.run.dir is None
+            found = open_saved(config.resume, root=Path(config.run.root), in_place=in_place)
+            saved = stack.enter_context(found)
+        # Imported when the whole command is known to be right: it loads torch, one to two seconds.
         from trainer.commands.fit import run as fit
         from trainer.tracking.console import Terminal
 
+        # Recorded as `trainer`: the path that was typed may mean nothing where the record is read.
         command = ["trainer", "fit", *arguments.given]
         fit.run(config, command=command, terminal=Terminal(), saved=saved)
     return 0
@@ -62,6 +65,7 @@ def _load_fit(composed: DictConfig, arguments: Arguments) -> FitConfig:
     try:
         return load_fit(composed)
     except ConfigError as error:
+        # The key may be one that the person never typed.
         if experiment := arguments.values.get("experiment"):
             error.where = f"The config comes from experiment={experiment} and the command line."
         raise
@@ -99,6 +103,7 @@ def run_eval(arguments: Arguments) -> int:
     from trainer.commands.fit.resume import find_saved
     from trainer.config import load_eval
 
+    # Before Hydra composes and torch loads: a damaged or hostile checkpoint is refused at once.
     saved = find_saved(reference, root=arguments.root)
     check_eval_keys(arguments, saved.description.config)
     config = load_eval(_compose_over(saved, arguments))
@@ -178,14 +183,17 @@ def _open_fit(arguments: Arguments, stack: ExitStack) -> tuple[DictConfig, Saved
     if reference == "auto":
         from trainer.config import load_fit
 
+        # Composed first: only a run of this very config is continued.
         composed = compose(arguments)
         composed.resume = None
         found = open_interrupted(load_fit(composed), root=Path(composed.run.root))
         interrupted = stack.enter_context(found)
         if interrupted is not None:
             composed.resume = str(interrupted.folder)
+            # It continues in the folder where it is; run.dir would ask for a new one.
             composed.run.dir = None
         return composed, interrupted
+    # With run.dir it branches into a new folder, and the old run, perhaps in use, is only read.
     in_place = "run.dir" not in arguments.values
     saved = stack.enter_context(open_saved(reference, root=arguments.root, in_place=in_place))
     return _compose_over(saved, arguments), saved
@@ -210,6 +218,7 @@ def _reference(arguments: Arguments, key: str) -> str | None:
             f"{key}= is empty.",
             hint=f"Name a run or a checkpoint: {program()} {arguments.verb} {key}=last",
         )
+    # `resume=null` undoes a resume of the person's own YAML.
     if reference is None or reference == "null":
         return None
     from trainer.run.find import resolve_reference

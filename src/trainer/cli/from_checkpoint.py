@@ -23,23 +23,25 @@ def over_saved(
     composed: DictConfig, checkpoint: Path, saved: FitConfig, arguments: Arguments
 ) -> DictConfig:
     """The config `saved` in a checkpoint, with what the command line changes."""
-    if arguments.verb == "reproduce":  # an experiment may name a class there, and say nothing else
-        over = overlay(composed, saved, [key for key in arguments.values if key != "experiment"])
-    else:
-        over = overlay(composed, saved, list(arguments.values))
+    changed = dict(arguments.values)
+    # For reproduce an experiment may name the person's class; its other keys must not count.
+    if arguments.verb == "reproduce":
+        changed.pop("experiment", None)
+    over = overlay(composed, saved, list(changed))
     root = getattr(saved.data, "root", None)
     is_free = arguments.verb in ("eval", "reproduce") and "data.root" not in arguments.values
     # Read where it was read before; but a stranger's checkpoint must not have folders made.
     if is_free and root is not None and not Path(root).is_dir():
         OmegaConf.update(over, "data.root", composed.data.root)
     # The path that was found: a run that is still training moves its links meanwhile.
-    if arguments.verb != "reproduce":
-        over["ckpt" if arguments.verb == "eval" else "resume"] = str(checkpoint)
+    if key := {"eval": "ckpt", "fit": "resume"}.get(arguments.verb):
+        over[key] = str(checkpoint)
     return over
 
 
 def check_named(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> None:
     """Raise CheckpointError for a person's own class in the checkpoint that no word names."""
+    # A class name in a checkpoint is a stranger's code: CVE-2025-23304 of NeMo, and others since.
     for group in custom_groups(saved):
         if not {group, "experiment"} & set(arguments.values):
             target = getattr(saved, group).target
@@ -54,6 +56,7 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
     """Raise UsageError for a key that would make it another run than the one of `command`."""
     own = custom_groups(saved)
     hint = None
+    # run.json is data from outside: its command may be any value, and of any length.
     if isinstance(command, str):
         hint = f"To change it, start from what was run: {as_called(command[:500])}"
     for key in arguments.values:
@@ -69,7 +72,9 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
 def check_same(config: FitConfig, saved: FitConfig) -> None:
     """Raise UsageError when the words name other classes of a person than were saved."""
     for group in SCHEMAS:
-        now, then = to_plain(config)[group], to_plain(saved)[group]
+        now = to_plain(config)[group]
+        then = to_plain(saved)[group]
+        # The keys of both: the other class may have lost some.
         for key in {**then, **now}:
             if now.get(key) != then.get(key) and not may_set("reproduce", f"{group}.{key}"):
                 raise UsageError(

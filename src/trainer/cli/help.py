@@ -113,5 +113,6 @@ def _group_lines(folders: list[Path]) -> str:
         label = f"  {group:<11} "
         names = " ".join(choices(group, folders))
         indent = " " * len(label)
+        # Not the width of the terminal: a page is the same everywhere, and a test pins it.
         lines += textwrap.wrap(names, 100, initial_indent=label, subsequent_indent=indent)
     return "\n".join(lines)

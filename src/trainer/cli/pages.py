@@ -1,5 +1,7 @@
 """The prose of the help pages, a page a verb; `help.py` fills in the rest."""
 
+# str.format fills them in, so braces of an example are doubled.
+
 FIT = """\
 Groups (the default first)
 {groups}

@@ -19,6 +19,7 @@ GROUPS = (
 )  # fmt: skip
 
 
+# Functions, not values: what they import is needed for a completion or a check only.
 def _metrics() -> Sequence[str]:
     from trainer.run.index import METRICS
 
@@ -92,6 +93,7 @@ _LIMIT = VerbKey(
 )
 _FILTERS = (VerbKey("status", values=_statuses), VerbKey("tag"))
 
+# A verb takes a few lines here; the formatter would give each argument a line.
 _RUNS = (
     Verb(
         "runs ls", "list runs, the newest first", usage="[filter …]", run=dispatch.run_runs,
@@ -194,7 +196,7 @@ _ALL = (
         group="Look after",
         words="run",
         keys=(_PORT, _ROOT),
-        instead={"--logdir": "Name the folder alone: trainer tb runs"},
+        instead={"--logdir": "Name the folder alone: {program} tb runs"},
     ),
     Verb(
         "runs",
@@ -246,6 +248,7 @@ def find_verb(words: Sequence[str]) -> tuple[Verb, list[str]]:
 def _no_verb(word: str) -> UsageError:
     """What is wrong with a first word that is no verb."""
     flag = word.partition("=")[0]
+    # A flag of fit means that only the verb is missing, as in `trainer -m model=mlp,cnn`.
     if word.startswith("-") and VERBS["fit"].flag(flag) is None:
         known = ("--help", "--version", "--shell-completion")
         return UsageError(
