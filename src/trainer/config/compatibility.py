@@ -43,6 +43,7 @@ def _check_model(config: FitConfig) -> None:
 
 
 def _or(words: list[str]) -> str:
+    # custom fits everything, and nothing that is at hand.
     return " or ".join(word for word in words if not word.endswith("=custom"))
 
 
@@ -71,6 +72,8 @@ def _check_loss(config: FitConfig) -> None:
 
 def _check_optimizer(config: FitConfig) -> None:
     trainer, optimizer = config.trainer, config.optimizer
+    # L-BFGS runs a batch again: the earlier batches of a window are gone, and GradScaler takes no
+    # closure.
     has_one_loss = trainer.accumulate > 1 or trainer.precision == "fp16"
     if optimizer.repeats_loss and has_one_loss:
         key = "trainer.accumulate" if trainer.accumulate > 1 else "trainer.precision"
@@ -79,6 +82,7 @@ def _check_optimizer(config: FitConfig) -> None:
             "does not allow.",
             hint="Set trainer.accumulate=1 trainer.precision=fp32, or choose another optimizer.",
         )
+    # With device=auto only the machine can tell; `commands.fit.components` checks again.
     if trainer.precision == "fp16" and trainer.device == "cpu":
         raise ConfigError(
             "trainer.precision=fp16 needs a GPU, and trainer.device=cpu.",

@@ -70,6 +70,7 @@ def known_keys() -> Mapping[str, Key]:
 
 def find_key(dotted: str) -> Key | None:
     """The key called so; None for a whole group and for what is unknown."""
+    # The third part and more are inside a table, such as model.kwargs.
     return known_keys().get(".".join(dotted.split(".")[:2]))
 
 
