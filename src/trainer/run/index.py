@@ -119,6 +119,7 @@ def _entries(folders: Sequence[Path]) -> list[Entry]:
 def _digest(folder: Path, record: Mapping[str, Any]) -> str:
     """From the folder's name and the start alone: it survives a move, and needs no file."""
     name = folder.name or Path(os.path.realpath(folder)).name
+    # surrogateescape below: the bytes of a folder's name need not be text.
     text = f"{name}\n{record.get('started', '')}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
@@ -129,6 +130,7 @@ def _started(run: Path, record: Mapping[str, Any]) -> float:
     if dated := _DATED.search(str(run)):
         starts.append(f"{dated[1]} {dated[2]}:{dated[3]}:{dated[4]}")
     for start in starts:
+        # OverflowError for a year that has no timestamp, in a damaged record.
         with contextlib.suppress(ValueError, OverflowError):
             return datetime.fromisoformat(start).timestamp()
     return 0.0
@@ -137,6 +139,7 @@ def _started(run: Path, record: Mapping[str, Any]) -> float:
 def _run_folders(folder: str, depth: int) -> Iterator[str]:
     """The folders below with a run.json. None is looked for in a run, which has many files."""
     try:
+        # scandir brings the kind of each entry with its name, without a call for each.
         with os.scandir(folder) as found:
             inside = [
                 entry.path for entry in found if entry.is_dir() and not is_retired(entry.name)

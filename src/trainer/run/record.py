@@ -63,10 +63,12 @@ def status_of(run: Path, record: Mapping[str, Any] | None = None) -> RunStatus:
 def has_saved_nothing(run: Path) -> bool:
     """Whether `run` is a run of trainer that ended, but not well, before its first checkpoint."""
     record = read_json(run / RECORD_FILE)
+    # Another program's run.json has no such key, and its folder must not be cleared.
     if "data_sha256" not in record:
         return False
     if status_of(run, record) in (RunStatus.DONE, RunStatus.DAMAGED):
         return False
+    # With .step-…: a step that was being written or replaced counts as saved.
     return not any((run / CHECKPOINTS).glob("*step-*"))
 
 
@@ -90,7 +92,7 @@ class RunRecord:
         self._content: dict[str, Any] = {
             "status": RunStatus.RUNNING,
             "command": shlex.join(command),
-            "started": before.get("started", now()),
+            "started": before.get("started", now()),  # a resume keeps the first start, so the id
             "ended": None,
             "seed": seed,
             "data_sha256": dict(checksums),
@@ -126,6 +128,7 @@ class RunRecord:
         if error is not None:
             self._content["error"] = error
         self._write()
+        # After the write, which may fail: a run is done when its record says so.
         self._is_done = status in (RunStatus.DONE, RunStatus.PRUNED)
 
     @property
@@ -177,6 +180,7 @@ def _git(*arguments: str) -> str:
 
 
 def _versions() -> dict[str, str]:
+    # Here, not at the top: every list of runs imports this module.
     import importlib.metadata
     import platform
 
