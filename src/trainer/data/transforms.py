@@ -96,6 +96,7 @@ def _jitter(transform: ColorJitter, images: Tensor, generator: Generator) -> Ten
     for adjust, strength in steps:
         low, high = _interval(strength, around=1)
         low = max(0.0, low)
+        # Drawn even if unused: the values drawn after it do not depend on the strength.
         factors = draw_uniform(len(images), generator, low=low, high=high)
         if (low, high) != (1.0, 1.0):
             images = adjust(images, _move(factors, images.device))
@@ -154,6 +155,7 @@ def draw_boxes(
     heights = (areas * ratios).sqrt_().round_()
     widths = (areas / ratios).sqrt_().round_()
     fits = (heights < size[0]) & (widths < size[1])
+    # The first try that fits. torch has no argmax of booleans.
     first = fits.to(torch.uint8).argmax(0, keepdim=True)
     chosen = fits.any(0) & draw_chances(num, generator, p=transform.p)
     height = heights.gather(0, first)[0] * chosen

@@ -31,7 +31,7 @@ class Report(Protocol):
         """Something to know."""
 
     def warn(self, text: str) -> None:
-        """Something to put right."""
+        """Something that the person should mend."""
 
     def progress(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
         """While the block runs, calls with numbers of bytes add up to `total`, if that is known."""
@@ -72,10 +72,9 @@ def download(
     """Fetch `target` from the first of `urls` with a file that `verify` accepts.
 
     No more than `max_bytes` are read. Under the name of `target` there is only ever a verified
-    file, or what was there before. Of
-    several processes that want the same file one fetches it and the others wait. An address that
-    fails for the moment is tried again, after the others. Raises DownloadFailed when no address
-    serves, EnvironmentFault when the folder cannot be written.
+    file, or what was there before. Of several processes that want the same file one fetches it and
+    the others wait. An address that fails for the moment is tried again, after the others. Raises
+    DownloadFailed when no address serves, EnvironmentFault when the folder cannot be written.
     """
     with exclusive(target, report=report) as locked:
         with suppress(DataError, EnvironmentFault):
@@ -134,6 +133,7 @@ def _try_in_turn(
 
 
 def _bounded(body: Body, *, max_bytes: int, advance: Advance) -> Iterator[bytes]:
+    # The announced length may be missing, or a lie: what comes is counted, so no disk is filled.
     received = 0
     for chunk in body.chunks():
         received += len(chunk)

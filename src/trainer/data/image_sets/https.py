@@ -208,6 +208,7 @@ def _read(
 ) -> Iterator[bytes]:
     expected, received, started_at = response.length, 0, time.monotonic()
     while True:
+        # read1 returns what has come; read would wait for a whole chunk, and so would the progress.
         with _network_errors(deadline):
             chunk = response.read1(_CHUNK)
         if not chunk:
@@ -215,6 +216,7 @@ def _read(
         deadline.count(len(chunk))
         received += len(chunk)
         if time.monotonic() - started_at > seconds:
+            # Not Interrupted: another try would take as long.
             raise Refused(f"took more than {seconds:g} s")
         yield chunk
     if expected is not None and received < expected:
