@@ -123,7 +123,7 @@ class Machine:
 
     That is the device, the CPU threads, torch, and the way the model is run (before a resume
     `saved_variant`). A resume sets the number of threads as it was, unless the config sets one.
-    `differences` says what is not as it was, and why the results may not be the same bit for bit.
+    `differences` lists what differs from the saved machine, for which the last bits may differ too.
     """
 
     def __init__(self, device: torch.device, *, threads: int | None) -> None:
@@ -146,7 +146,7 @@ class Machine:
         """Use the threads of `state`; raises ValueError for what `state_dict` did not give."""
         check(state, device=str, threads=Count, torch=str, variant=str)
         if state["variant"] not in (EAGER, COMPILED):
-            raise ValueError("variant is none that there is")
+            raise ValueError("variant is unknown")
         self.saved_variant = str(state["variant"])
         threads = int(str(state["threads"]))
         if not 1 <= threads <= MAX_THREADS:

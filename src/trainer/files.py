@@ -8,7 +8,9 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def part_path(path: Path) -> Path:
@@ -62,6 +64,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def of_kind(kind: type[T], value: object) -> T:
+    """`value`, or an empty one where it is of another kind: what was read may be damaged."""
+    return value if isinstance(value, kind) else kind()
+
+
 def finite_or_null(value: Any) -> Any:
     """`value`, or None where it is a number that is not finite: JSON has no NaN and no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -74,4 +81,4 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):  # deep nesting, in a file from outside
         return {}
-    return content if isinstance(content, dict) else {}
+    return of_kind(dict, content)

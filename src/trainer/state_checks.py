@@ -1,4 +1,4 @@
-"""A check on state from a checkpoint: it is data from outside, however it is sealed."""
+"""A check on state from a checkpoint: it is data from outside, even with the right checksum."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictCo
 
 
 def _take_hydra(composed: DictConfig) -> DictConfig:
-    """Hydra's part of a config, which is no longer in it then."""
+    """Remove Hydra's part from a config, and return it."""
     with open_dict(composed):
         hydra: DictConfig = composed.pop("hydra")
     return hydra
@@ -132,7 +132,7 @@ def show(arguments: Arguments) -> None:
 
 
 def _as_addition(word: str) -> str:
-    """`word`, with `++` where its keys are a person's own, which Hydra takes for wrong ones."""
+    """`word`, with `++` where a person chooses the keys: Hydra would refuse new ones."""
     known = find_key(word.partition("=")[0])
     return f"++{word}" if known is not None and known.is_open else word
 

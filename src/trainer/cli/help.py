@@ -99,7 +99,7 @@ def _config_key_lines(verb: Verb) -> list[str]:
 
 
 def _file_of(group: str) -> Path:
-    """The YAML with the keys of a group, as it is chosen without a word."""
+    """The YAML with the keys of a group, of its default choice."""
     if group == "eval":
         return configs_folder() / "eval" / "default.yaml"
     default = default_choice(group)

@@ -84,7 +84,7 @@ def affects(dotted: str) -> Affects:
 
 
 def may_set(verb: str, dotted: str) -> bool:
-    """Whether a verb on a checkpoint may set this key, or choose this group, anew."""
+    """Whether a verb on a checkpoint may change this key, or the choice of this group."""
     key = find_key(dotted)
     if key is not None and key.settable is not None:
         return verb in key.settable
@@ -98,7 +98,7 @@ def listed_keys(verb: str) -> list[str]:
 
 
 def settable_keys(verb: str) -> list[str]:
-    """The single keys that a verb on a checkpoint may set anew."""
+    """The single keys that a verb on a checkpoint may change."""
     return [name for name, key in known_keys().items() if verb in (key.settable or ())]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.errors import InputError, TrainerError, UsageError, command_line, nearest, program
-from trainer.files import read_json
+from trainer.files import of_kind, read_json
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -208,8 +208,8 @@ def _chosen_step(run: Path, steps: Sequence[Path], which: str) -> Path:
     if which == "last":
         return steps[-1]
     # A copy may have lost the links: the run's own record names the step too.
-    names = read_json(run / RECORD_FILE).get("checkpoints")
-    recorded = str(names.get(which, "")) if isinstance(names, dict) else ""
+    names = of_kind(dict, read_json(run / RECORD_FILE).get("checkpoints"))
+    recorded = str(names.get(which, ""))
     real = [os.path.realpath(step) for step in steps]
     for name in (which, recorded):
         # Path.resolve raises where links go round.

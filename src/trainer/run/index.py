@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.files import read_json, write_json
+from trainer.files import of_kind, read_json, write_json
 from trainer.run.folder import NOTES_FILE, RECORD_FILE, is_retired
 from trainer.run.record import RunStatus, status_of
 
@@ -57,9 +57,7 @@ class Entry:
     @property
     def metrics(self) -> dict[str, float | None]:
         """The final metrics in run.json: of the validation at the best checkpoint, and the test."""
-        found = self.record.get("metrics")
-        if not isinstance(found, dict):
-            return {}
+        found = of_kind(dict, self.record.get("metrics"))
         return {str(name): value for name, value in found.items() if _is_metric(value)}
 
 
@@ -84,10 +82,8 @@ def entry_of(run: Path) -> Entry:
 def read_notes(run: Path) -> Notes:
     """The tags and the note of a run, none where there are none."""
     content = read_json(run / NOTES_FILE)
-    tags = content.get("tags")
-    note = content.get("note")
-    words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-    return Notes(tags=tuple(dict.fromkeys(words)), note=note if isinstance(note, str) else "")
+    words = [tag for tag in of_kind(list, content.get("tags")) if isinstance(tag, str)]
+    return Notes(tags=tuple(dict.fromkeys(words)), note=of_kind(str, content.get("note")))
 
 
 def write_notes(run: Path, notes: Notes) -> None:
