@@ -45,7 +45,9 @@ class TrainerError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        self.what, self.where, self.hint = what, where, hint
+        self.what = what
+        self.where = where
+        self.hint = hint
         super().__init__(what, where, hint)
 
     def __str__(self) -> str:

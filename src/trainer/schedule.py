@@ -86,7 +86,8 @@ class OneCycle:
         return self._interpolate(at, self.max_momentum, self.base_momentum, self.max_momentum)
 
     def _interpolate(self, at: Point, start: float, top: float, end: float) -> float:
-        turn, last = self.pct_start * at.num_steps - 1, at.num_steps - 1
+        turn = self.pct_start * at.num_steps - 1
+        last = at.num_steps - 1
         step = min(at.step, last)
         # A rise of a single step has no length to divide by: it begins at the top.
         if step <= turn:

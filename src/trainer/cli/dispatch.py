@@ -158,7 +158,8 @@ def run_reproduce(arguments: Arguments) -> int:
     from trainer.tracking.console import Terminal
 
     original = read_original(arguments.words[0], root=arguments.root)
-    step, saved = original.step, original.config
+    step = original.step
+    saved = original.config
     check_reproduce_keys(arguments, saved, command=original.entry.record.get("command"))
     check_named(step, saved, arguments)
     composed = compose(arguments, choices=arguments.choices_of(saved))

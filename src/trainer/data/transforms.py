@@ -63,7 +63,8 @@ def make_eval_transform(parsed: Sequence[Transform]) -> Callable[[Tensor], Tenso
 
 
 def _augment(transform: Transform, images: Tensor, generator: Generator) -> Tensor:
-    num, device = len(images), images.device
+    num = len(images)
+    device = images.device
     height, width = images.shape[-2:]
     match transform:
         case RandomCrop(padding=padding, fill=fill):

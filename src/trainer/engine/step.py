@@ -141,7 +141,8 @@ class Step:
 
         Nothing is recorded; the gradients stay.
         """
-        before, self._run = self._run, forward
+        before = self._run
+        self._run = forward
         try:
             _, loss = self._forward(inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]

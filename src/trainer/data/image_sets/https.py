@@ -96,7 +96,8 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
 
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
-        self._deadline, self._num_redirects = deadline, 0
+        self._deadline = deadline
+        self._num_redirects = 0
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
@@ -206,7 +207,9 @@ def _dial(address: tuple[str, int], timeout: float, _source: object = None) -> s
 def _read(
     response: http.client.HTTPResponse, *, deadline: _Deadline, seconds: float
 ) -> Iterator[bytes]:
-    expected, received, started_at = response.length, 0, time.monotonic()
+    expected = response.length
+    received = 0
+    started_at = time.monotonic()
     while True:
         # read1 returns what has come; read would wait for a whole chunk, and so would the progress.
         with _network_errors(deadline):
