@@ -152,10 +152,12 @@ def store(target: Path, chunks: Iterable[bytes], *, verify: Verify, locked: bool
     label = "" if locked else f".{secrets.token_hex(4)}"
     part = target.with_name(f"{target.name}{label}.part")
     with _writing(target):
+        # A rename would put a file in the place of a device or a pipe.
         if target.exists() and not target.is_file():
             raise OSError("something that is not a file is in its place")
         part.unlink(missing_ok=True)  # of a process that was killed
     try:
+        # "x" writes neither into a file of another process nor through a link.
         with _writing(target), part.open("xb") as stream:
             for chunk in chunks:
                 stream.write(chunk)
