@@ -20,7 +20,8 @@ from trainer.cli.configs import (
     last_value,
     own_folders,
 )
-from trainer.cli.verbs import GROUPS, VERBS, find_verb
+from trainer.cli.verbs import VERBS, find_verb
+from trainer.cli.verbs.shared import GROUPS
 from trainer.config import CHOICES, SECTIONS, find_key
 from trainer.config.keys import Key, Section, keys_of
 from trainer.config.run import EvalOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +18,9 @@ from trainer.config import (
     to_plain,
 )
 from trainer.errors import CheckpointError, UsageError, as_called, suggestion
+
+if TYPE_CHECKING:
+    from trainer.commands.fit.saved_step import SavedStep
 
 
 def over_saved(
@@ -101,3 +105,13 @@ def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
                 f"{key} cannot be set here: it belongs to the checkpoint.",
                 hint="eval takes ckpt, and may set keys of data, eval, run and trainer.",
             )
+
+
+def compose_over(saved: SavedStep, arguments: Arguments) -> DictConfig:
+    """The config of a checkpoint, with what the command line changes."""
+    from trainer.cli.compose import compose
+
+    config = saved.description.config
+    check_named(saved.folder, config, arguments)
+    composed = compose(arguments, choices=arguments.choices_of(config))
+    return over_saved(composed, saved.folder, config, arguments)
