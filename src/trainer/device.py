@@ -20,7 +20,7 @@ from trainer.state_checks import Count, check
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
-_KEPT_BYTES = 1 << 30
+_KEPT_BYTES = 1 << 30  # free memory at the top of the heap, above which some is returned
 _GROWTH_BYTES = 1 << 20
 
 # Ways to run a model.
@@ -61,6 +61,7 @@ def device_name(device: torch.device) -> str:
     """The model of the GPU or CPU, as far as the system knows it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    # platform.processor() is empty on most Linux systems.
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -79,7 +80,7 @@ def set_determinism(deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads it when CUDA starts; without it torch refuses matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Only where it changes, because to set it torch imports its compiler.
+    # Only where it changes: to set it, torch imports its compiler, which takes longer than torch.
     if deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
@@ -87,6 +88,7 @@ def set_determinism(deterministic: bool) -> None:
 
 @functools.cache
 def _default_threads() -> int:
+    # Read before the first change: torch does not remember its own choice.
     return torch.get_num_threads()
 
 
@@ -105,6 +107,7 @@ def disable_malloc_trim() -> None:
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.pythonapi.mallopt
+        # A large block by mmap would be returned with every free, whatever the threshold.
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_TOP_PAD, _GROWTH_BYTES)
@@ -120,7 +123,7 @@ class Machine:
 
     That is the device, the CPU threads, torch, and the way the model is run (before a resume
     `saved_variant`). A resume sets the number of threads as it was, unless the config sets one.
-    `differences` says what is not as it was, and why the results may not be the same bit for bit.
+    `differences` lists what differs from the saved machine, for which the last bits may differ too.
     """
 
     def __init__(self, device: torch.device, *, threads: int | None) -> None:
@@ -143,11 +146,12 @@ class Machine:
         """Use the threads of `state`; raises ValueError for what `state_dict` did not give."""
         check(state, device=str, threads=Count, torch=str, variant=str)
         if state["variant"] not in (EAGER, COMPILED):
-            raise ValueError("variant is none that there is")
+            raise ValueError("variant is unknown")
         self.saved_variant = str(state["variant"])
         threads = int(str(state["threads"]))
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads is not between 1 and {MAX_THREADS}")
+        # Another number of threads adds up in another order: the last bits would differ.
         if self._threads is None:
             torch.set_num_threads(threads)
         now = self.state_dict()
@@ -166,6 +170,7 @@ class RandomState:
         """Every generator's state, as tensors and plain values."""
         state: dict[str, object] = {"python": random.getstate(), "torch": torch.get_rng_state()}
         is_used = False
+        # To ask an unused GPU for its state would start CUDA, and take memory on each.
         if torch.cuda.is_available():
             is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         if is_used:

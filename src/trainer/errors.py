@@ -8,7 +8,7 @@ TrainerError
 │   ├── DataError      3   a data file
 │   └── CheckpointError 3  a checkpoint
 ├── EnvironmentFault   4   disk, rights, network, device
-├── CustomCodeError    1   the person's own class raised: their traceback is shown
+├── CustomCodeError    1   the person's own class raised: their traceback is printed
 └── Stopped  129/130/143   by SIGHUP, SIGINT or SIGTERM
 """
 
@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def is_debugging() -> bool:
-    """Whether tracebacks of errors that are handled shall be printed too (TRAINER_DEBUG=1)."""
+    """Whether the tracebacks of handled errors are printed too (TRAINER_DEBUG=1)."""
     return os.environ.get("TRAINER_DEBUG") == "1"
 
 
@@ -45,10 +45,13 @@ class TrainerError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        self.what, self.where, self.hint = what, where, hint
+        self.what = what
+        self.where = where
+        self.hint = hint
         super().__init__(what, where, hint)
 
     def __str__(self) -> str:
+        # The one way to the terminal for a name out of a file, whoever raises.
         return "\n".join(printable(line) for line in (self.what, self.where, self.hint) if line)
 
 
@@ -95,11 +98,12 @@ class Stopped(TrainerError):
 
     def __init__(self, what: str, *, signal_number: int, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
-        self.exit_code = 128 + signal_number
+        self.exit_code = 128 + signal_number  # as a shell reports it
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice a person most likely meant by `name`, or None when nothing is near."""
+    """The choice that `name` is most likely a typing error of, or None when none is near."""
+    # In small letters: difflib sees nothing in common between SGD and sgd.
     known = list(choices)
     by_lower = {choice.lower(): choice for choice in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.55)
@@ -117,8 +121,10 @@ def suggestion(name: str, choices: Iterable[str], *, label: str = "Choices") -> 
 def program() -> str:
     """How the person called trainer, for commands to copy: quoted for a shell."""
     typed = Path(sys.argv[0])
+    # What Python itself puts there for `-m`.
     if typed.parts[-2:] == ("trainer", "__main__.py"):
         return "python -m trainer"
+    # Another program calls us: a test, a worker of Ray or Slurm.
     if typed.name != "trainer" or len(typed.parts) == 1:
         return "trainer"
     import shutil  # takes a while to load, and most commands print none

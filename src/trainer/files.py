@@ -8,16 +8,20 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def part_path(path: Path) -> Path:
     """Where a file or a folder is written before it gets its name `path`."""
+    # In the same folder, because a rename is atomic within one file system only.
     return path.with_name(f".{path.name}.part")
 
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder; what cannot be removed, a device and a pipe stay."""
+    # Errors are ignored: a removal is clean-up, often after the error that a person must see.
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     elif path.is_symlink() or path.is_file():
@@ -27,6 +31,7 @@ def remove(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Have the names in `folder` on the disk; raises OSError."""
+    # A rename is a change of the folder: without this a power cut may undo it.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -51,11 +56,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         with part.open("wb") as file:
             file.write(content)
             file.flush()
+            # Before the rename: after a power cut the new name would else have an empty file.
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException:  # a Ctrl-C leaves no part either
         remove(part)
         raise
+
+
+def of_kind(kind: type[T], value: object) -> T:
+    """`value`, or an empty one where it is of another kind: what was read may be damaged."""
+    return value if isinstance(value, kind) else kind()
 
 
 def finite_or_null(value: Any) -> Any:
@@ -68,6 +79,6 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         # Checked before opening: to open a named pipe would wait for its writer.
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):  # deep nesting, in a file from outside
         return {}
-    return content if isinstance(content, dict) else {}
+    return of_kind(dict, content)

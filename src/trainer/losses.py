@@ -30,6 +30,7 @@ def nll(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def bce_with_logits(outputs: Tensor, targets: Tensor, *, label_smoothing: float) -> Tensor:
     """Binary cross-entropy of logits (N, C) and classes (N,), one-hot and smoothed."""
+    # One-hot here, so that the data has one kind of target for all losses over classes.
     one_hot = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
     smooth = one_hot * (1 - label_smoothing) + label_smoothing / outputs.shape[1]
     return F.binary_cross_entropy_with_logits(outputs, smooth)
@@ -73,4 +74,5 @@ def make_loss(name: str, **options: Any) -> Loss:
 
 def l1_norm(parameters: list[torch.nn.Parameter]) -> Tensor:
     """Sum of the absolute values of all parameters, a scalar."""
+    # Sums of each, then of those: one sum of all values would copy the weights into a row.
     return torch.stack([parameter.abs().sum() for parameter in parameters]).sum()

@@ -141,6 +141,8 @@ class OptimizerState:
 
 def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     """The state of a copy of `optimizer` that takes a step along a gradient of zeros."""
+    # Tried out, because an optimizer makes its entries in its first step, and a list of them would
+    # be that of one torch. The parameters are copied too, so the model does not move.
     twin = copy.deepcopy(optimizer)
     for group in twin.param_groups:
         for parameter in group["params"]:
@@ -178,6 +180,7 @@ def _check_lbfgs(state: Mapping[Any, Any], optimizer: torch.optim.LBFGS) -> None
 
 def _check_items(items: list[Any], is_right: Callable[[Any], bool], *, name: str) -> None:
     for item in items:
+        # torch fills the history with None.
         if item is not None and not is_right(item):
             raise ValueError(f"{name} is {_form(item)}")
 

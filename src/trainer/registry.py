@@ -1,5 +1,7 @@
 """Look a name up in a table; the tables live with their entries."""
 
+# Names, not import paths: what a saved config names can only be an entry of a table.
+
 from __future__ import annotations
 
 from collections.abc import Mapping

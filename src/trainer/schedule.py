@@ -86,8 +86,10 @@ class OneCycle:
         return self._interpolate(at, self.max_momentum, self.base_momentum, self.max_momentum)
 
     def _interpolate(self, at: Point, start: float, top: float, end: float) -> float:
-        turn, last = self.pct_start * at.num_steps - 1, at.num_steps - 1
+        turn = self.pct_start * at.num_steps - 1
+        last = at.num_steps - 1
         step = min(at.step, last)
+        # A rise of a single step has no length to divide by: it begins at the top.
         if step <= turn:
             return self._anneal(start, top, step / turn if turn else 1.0)
         return self._anneal(top, end, (step - turn) / (last - turn))
@@ -124,6 +126,7 @@ class Plateau:
 
     def learning_rate(self, _: Point, lr: float) -> float:
         """The learning rate of the next update."""
+        # A min_lr above the rate of the config must not raise it.
         return max(lr * self._scale, min(lr, self._min_lr))
 
     def observe(self, value: float) -> None:
@@ -137,6 +140,7 @@ class Plateau:
             self._num_bad = 0
         else:
             self._num_bad += 1
+        # In torch's order: no evaluation of the rest counts as bad, its last one included.
         if self._resting:
             self._resting -= 1
             self._num_bad = 0
@@ -181,8 +185,9 @@ class Schedule:
         **options: Any,
     ):
         self._optimizer = optimizer
-        self._num_steps = max(1, num_steps)
+        self._num_steps = max(1, num_steps)  # a cosine divides by it, with trainer.epochs=0 too
         self._warmup_steps = warmup_steps
+        # Of the config, before any state is loaded: a resume may set another rate.
         self._base = [float(group["lr"]) for group in optimizer.param_groups]
         self._plateau = Plateau(maximize=maximize, **options) if name == "plateau" else None
         self._one_cycle = OneCycle(**options) if name == "one_cycle" else None

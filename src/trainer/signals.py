@@ -16,12 +16,16 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def set_signals() -> None:
     """Make a stop signal leave with its exit code after clean-up, and a second one at once."""
-    for number in STOPPING:
-        # Started by nohup, SIGHUP is ignored and stays so.
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _leave)
+    for number in _handled():
+        signal.signal(number, _leave)
     # Requests a save in training; by default it would kill.
     signal.signal(signal.SIGUSR1, pass_over)
+
+
+def _handled() -> list[signal.Signals]:
+    """The stop signals that get a handler: not SIGHUP where nohup had it ignored."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOPPING if number != signal.SIGHUP or not is_ignored]
 
 
 def pass_signals_over() -> None:
@@ -87,10 +91,8 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        for number in STOPPING:
-            # Started by nohup, SIGHUP is ignored and stays so.
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note_stop)
+        for number in _handled():
+            self._before[number] = signal.signal(number, self._note_stop)
         self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._note_save)
         return self
 

@@ -1,4 +1,4 @@
-"""A check on state from a checkpoint: it is data from outside, however it is sealed."""
+"""A check on state from a checkpoint: it is data from outside, even with the right checksum."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ def check(state: Mapping[str, Any], /, **kinds: type | tuple[type, ...]) -> None
         raise ValueError(f"expected {', '.join(kinds)}")
     for key, kind in kinds.items():
         value = state[key]
-        allowed = kind if isinstance(kind, tuple) else (int if kind is Count else kind,)
+        plain = int if kind is Count else kind
+        allowed = plain if isinstance(plain, tuple) else (plain,)
+        least = 0 if kind is Count else -LARGEST
+        # Not isinstance, for which True is an int.
         if type(value) not in allowed:
             raise ValueError(f"{key} has the wrong type")
-        if type(value) is int and not (0 if kind is Count else -LARGEST) <= value <= LARGEST:
+        if type(value) is int and not least <= value <= LARGEST:
             raise ValueError(f"{key} is out of range")
+        # Every later comparison with a NaN is false: no value would ever be the best.
         if type(value) is float and math.isnan(value):
             raise ValueError(f"{key} is not a number")

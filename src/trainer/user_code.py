@@ -21,12 +21,14 @@ def import_class(target: str, *, key: str) -> Any:
     person's module raises.
     """
     module_name, _, attribute = target.rpartition(".")
+    # `python script.py` has the script's folder on the path; an installed command has its own.
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        # Their module exists, and what it imports does not: that is their error, not a wrong word.
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise CustomCodeError(
                 f"{key}={target}: importing it raised ModuleNotFoundError: {error}."
@@ -53,6 +55,7 @@ def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
 
     Raises ConfigError where it takes no such arguments, CustomCodeError where it raises.
     """
+    # Before the call: a TypeError that their code raises would look the same.
     try:
         inspect.signature(target).bind(**kwargs)
     except TypeError as error:

@@ -19,9 +19,9 @@ from composing import CONFIGS, choices_of, config_of, read_yaml
 import trainer
 from trainer.cli.arguments import Arguments
 from trainer.cli.configs import comments
-from trainer.cli.dispatch import PORT
 from trainer.cli.help import overview, page, verb_lines
 from trainer.cli.verbs import HEADINGS, VERBS, find_verb
+from trainer.cli.verbs.tb import PORT
 from trainer.config import (
     CHOICES,
     COMMAND_SCHEMAS,

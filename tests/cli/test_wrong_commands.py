@@ -129,6 +129,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit trainer.precision=fp8": (2, ("trainer.precision=fp8", "fp16")),
     "fit trainer.save_every=often": (2, ("trainer.save_every=often", "50steps")),
     "fit seed=-1": (2, ("seed=-1",)),
+    f"fit seed={'9' * 5000}": (2, ("A number has more than 4300 digits.",)),
     "fit run.name=a/b": (2, ("run.name='a/b'", "run.dir")),
     "fit run.dir=''": (2, ("run.dir is empty",)),
     "fit data.transforms=random_crop": (2, ("data.transforms=random_crop", "a list")),

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 # Hydra answers these itself, from the config that it composes.
 _SHOWS = ("--cfg", "--info", "--hydra-help")
-# Of these a command takes one.
-_EXCLUSIVE = ("--multirun", "--run", *_SHOWS)
+_EXCLUSIVE = ("--multirun", "--run", *_SHOWS)  # a command takes one of these
 # Keys that people know from other verbs, where the run is a word alone.
 _RUN_KEYS = ("ckpt", "resume", "run", "run.dir")
 
@@ -33,9 +32,8 @@ class Flag:
     text: str = ""
     _: KW_ONLY
     short: str = ""
-    # What the help page calls its value, and the values there are; without either it takes none.
-    value: str = ""
-    values: tuple[str, ...] = ()
+    value: str = ""  # the name of its value on the help page; a switch has none
+    values: tuple[str, ...] = ()  # those it takes
     override: str = ""  # the `key=value` that it stands for
 
 
@@ -64,7 +62,8 @@ class VerbKey:
         if self.between is None:
             return
         low, high = self.between
-        # Of more digits than the bound has Python may refuse to make a number.
+        # isdecimal accepts the digits of every script. The length first: int() raises ValueError
+        # for more than 4,300 digits.
         is_number = value.isascii() and value.isdecimal() and len(value) <= len(str(high))
         if not is_number or not low <= int(value) <= high:
             raise UsageError(
@@ -99,7 +98,8 @@ class Verb:
     least: int = 0
     most: int | None = None
     for_more: str = ""  # the verb that takes more runs than `most`
-    instead: Mapping[str, str] = field(default_factory=dict)  # words of other tools: what is here
+    # What to write instead of a word of other tools; {program} is how trainer was called.
+    instead: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_flags(self) -> tuple[Flag, ...]:
@@ -140,6 +140,7 @@ class Arguments:
         found = cls(verb=verb.name, config=verb.config, typed=words)
         rest = iter(words)
         for word in rest:
+            # Text first: behind its run, -draft is a tag to remove and lr=0.1 a word of a note.
             if _is_text(word, verb, found.words):
                 found.words.append(word)
             elif word.startswith("-") and len(word) > 1:
@@ -148,6 +149,7 @@ class Arguments:
                 found._add_override(word, verb)
             else:
                 found.words.append(word)
+        # `trainer runs diff --help` names no run.
         if not found.asks_for_help:
             _check_flags(found.flags, verb)
             _check_count(found.words, verb)
@@ -162,6 +164,7 @@ class Arguments:
 
     def _add_override(self, word: str, verb: Verb) -> None:
         key, value = _read_override(word, verb)
+        # Hydra silently takes the last of two choices, and the keys of the first would fail.
         if key in self.values and key in _groups():
             raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
         self.values[key] = value
@@ -181,6 +184,7 @@ class Arguments:
     @property
     def root(self) -> Path:
         """`run.root`, below which runs are looked for."""
+        # From the words, not from the config: a run is found before its config is composed.
         return Path(self.values.get("run.root") or "runs")
 
     @property
@@ -203,7 +207,7 @@ class Arguments:
         """The person's own folder of YAML."""
         return self.flags.get("--config-dir")
 
-    def about_a_sweep(self) -> str | None:
+    def word_of_a_sweep(self) -> str | None:
         """The first word that only a sweep knows, if any."""
         from trainer.config import COMMAND_SCHEMAS
 
@@ -217,6 +221,7 @@ class Arguments:
         """The group choices of a saved config that the words leave as they were, as overrides."""
         from trainer.config import SCHEMAS
 
+        # An experiment makes choices too, and Hydra lets an override beat them.
         if "experiment" in self.values:
             return []
         return [
@@ -226,20 +231,22 @@ class Arguments:
 
 def _groups() -> tuple[str, ...]:
     """The groups of which one choice is made."""
+    # Not at the top: the config and OmegaConf take 90 ms, and most verbs' words need neither.
     from trainer.config import CHOICES
 
     return (*CHOICES, "trainer", "experiment")
 
 
 def _is_text(word: str, verb: Verb, runs: Sequence[str]) -> bool:
-    """Whether `word` is a tag or a part of a note, whatever it looks like."""
+    """Whether `word` is a tag or a part of a note, even one that begins with a dash."""
+    # run.root= is the one key of these verbs; without it no run outside of runs/ could get a note.
     if verb.words not in ("tags", "text") or not runs or word.startswith("run.root="):
         return False
     return verb.words == "text" or word not in ("-h", "--help")
 
 
 def _is_override(word: str, verb: Verb) -> bool:
-    """Whether `word` is meant as `key=value`; where a verb takes none, every word is."""
+    """Whether `word` is to be read as `key=value`: every word of a verb that takes no runs is."""
     if not verb.words:
         return True
     key, equals, _ = word.partition("=")
@@ -247,6 +254,7 @@ def _is_override(word: str, verb: Verb) -> bool:
         return False
     if verb.key(key) is not None:
         return True
+    # The name of a run folder may have a `=`. With lexists, as a broken link is a path too.
     return verb.words == "run" and not os.path.lexists(word)
 
 
@@ -261,6 +269,7 @@ def _read_flag(word: str, rest: Iterator[str], verb: Verb) -> tuple[Flag, str | 
             raise UsageError(f"{name} takes no value.", hint=f"Write {name} alone.")
         return flag, None
     value = value if has_value else next(rest, "")
+    # `--cfg --resolve` lacks a value; without this check it would take the next flag for one.
     if not value or value.startswith("-"):
         written = [f"{flag.name} {known}" for known in flag.values or (flag.value,)]
         hint = f"Write one of: {', '.join(written)}." if flag.values else f"Write {written[0]}."
@@ -275,10 +284,11 @@ def _read_flag(word: str, rest: Iterator[str], verb: Verb) -> tuple[Flag, str | 
 
 def _unknown_flag(name: str, verb: Verb) -> UsageError:
     bare = name.lstrip("-")
-    hint = verb.instead.get(name)
+    hint = verb.instead.get(name, "").format(program=program()) or None
     if verb.key(bare) is not None:
         hint = f"Keys are written without dashes: {bare}=…"
     elif hint is None and verb.config:
+        # Other tools spell it --batch-size 64.
         hint = _config_hint(bare.replace("-", "_"))
     known = [flag.name for flag in verb.all_flags]
     return UsageError(
@@ -295,6 +305,7 @@ def _config_hint(name: str) -> str | None:
         group, _, leaf = key.rpartition(".")
         if name == group:
             return f"Groups are written without dashes: {name}=…"
+        # Every group has a key `name`: the first found would be as wrong as any.
         if name == leaf != "name":
             return f"Keys are written without dashes: {key}=…"
     return None
@@ -317,14 +328,14 @@ def _check_flags(flags: Mapping[str, str | None], verb: Verb) -> None:
 
 def _check_count(words: Sequence[str], verb: Verb) -> None:
     """Raises UsageError for an empty word, a missing run and one too many."""
+    listed = f"{command_line('runs')} lists them."
+    # An empty word is mostly an unset variable of a shell. As a text it removes the note.
     if "" in (words[:1] if verb.words == "text" else words):
-        raise UsageError("A word is empty.", hint="Name a run by its id; trainer runs lists them.")
+        raise UsageError("A word is empty.", hint=f"Name a run by its id; {listed}")
     if len(words) < verb.least:
         missing = "A second run is missing." if words else "The run is missing."
         example = " ".join(["last", "<run>"][: verb.least])
-        raise UsageError(
-            missing, hint=f"Write: {program()} {verb.name} {example}; trainer runs lists them."
-        )
+        raise UsageError(missing, hint=f"Write: {program()} {verb.name} {example}; {listed}")
     if verb.most is not None and len(words) > verb.most:
         count = "one run" if verb.most == 1 else "two runs"
         hint = f"One at a time: {command_line(*verb.name.split(), words[0])}"
@@ -338,6 +349,7 @@ def _check_count(words: Sequence[str], verb: Verb) -> None:
 def _read_override(word: str, verb: Verb) -> tuple[str, str]:
     """The key of an override and its value as text; raises UsageError."""
     key, equals, text = word.lstrip("+").partition("=")
+    # `~trainer.ema` removes a key, so it has no `=`.
     key = key.lstrip("~")
     if not key or (not equals and not word.startswith("~")):
         raise _not_an_override(word, verb)
@@ -345,9 +357,11 @@ def _read_override(word: str, verb: Verb) -> tuple[str, str]:
     known = verb.key(key)
     if known is not None:
         known.check(value)
+    # reproduce composes a config too, but names its run by a word: resume= would be a second run.
     elif not verb.config or (verb.words and key in _RUN_KEYS and value):
         raise _no_key(verb, key, value)
     group, _, rest = key.partition(".")
+    # model.name=mlp would leave the keys of the chosen model under another model's name.
     if rest == "name" and known is None and group in _groups():
         raise UsageError(
             f"{key} cannot be set: it follows the choice.",
@@ -366,6 +380,7 @@ def _no_key(verb: Verb, key: str, value: str) -> UsageError:
 
 def _not_an_override(word: str, verb: Verb) -> UsageError:
     groups: list[str] = []
+    # Only a plain name goes into the pattern: `*` and `..` in a word mean something to glob.
     if word.isidentifier():
         groups = [path.parent.name for path in sorted(configs_folder().glob(f"*/{word}.yaml"))]
     hint = "Write key=value, such as model=cnn or optimizer.lr=0.1."

@@ -5,7 +5,6 @@ Hydra's own knows no verbs, offers keys of Hydra and prints its usage into the p
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -13,19 +12,27 @@ from pathlib import Path
 import yaml
 
 from trainer.cli.arguments import Verb
-from trainer.cli.configs import choices, comments, configs_folder, default_choice
-from trainer.cli.verbs import GROUPS, VERBS, find_verb
+from trainer.cli.configs import (
+    choices,
+    comments,
+    configs_folder,
+    default_choice,
+    last_value,
+    own_folders,
+)
+from trainer.cli.verbs import VERBS, find_verb
+from trainer.cli.verbs.shared import GROUPS
 from trainer.config import CHOICES, SECTIONS, find_key
 from trainer.config.keys import Key, Section, keys_of
 from trainer.config.run import EvalOptions
-from trainer.errors import UsageError
+from trainer.errors import UsageError, command_line
 from trainer.run.folder import RECORD_FILE
 from trainer.run.index import read_index
 
 # More ids than a person reads are not offered at once.
 _MAX_IDS = 20
-# What may follow the command itself. Candidates that end in one of = . / , are not finished: no
-# space after them.
+# The script that each shell installs. A candidate that ends in one of = . / , is not finished, so
+# no space follows it. Errors go to /dev/null: printed, they would spoil the line that is typed.
 _SCRIPTS = {
     "bash": """\
 _trainer_completion() {
@@ -80,13 +87,13 @@ def run(argv: list[str]) -> None:
     action, _, shell = argv[-1].partition("=") if len(argv) == 2 else ("", "", "")
     if action not in ("install", "uninstall", "query") or shell not in _SCRIPTS:
         raise UsageError(
-            "--shell-completion needs to know what to do.",
-            hint="Write --shell-completion install=bash (or zsh, fish); see the README for the "
-            "whole line.",
+            "--shell-completion needs an action and a shell.",
+            hint=f"Write: {command_line('--shell-completion', 'install=bash')} (or zsh, fish); see "
+            "the README for the whole line.",
         )
     if action == "query":
         found = candidates(os.environ.get("COMP_LINE", ""))
-        with_text = shell != "bash"
+        with_text = shell != "bash"  # bash would insert the text as well
         lines = (f"{name}\t{text}" if text and with_text else name for name, text in found.items())
         sys.stdout.write("".join(f"{line}\n" for line in lines))
     else:
@@ -95,6 +102,8 @@ def run(argv: list[str]) -> None:
 
 def candidates(line: str) -> dict[str, str]:
     """What may replace the last word of `line`, each with a phrase or an empty text."""
+    # The NUL keeps an empty last word, which split drops: after a space any word may begin. An open
+    # quote belongs to the shell.
     *words, started = [word.lstrip("'\"") for word in (line + "\0").split()]
     started = started.rstrip("\0")
     found = _candidates(_after_program(words), started)
@@ -102,6 +111,7 @@ def candidates(line: str) -> dict[str, str]:
 
 
 def _after_program(words: list[str]) -> list[str]:
+    # It may follow others, as in `sudo .venv/bin/trainer`. Without that name it is an alias.
     for index, word in enumerate(words):
         if Path(word).name == "trainer":
             return words[index + 1 :]
@@ -119,8 +129,9 @@ def _candidates(words: list[str], started: str) -> dict[str, str]:
     try:
         verb, rest = find_verb(words)
     except UsageError:
-        return {}
+        return {}  # nothing continues a wrong line
     found = _after_verb(verb, rest, started)
+    # `trainer runs ` is `trainer runs ls ` as well: its verbs, and the filters of ls.
     if len(words) == 1:
         found = {inner.name.split()[-1]: inner.summary for inner in VERBS[words[0]].verbs} | found
     return found
@@ -156,6 +167,7 @@ class _Place:
         verb = self._verb
         found = {} if self.runs else dict.fromkeys(verb.first_words(), "")
         is_full = verb.most is not None and len(self.runs) >= verb.most
+        # Where a verb filters, a word is a part of a name, and an id would match nothing.
         if verb.filters or is_full or not verb.words:
             return found
         folders = [name for name in _paths(started) if name.endswith("/")]
@@ -168,10 +180,10 @@ class _Place:
 
     def _ids(self, started: str) -> dict[str, str]:
         """The short ids of the newest runs, each with its name, or of all that begin so."""
+        # A path is no id: this saves reading every run.json below the root.
         if started and not started.isalnum():
             return {}
-        roots = [word for word in self._words if word.startswith("run.root=")]
-        root = roots[-1].removeprefix("run.root=") if roots else "runs"
+        root = last_value(self._words, "run.root") or "runs"
         found = [entry for entry in read_index(Path(root)) if entry.id.startswith(started)]
         return {entry.id: entry.name for entry in found[: None if started else _MAX_IDS]}
 
@@ -213,6 +225,7 @@ class _Place:
         values = dict.fromkeys(known.choices, "")
         if not known.is_path:
             return values
+        # A key that takes `last` takes a run, so its id too.
         ids = self._ids(started) if started and "last" in values else {}
         return values | ids | _paths(started)
 
@@ -234,8 +247,8 @@ class _Place:
         """The schema of a group as the words chose it, and the file with its values."""
         if group == "run":
             return SECTIONS["run"], configs_folder() / "fit.yaml"
-        chosen = [word.partition("=")[2] for word in self._words if word.startswith(f"{group}=")]
-        choice = chosen[-1] if chosen else default_choice(group) or "default"
+        # The group eval is not in fit.yaml; its only file is default.yaml.
+        choice = last_value(self._words, group) or default_choice(group) or "default"
         path = choices(group, self._folders()).get(choice)
         if path is None:
             return None, configs_folder() / "fit.yaml"
@@ -245,9 +258,7 @@ class _Place:
 
     def _folders(self) -> list[Path]:
         """The folders of YAML: ours, and a person's own."""
-        flags = ("-cd", "--config-dir")
-        own = [Path(after) for word, after in itertools.pairwise(self._words) if word in flags]
-        return [configs_folder(), *own]
+        return [configs_folder(), *own_folders(self._words)]
 
 
 def _heads(verb: Verb) -> dict[str, str]:
@@ -261,6 +272,7 @@ def _heads(verb: Verb) -> dict[str, str]:
 
 def _name_in(path: Path) -> str:
     """Which choice of ours a YAML file sets values for: a person's own may have any file name."""
+    # Read, not composed: Hydra would run the callbacks that a folder of YAML may name.
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

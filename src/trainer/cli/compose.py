@@ -27,7 +27,7 @@ from trainer.errors import UsageError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
 
-# A range with more values is a typing error, and would only fill the memory.
+# A range with more values is a typing error, which would fill the memory.
 _MAX_VALUES = 100_000
 _OURS = "There are sweep=grid, random, optuna; launcher=local, slurm, ray; in a file, sweep.params."
 
@@ -45,6 +45,7 @@ def compose(arguments: Arguments, *, choices: Sequence[str] = ()) -> DictConfig:
         composed = compose_words([*map(_as_addition, arguments.overrides), *choices])
     HydraConfig.instance().set_config(composed)  # what ${hydra:…} in a value refers to
     mode = _take_hydra(composed).mode
+    # Only hydra.main acts on the mode: here a person's YAML with MULTIRUN would train once.
     if mode is not None and mode.name == "MULTIRUN":
         raise UsageError(
             "hydra.mode=MULTIRUN is not how trainer sweeps.",
@@ -65,20 +66,22 @@ def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictCo
     search = _search_path(arguments)
 
     def compose_words(words: Sequence[str]) -> DictConfig:
+        # Hydra's part is needed to resolve ${hydra:…}, and a sweep looks into it for params.
         try:
             return compose_by_hydra(
                 arguments.config, overrides=[*search, *words], return_hydra_config=True
             )
-        except Exception as error:
+        except Exception as error:  # of Hydra, OmegaConf, PyYAML or the parser: no common base
             raise _explained(error, arguments, words) from error
 
-    folder = str(configs_folder().resolve())
+    folder = str(configs_folder().resolve())  # Hydra refuses a relative one
+    # The version pins Hydra's defaults: a later Hydra composes as the tested one does.
     with initialize_config_dir(folder, version_base="1.3", job_name="trainer"):
         yield compose_words
 
 
 def _take_hydra(composed: DictConfig) -> DictConfig:
-    """Hydra's part of a config, which is no longer in it then."""
+    """Remove Hydra's part from a config, and return it."""
     with open_dict(composed):
         hydra: DictConfig = composed.pop("hydra")
     return hydra
@@ -96,7 +99,8 @@ def _search_path(arguments: Arguments) -> list[str]:
     if not folder.is_dir():
         raise UsageError(f"--config-dir {folder} is not a folder.")
     quoted = str(folder.absolute()).replace("'", "\\'")
-    # Hydra reads the first such override only.
+    # Hydra reads the first such override only, so the person's own becomes a part of ours. Folders
+    # of it come after ours: a file there adds a choice, and never replaces one that ships.
     typed = arguments.values.get("hydra.searchpath", "").strip("[]")
     folders = [f"'file://{quoted}'", *([typed] if typed else [])]
     return [f"hydra.searchpath=[{','.join(folders)}]"]
@@ -114,12 +118,12 @@ def show(arguments: Arguments) -> None:
         version_base="1.3", config_path=str(configs_folder()), config_name=arguments.config
     )
     before = sys.argv
-    sys.argv = ["trainer", *words]
+    sys.argv = ["trainer", *words]  # where hydra.main reads its words, and nowhere else
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises, instead of printing and exiting
     try:
         main(task)()
     except SystemExit as ended:
-        # Hydra has said what is wrong; our code for a wrong command is 2.
+        # Hydra printed what is wrong and ends with 1; a wrong command ends with 2.
         raise SystemExit(2 if ended.code == 1 else ended.code) from None
     except Exception as error:
         raise _explained(error, arguments, words) from error
@@ -128,7 +132,7 @@ def show(arguments: Arguments) -> None:
 
 
 def _as_addition(word: str) -> str:
-    """`word`, with `++` where its keys are a person's own, which Hydra takes for wrong ones."""
+    """`word`, with `++` where a person chooses the keys: Hydra would refuse new ones."""
     known = find_key(word.partition("=")[0])
     return f"++{word}" if known is not None and known.is_open else word
 
@@ -161,14 +165,17 @@ def _request(
 ) -> SweepRequest:
     """The axes on the command line and in the experiment, and what all jobs have in common."""
     words, axes = _split(arguments, list(map(_as_addition, arguments.overrides)))
+    # Composed before the rest, because sweep.params may be in an experiment.
     first = compose_job([*words, *map(_first_word, axes)])
     sweep, launcher, run = load_sweep(first)
     typed = {axis.key for axis in axes} | {key_of(word) for word in words}
     if sweep.params and "experiment" in {axis.key for axis in axes}:
+        # Each of the experiments may have other params, so the jobs would not be one grid.
         raise UsageError(
             "An experiment that is a sweep cannot be varied itself.",
             hint="Sweep over one at a time.",
         )
+    # A key that is typed wins over the file, as anywhere in Hydra.
     in_file = [
         f"{key}={_in_grammar(value)}" for key, value in sweep.params.items() if key not in typed
     ]
@@ -176,9 +183,9 @@ def _request(
     _check_once([*axes, *from_file], words)
     return SweepRequest(
         command=["trainer", arguments.verb, *arguments.given],
-        flags=[word for word in arguments.flag_words if word not in ("-m", "--multirun")],
+        flags=[word for word in arguments.flag_words if word != "--multirun"],
         words=[*more, *words],
-        axes=[*from_file, *axes],
+        axes=[*from_file, *axes],  # the last axis varies fastest
         sweep=sweep,
         launcher=launcher,
         run=run,
@@ -234,6 +241,7 @@ def _axis(override: Override) -> Axis:
     element = override.get_key_element()
     key = element.lstrip("+")
     group = key.partition(".")[0]
+    # The sweep reads these once, before there are jobs.
     if group == "hydra" or affects(group) == "command":
         raise UsageError(
             f"{key} cannot be varied: it is the same for all jobs.",
@@ -252,6 +260,7 @@ def _axis(override: Override) -> Axis:
 
 
 def _interval(axis: Axis, interval: IntervalSweep, *, typed: str | None) -> Axis:
+    # The ends are optional in Hydra's type only: its grammar requires both.
     low = float(interval.start or 0)
     high = float(interval.end or 0)
     log = "log" in interval.tags
@@ -274,6 +283,7 @@ def _range(axis: Axis, *, step: float) -> Axis:
 def _values(override: Override, key: str) -> tuple[str, ...]:
     """The values of a choice or a range, as they are typed for a job; raises UsageError."""
     typed = override.input_line
+    # Drawn one by one: range(0,1000000000000) must end here, and not when the memory is full.
     drawn = itertools.islice(override.sweep_string_iterator(), _MAX_VALUES + 1)
     values = tuple(str(value) for value in drawn)
     if len(values) > _MAX_VALUES:
@@ -282,6 +292,7 @@ def _values(override: Override, key: str) -> tuple[str, ...]:
         )
     if not values:
         raise UsageError(f"{typed} has no values.", hint="Such as 0.1,0.01 or range(0,5).")
+    # Two jobs with the same config would give the same bits twice.
     [(commonest, count)] = Counter(values).most_common(1)
     if count > 1:
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,28 +19,33 @@ from trainer.config import (
 )
 from trainer.errors import CheckpointError, UsageError, as_called, suggestion
 
+if TYPE_CHECKING:
+    from trainer.commands.fit.saved_step import SavedStep
+
 
 def over_saved(
     composed: DictConfig, checkpoint: Path, saved: FitConfig, arguments: Arguments
 ) -> DictConfig:
     """The config `saved` in a checkpoint, with what the command line changes."""
-    if arguments.verb == "reproduce":  # an experiment may name a class there, and say nothing else
-        over = overlay(composed, saved, [key for key in arguments.values if key != "experiment"])
-    else:
-        over = overlay(composed, saved, list(arguments.values))
+    changed = dict(arguments.values)
+    # For reproduce an experiment may name the person's class; its other keys must not count.
+    if arguments.verb == "reproduce":
+        changed.pop("experiment", None)
+    over = overlay(composed, saved, list(changed))
     root = getattr(saved.data, "root", None)
     is_free = arguments.verb in ("eval", "reproduce") and "data.root" not in arguments.values
     # Read where it was read before; but a stranger's checkpoint must not have folders made.
     if is_free and root is not None and not Path(root).is_dir():
         OmegaConf.update(over, "data.root", composed.data.root)
     # The path that was found: a run that is still training moves its links meanwhile.
-    if arguments.verb != "reproduce":
-        over["ckpt" if arguments.verb == "eval" else "resume"] = str(checkpoint)
+    if key := {"eval": "ckpt", "fit": "resume"}.get(arguments.verb):
+        over[key] = str(checkpoint)
     return over
 
 
 def check_named(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> None:
     """Raise CheckpointError for a person's own class in the checkpoint that no word names."""
+    # A class name in a checkpoint is a stranger's code: CVE-2025-23304 of NeMo, and others since.
     for group in custom_groups(saved):
         if not {group, "experiment"} & set(arguments.values):
             target = getattr(saved, group).target
@@ -54,6 +60,7 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
     """Raise UsageError for a key that would make it another run than the one of `command`."""
     own = custom_groups(saved)
     hint = None
+    # run.json is data from outside: its command may be any value, and of any length.
     if isinstance(command, str):
         hint = f"To change it, start from what was run: {as_called(command[:500])}"
     for key in arguments.values:
@@ -69,7 +76,9 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
 def check_same(config: FitConfig, saved: FitConfig) -> None:
     """Raise UsageError when the words name other classes of a person than were saved."""
     for group in SCHEMAS:
-        now, then = to_plain(config)[group], to_plain(saved)[group]
+        now = to_plain(config)[group]
+        then = to_plain(saved)[group]
+        # The keys of both: the other class may have lost some.
         for key in {**then, **now}:
             if now.get(key) != then.get(key) and not may_set("reproduce", f"{group}.{key}"):
                 raise UsageError(
@@ -96,3 +105,13 @@ def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
                 f"{key} cannot be set here: it belongs to the checkpoint.",
                 hint="eval takes ckpt, and may set keys of data, eval, run and trainer.",
             )
+
+
+def compose_over(saved: SavedStep, arguments: Arguments) -> DictConfig:
+    """The config of a checkpoint, with what the command line changes."""
+    from trainer.cli.compose import compose
+
+    config = saved.description.config
+    check_named(saved.folder, config, arguments)
+    composed = compose(arguments, choices=arguments.choices_of(config))
+    return over_saved(composed, saved.folder, config, arguments)

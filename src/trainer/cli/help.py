@@ -7,7 +7,8 @@ from pathlib import Path
 
 from trainer.cli.arguments import Verb
 from trainer.cli.configs import choices, comments, configs_folder, default_choice
-from trainer.cli.verbs import GROUPS, HEADINGS, VERBS
+from trainer.cli.verbs import HEADINGS, VERBS
+from trainer.cli.verbs.shared import GROUPS
 
 _OVERVIEW = """\
 trainer: train a model from YAML configs, and look at it in TensorBoard.
@@ -99,7 +100,7 @@ def _config_key_lines(verb: Verb) -> list[str]:
 
 
 def _file_of(group: str) -> Path:
-    """The YAML with the keys of a group, as it is chosen without a word."""
+    """The YAML with the keys of a group, of its default choice."""
     if group == "eval":
         return configs_folder() / "eval" / "default.yaml"
     default = default_choice(group)
@@ -113,5 +114,6 @@ def _group_lines(folders: list[Path]) -> str:
         label = f"  {group:<11} "
         names = " ".join(choices(group, folders))
         indent = " " * len(label)
+        # Not the width of the terminal: a page is the same everywhere, and a test pins it.
         lines += textwrap.wrap(names, 100, initial_indent=label, subsequent_indent=indent)
     return "\n".join(lines)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
-from trainer.cli.configs import default_choice
+from trainer.cli.configs import default_choice, last_value, own_folders
 from trainer.config.keys import keys_of
 from trainer.config.schema import CHOICES, SECTIONS, TOP_LEVEL, schemas_of
-from trainer.errors import ConfigError, TrainerError, UsageError, program, suggestion
+from trainer.errors import (
+    ConfigError,
+    TrainerError,
+    UsageError,
+    command_line,
+    program,
+    suggestion,
+)
 
 _OF_EVAL = ("eval", "ckpt")
 
@@ -35,6 +40,7 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
     kind = type(error)
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
         return _unreadable_yaml(error, command)
+    # By name: only `compose` imports Hydra.
     if kind.__name__ == "MissingConfigException":
         return _missing_choice(error)
     for pattern, describe in _DESCRIBED:
@@ -47,10 +53,13 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
         )
     if kind.__module__.split(".")[0] not in ("hydra", "omegaconf"):
         return error
+    # An error is three lines at most, and those of Hydra have a dozen.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return ConfigError(
-        lines[0], where="; ".join(lines[1:3]) or None, hint=f"See trainer {verb} --help."
-    )
+    return ConfigError(lines[0], where="; ".join(lines[1:3]) or None, hint=_see_help(verb))
+
+
+def _see_help(verb: str) -> str:
+    return f"See: {command_line(verb, '--help')}"
 
 
 def _error_of_ours(error: BaseException) -> TrainerError | None:
@@ -87,6 +96,10 @@ def _exists(key: str, _: _Command) -> UsageError:
 
 def _no_folder(folder: str, _: _Command) -> UsageError:
     return UsageError(f"--config-dir {folder} is not a folder.")
+
+
+def _too_many_digits(limit: str, _: _Command) -> UsageError:
+    return UsageError(f"A number has more than {limit} digits.")
 
 
 def _unreadable_yaml(error: yaml.YAMLError | UnicodeDecodeError, command: _Command) -> UsageError:
@@ -129,7 +142,7 @@ def _unknown_key(key: str, command: _Command) -> UsageError:
             f"{key}: there is no key {head}.", hint=suggestion(head, known, label="Keys")
         )
     if not rest:
-        return ConfigError(f"{key} cannot be set here.", hint="See trainer fit --help.")
+        return ConfigError(f"{key} cannot be set here.", hint=_see_help("fit"))
     label, names = _keys_of(head, command.argv)
     leaf = rest.split(".")[0]
     if leaf in names:
@@ -141,7 +154,8 @@ def _unknown_key(key: str, command: _Command) -> UsageError:
     )
 
 
-# What Hydra and OmegaConf say, with what it is about in brackets, and who says it in our words.
+# The messages of Hydra and OmegaConf, the key or group in brackets, each with the function that
+# makes an error of ours. By text: most have the same class.
 _DESCRIBED: tuple[tuple[str, Callable[[str, _Command], UsageError]], ...] = (
     (r"Ambiguous value for argument '([^']+)'", _several_values),
     (r"You must specify '([\w/]+)'", _not_chosen),
@@ -149,6 +163,7 @@ _DESCRIBED: tuple[tuple[str, Callable[[str, _Command], UsageError]], ...] = (
     (r"An item is already at '([^']+)'", _exists),
     (r"Could not (?:override|delete|append)[^']*'([^']+)'", _unknown_key),
     (r"Additional config directory '([^']+)' not found", _no_folder),
+    (r"Exceeds the limit \(([0-9]+) digits\)", _too_many_digits),  # of Python, for int()
 )
 
 
@@ -156,8 +171,7 @@ def _keys_of(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
     """What the chosen member of a group is called, and the keys it has."""
     if group not in CHOICES:
         return group, [name for schema in schemas_of(group) for name in keys_of(schema)]
-    chosen = [word.partition("=")[2] for word in argv if word.startswith(f"{group}=")]
-    choice = chosen[-1] if chosen else default_choice(group)
+    choice = last_value(argv, group) or default_choice(group)
     schema = CHOICES[group].get(choice)
     names = [] if schema is None else [name for name in keys_of(schema) if name != "name"]
     return f"{group}={choice}", names
@@ -165,8 +179,8 @@ def _keys_of(group: str, argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _not_utf8(argv: Sequence[str]) -> str | None:
     """The file in the person's own folder of YAML that is not text, if it is there."""
-    folders = [after for word, after in itertools.pairwise(argv) if word in ("-cd", "--config-dir")]
-    for path in sorted(path for folder in folders for path in Path(folder).rglob("*.yaml")):
+    # UnicodeDecodeError names no file, so all are read again.
+    for path in sorted(path for folder in own_folders(argv) for path in folder.rglob("*.yaml")):
         try:
             path.read_text(encoding="utf-8")
         except UnicodeDecodeError:

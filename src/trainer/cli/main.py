@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     argv = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by the caller
+            # With LANG=C a name that the terminal cannot write would raise UnicodeEncodeError.
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     set_signals()
     try:
@@ -38,14 +39,16 @@ def _run_to_exit_code(argv: list[str]) -> int:
     """Run a command line; an error becomes a sentence on stderr and an exit code."""
     try:
         code = _run(argv)
+        # Here, where a closed pipe is handled: at its end Python would report it as ignored.
         if sys.stdout is not None:
             sys.stdout.flush()
     except TrainerError as error:
         return _report(error)
     except BrokenPipeError:
-        # The reader of our output has gone (`trainer … | head`): nothing more can be written.
+        # The reader of our output has ended (`trainer … | head`). Python flushes once more at its
+        # end, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 141  # 128 + SIGPIPE, as for any program
     except Exception as error:
         return _report_unexpected(error)
     return code
@@ -97,6 +100,7 @@ def _report_unexpected(error: Exception) -> int:
     """A fault of ours or of the machine, in a sentence too."""
     if is_debugging():
         traceback.print_exception(error)
+    # torch's allocator raises a plain RuntimeError on a CPU, and its own class on a GPU.
     has_no_memory = (
         "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
     )

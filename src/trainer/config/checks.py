@@ -15,27 +15,31 @@ MAX_THREADS = 1024
 
 def at_least(key: str, value: float, low: float) -> None:
     """Refuse a number under `low`, infinite or NaN."""
-    if not (value >= low and math.isfinite(value)):
-        raise ConfigError(f"{key}={value} is out of range: it must be at least {low:g}.")
+    _check_range(key, value, value >= low, f"be at least {low:g}")
 
 
 def above(key: str, value: float, low: float) -> None:
     """Refuse a number that is not greater than `low`, infinite or NaN."""
-    if not (value > low and math.isfinite(value)):
-        raise ConfigError(f"{key}={value} is out of range: it must be greater than {low:g}.")
+    _check_range(key, value, value > low, f"be greater than {low:g}")
 
 
 def at_most(key: str, value: float, high: float) -> None:
     """Refuse a number over `high`, infinite or NaN."""
-    if not (value <= high and math.isfinite(value)):
-        raise ConfigError(f"{key}={value} is out of range: it must be at most {high:g}.")
+    _check_range(key, value, value <= high, f"be at most {high:g}")
 
 
 def within(key: str, value: float, low: float, high: float, *, open_end: bool = False) -> None:
     """Refuse a number outside [low, high], or outside [low, high) with `open_end`."""
-    if not (low <= value < high if open_end else low <= value <= high):
-        bracket = ")" if open_end else "]"
-        raise ConfigError(f"{key}={value} is out of range: it must lie in [{low}, {high}{bracket}.")
+    if open_end:
+        _check_range(key, value, low <= value < high, f"lie in [{low}, {high})")
+    else:
+        _check_range(key, value, low <= value <= high, f"lie in [{low}, {high}]")
+
+
+def _check_range(key: str, value: float, is_within: bool, must: str) -> None:
+    # Comparisons that hold within, and not those that hold outside: with NaN each one is false.
+    if not (is_within and math.isfinite(value)):
+        raise ConfigError(f"{key}={value} is out of range: it must {must}.")
 
 
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
@@ -52,6 +56,7 @@ def filled(key: str, value: str) -> None:
 
 def class_path(key: str, target: str) -> None:
     """Refuse anything but `package.module.Class`; nothing is imported here."""
+    # Of two names at least: a class alone has no module to import.
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise ConfigError(
@@ -77,7 +82,9 @@ class Cadence:
         hint = "Write a number and a unit: 1epoch, 50steps or 10min."
         if match is None:
             raise ConfigError(f"{key}={text} is not a cadence.", hint=hint)
-        count, unit = float(match[1]), match[2]
+        count = float(match[1])
+        unit = match[2]
+        # Half a minute passes; half an epoch or half an update is never complete.
         if count <= 0 or (unit != "min" and not count.is_integer()):
             raise ConfigError(f"{key}={text} is out of range.", hint=hint)
         return cls(count, unit)

@@ -18,6 +18,7 @@ def refuse_code(saved: Mapping[str, Any], *, source: str) -> None:
 
     `source` names the file in the message.
     """
+    # A list instead of recursion: deep nesting in a stranger's file must not end in RecursionError.
     todo: list[tuple[Any, str, int]] = [(saved, "config", 0)]
     num_values = 0
     while todo:
@@ -30,6 +31,7 @@ def refuse_code(saved: Mapping[str, Any], *, source: str) -> None:
         if not isinstance(value, Mapping | list):
             _check_value(value, path, source)
             continue
+        # Counted before its items are listed: a table of a million is refused at once.
         if num_values + len(todo) + len(value) > _MAX_VALUES:
             raise CheckpointError(
                 f"{source}: its config is too long to be one of trainer's ({path})."
@@ -45,6 +47,7 @@ def _items(
         yield from ((item, f"{path}[{index}]") for index, item in enumerate(table))
         return
     for key, item in table.items():
+        # Hydra's words for code begin so: _target_, _args_, _partial_.
         if not isinstance(key, str) or key.startswith("_"):
             raise CheckpointError(
                 f"Refused: {source} asks to run code ({path}.{str(key)[:60]}).",
@@ -55,6 +58,7 @@ def _items(
 
 def _check_value(value: object, path: str, source: str) -> None:
     if isinstance(value, str):
+        # ${oc.env:SECRET} would put a variable of this machine into what is printed and saved.
         if "${" in value or len(value) > _MAX_TEXT:
             raise CheckpointError(
                 f"Refused: {source} holds an interpolation or an oversized text ({path})."

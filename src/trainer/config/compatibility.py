@@ -31,7 +31,8 @@ def has_validation(config: FitConfig) -> bool:
 
 
 def _check_model(config: FitConfig) -> None:
-    data, model = config.data, config.model
+    data = config.data
+    model = config.model
     if not model.needs_images or data.may_be_images:
         return
     others = [f"model={name}" for name, kind in MODEL.items() if not kind.needs_images]
@@ -43,12 +44,15 @@ def _check_model(config: FitConfig) -> None:
 
 
 def _or(words: list[str]) -> str:
+    # custom fits everything, and nothing that is at hand.
     return " or ".join(word for word in words if not word.endswith("=custom"))
 
 
 def _check_loss(config: FitConfig) -> None:
-    targets, outputs = config.data.targets, config.model.outputs
-    loss, model = f"loss={config.loss.name}", f"model={config.model.name}"
+    targets = config.data.targets
+    outputs = config.model.outputs
+    loss = f"loss={config.loss.name}"
+    model = f"model={config.model.name}"
     if config.loss.targets != targets:
         what = (
             f"{loss} compares with {config.loss.targets}, and the targets of "
@@ -70,7 +74,10 @@ def _check_loss(config: FitConfig) -> None:
 
 
 def _check_optimizer(config: FitConfig) -> None:
-    trainer, optimizer = config.trainer, config.optimizer
+    trainer = config.trainer
+    optimizer = config.optimizer
+    # L-BFGS runs a batch again: the earlier batches of a window are gone, and GradScaler takes no
+    # closure.
     has_one_loss = trainer.accumulate > 1 or trainer.precision == "fp16"
     if optimizer.repeats_loss and has_one_loss:
         key = "trainer.accumulate" if trainer.accumulate > 1 else "trainer.precision"
@@ -79,6 +86,7 @@ def _check_optimizer(config: FitConfig) -> None:
             "does not allow.",
             hint="Set trainer.accumulate=1 trainer.precision=fp32, or choose another optimizer.",
         )
+    # With device=auto only the machine can tell; `commands.fit.components` checks again.
     if trainer.precision == "fp16" and trainer.device == "cpu":
         raise ConfigError(
             "trainer.precision=fp16 needs a GPU, and trainer.device=cpu.",

@@ -14,8 +14,9 @@ from trainer.errors import ConfigError
 
 Targets = Literal["classes", "values"]
 NUM_TRAIN_IMAGES = 60_000
+# Known before the data is: a crop that does not fit is refused at once.
 IMAGE_SHAPE = (1, 28, 28)
-# Of the synthetic data: 0.8 GB.
+# Of the synthetic data, in float32: 0.8 GB.
 _MAX_VALUES = 200_000_000
 
 
@@ -29,6 +30,7 @@ class DataConfig(Section):
 
     name: str = key(affects="order", column=4)
     batch_size: int = key(at_least=1, affects="order", listed=("fit",), column=5)
+    # The sums of an evaluation are added up in another order.
     eval_batch_size: int = key(at_least=1, affects="rounding")
     # The held-out part is not trained on: with another size, val would have trained samples.
     val_size: int = key(at_least=0, affects="order", listed=("fit",), settable=())
@@ -56,6 +58,7 @@ class ImagesConfig(DataConfig):
     def check_together(self) -> None:
         parsed = parse_transforms(self.transforms)
         output_shape(parsed, IMAGE_SHAPE)
+        # With every option: a checkpoint means the same when a default here changes.
         self.transforms = to_plain(parsed)
         if self.val_size >= NUM_TRAIN_IMAGES:
             raise ConfigError(
@@ -121,11 +124,13 @@ class LineConfig(DataConfig):
 class CustomDataConfig(DataConfig):
     """A person's own map-style `torch.utils.data.Dataset`, streamed through a DataLoader."""
 
+    # Its first sample tells, when there is one.
     may_be_images: ClassVar[bool] = True
 
     target: str = key(form=checks.class_path, is_code=True, affects="order")
     kwargs: dict[str, Any] = key(is_open=True, affects="order")
     test_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation")
+    # Every sample has its seed from its index, so the number of workers changes no bit.
     num_workers: int = key(between=(0, 512), affects="speed", settable=("eval", "reproduce"))
     task: str = key(one_of=("classification", "regression"), affects="samples")
     num_classes: int | None = key(at_least=2, affects="samples")

@@ -26,7 +26,7 @@ Affects = Literal[
     "place",  # nothing: where the data is
     "command",  # nothing in the run: where it is written, and how the command goes about it
 ]
-REQUIRED = object()
+REQUIRED = object()  # not None, which is a default too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +131,7 @@ class Section:
     settable: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        # Here, so that no way in skips the checks: YAML, a checkpoint, an option of a transform.
         for name, known in keys_of(type(self)).items():
             known.check(self.dotted(name), getattr(self, name))
         self.check_together()
@@ -149,6 +150,7 @@ def keys_of(schema: type[Section]) -> dict[str, Key]:
     found = {}
     for field in dataclasses.fields(schema):
         declared: Key = field.metadata.get("key", Key())
+        # A copy: an inherited field is one object for all its schemas.
         found[field.name] = dataclasses.replace(
             declared,
             type=str(field.type),

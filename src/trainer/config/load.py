@@ -37,6 +37,7 @@ def load_fit(composed: DictConfig) -> FitConfig:
     """What Hydra composed for `fit`; raises ConfigError naming the key."""
     config = _build(_resolved(_without(composed, "experiment", *COMMAND_SCHEMAS)))
     check_fit(config)
+    # Now, and not when a resume reads it back: a person's own kwargs may have a `${` or a `_key`.
     try:
         refuse_code(to_plain(config), source="this config")
     except CheckpointError as error:
@@ -75,6 +76,7 @@ def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
     wrong type, an interpolation or anything that asks to run code; `source` names the file in the
     message.
     """
+    # Before OmegaConf gets it, which would parse interpolations and take seconds for a long config.
     refuse_code(saved, source=source)
     try:
         return _build(OmegaConf.create(dict(saved)))
@@ -100,11 +102,12 @@ def overlay(composed: DictConfig, saved: FitConfig, changed: Sequence[str]) -> D
 
     A group on the command line is taken as a whole, unless it names the saved choice anyway.
     """
+    # Which keys an experiment sets is not known here, so nothing of the saved config is kept.
     if "experiment" in changed:
         return composed
     result = OmegaConf.create(to_plain(saved))
     for key in composed:
-        # Where results go and what to resume is this command's business.
+        # Where results go and what to resume is up to this command.
         is_new = key not in result or affects(str(key)) == "command"
         if is_new or _is_other_code(str(key), composed[key], saved):
             result[key] = composed[key]
@@ -112,6 +115,7 @@ def overlay(composed: DictConfig, saved: FitConfig, changed: Sequence[str]) -> D
         value = OmegaConf.select(composed, key)
         is_choice = key in SCHEMAS and value is not None
         if not is_choice or value.get("name") != result[key]["name"]:
+            # Not merged: model.kwargs={a: 1} means that table, without the saved keys beside it.
             OmegaConf.update(result, key, value, merge=False, force_add=True)
     return result
 
@@ -127,6 +131,7 @@ def _is_other_code(group: str, composed: Any, saved: FitConfig) -> bool:
 
 
 def _without(composed: DictConfig, *keys: str) -> DictConfig:
+    # The nodes: to read a value would resolve a ${…}, and raise where it is ???.
     return OmegaConf.create({key: composed._get_node(key) for key in composed if key not in keys})
 
 
@@ -149,7 +154,7 @@ def _build(composed: DictConfig) -> FitConfig:
             raise ConfigError(
                 f"{key!s} is not a key of trainer.", hint=suggestion(str(key), known, label="Keys")
             )
-    for key in sorted(known - set(composed)):
+    for key in sorted(known - set(composed)):  # sorted, so that the same one is named each time
         raise ConfigError(
             f"{key} is missing from the config.", hint=f"Every config needs it: {key}=…"
         )
@@ -164,7 +169,7 @@ def _build(composed: DictConfig) -> FitConfig:
 
 
 def _top_level(name: str, value: object) -> object:
-    # OmegaConf would read the text "0" as a seed.
+    # OmegaConf would read the text "0" as a seed, and True is an int for Python.
     types = {"int": (int,), "str | None": (str, NoneType)}[keys_of(FitConfig)[name].type]
     if not isinstance(value, types) or isinstance(value, bool):
         raise ConfigError(
@@ -194,7 +199,7 @@ def _section(group: str, section: object, schema: type[S]) -> S:
         for name in map(str, section):  # one key at a time, so that an error can name it
             _assign(merged, name, section, keys[name])
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except (OmegaConfBaseException, OverflowError) as error:
+    except (OmegaConfBaseException, OverflowError) as error:  # float() of 400 digits overflows
         raise _describe(error, group, name, section=section, keys=keys) from error
 
 
@@ -242,7 +247,7 @@ def _assign(merged: Any, name: str, section: DictConfig, key: Key) -> None:
 
 
 def _in_words(kind: str) -> str:
-    """A field's type as a person would say it."""
+    """A field's type in a person's words."""
     words = {
         "int": "a whole number",
         "float": "a number",

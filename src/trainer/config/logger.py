@@ -39,13 +39,14 @@ class TensorBoardConfig(LoggerConfig):
     projector: bool
     projector_epochs: list[int] = key(at_least=1)
     projector_layer: str | None
+    # A browser takes no larger picture of thumbnails.
     projector_samples: int = key(between=(10, 2048))
     graph: bool
     text: bool
 
 
-# The two differ in their values only: a preset is a choice of its own, so that a resume can change
-# to it.
+# The two with TensorBoard differ in their values only. Each is a choice with a name, so that
+# `fit resume=last logger=tensorboard_full` is another choice than the saved one, and takes effect.
 LOGGER: dict[str, type[LoggerConfig]] = {
     "tensorboard": TensorBoardConfig,
     "tensorboard_full": TensorBoardConfig,

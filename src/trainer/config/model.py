@@ -40,7 +40,7 @@ class MLPConfig(ModelConfig):
     """Fully connected layers with ReLU between them."""
 
     hidden: list[int] = key(between=_LAYER, column=14)
-    dropout: float = key(between=(0, 1), open_end=True, column=16)
+    dropout: float = key(between=(0, 1), open_end=True, column=16)  # at 1 no value gets through
 
 
 @dataclass(kw_only=True, slots=True)
@@ -127,6 +127,7 @@ class CrossEntropyConfig(BCEConfig):
 class NLLConfig(LossConfig):
     """The negative log-likelihood."""
 
+    # Of logits it is minus the logit of the class, which training lowers without end.
     outputs: ClassVar[tuple[str, ...]] = ("log_probs",)
 
 

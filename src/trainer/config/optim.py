@@ -30,11 +30,14 @@ class DecayConfig(OptimizerConfig):
 
 @dataclass(kw_only=True, slots=True)
 class SGDConfig(DecayConfig):
+    """Stochastic gradient descent; nesterov needs a momentum and no dampening."""
+
     momentum: float = key(between=(0, 1), open_end=True, listed=("fit",), column=10)
     dampening: float = key(between=(0, 1))
     nesterov: bool
 
     def check_together(self) -> None:
+        # torch raises for it too, but only after the data is loaded.
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ConfigError(
                 "optimizer.nesterov=true needs optimizer.momentum above 0 and "
@@ -46,6 +49,9 @@ class SGDConfig(DecayConfig):
 
 @dataclass(kw_only=True, slots=True)
 class AdamaxConfig(DecayConfig):
+    """Two decay rates, and `eps` in the denominator: what the family of Adam has."""
+
+    # At 1 a mean never moves; torch refuses it too.
     betas: list[float] = key(between=(0, 1), open_end=True, length=2)
     eps: float = key(at_least=0)
 
@@ -59,16 +65,22 @@ class AdamConfig(AdamaxConfig):
 
 @dataclass(kw_only=True, slots=True)
 class RAdamConfig(AdamaxConfig):
+    """Adam with a rectified start; the decay may be decoupled as in AdamW."""
+
     decoupled_weight_decay: bool
 
 
 @dataclass(kw_only=True, slots=True)
 class NAdamConfig(RAdamConfig):
+    """Adam with Nesterov momentum."""
+
     momentum_decay: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
 class RMSpropConfig(DecayConfig):
+    """`alpha` is the decay rate of the mean square; `centered` subtracts the squared mean."""
+
     alpha: float = key(between=(0, 1))
     eps: float = key(at_least=0)
     momentum: float = key(at_least=0, listed=("fit",), column=10)
@@ -77,6 +89,8 @@ class RMSpropConfig(DecayConfig):
 
 @dataclass(kw_only=True, slots=True)
 class AdagradConfig(DecayConfig):
+    """Divides by the root of the sum of all squares so far."""
+
     lr_decay: float = key(at_least=0)
     initial_accumulator_value: float = key(at_least=0)
     eps: float = key(at_least=0)
@@ -84,18 +98,24 @@ class AdagradConfig(DecayConfig):
 
 @dataclass(kw_only=True, slots=True)
 class AdadeltaConfig(DecayConfig):
+    """`rho` is the decay rate of the mean squares of gradients and of updates."""
+
     rho: float = key(between=(0, 1))
     eps: float = key(at_least=0)
 
 
 @dataclass(kw_only=True, slots=True)
 class AdafactorConfig(DecayConfig):
+    """`beta2_decay` is an exponent, so at most 0; `d` clips the root mean square of an update."""
+
     beta2_decay: float = key(at_most=0)
     d: float = key(at_least=1)
 
 
 @dataclass(kw_only=True, slots=True)
 class ASGDConfig(DecayConfig):
+    """SGD that averages the weights from step `t0` on."""
+
     lambd: float = key(at_least=0)
     alpha: float = key(at_least=0)
     t0: float = key(at_least=0)
@@ -103,6 +123,9 @@ class ASGDConfig(DecayConfig):
 
 @dataclass(kw_only=True, slots=True)
 class RpropConfig(OptimizerConfig):
+    """Step sizes that grow and shrink with the sign of the gradient; no weight decay."""
+
+    # No bounds by `key`: the two numbers of a pair have different ones.
     etas: list[float]
     step_sizes: list[float]
 
@@ -119,6 +142,8 @@ class RpropConfig(OptimizerConfig):
 
 @dataclass(kw_only=True, slots=True)
 class LBFGSConfig(OptimizerConfig):
+    """Estimates the curvature from a history of updates; evaluates the loss several times."""
+
     repeats_loss: ClassVar[bool] = True
 
     max_iter: int = key(at_least=1)

@@ -21,6 +21,7 @@ _WORDS = ("last", "auto")
 
 
 def _folder_name(name: str, value: str) -> None:
+    # Control characters, C0 and DEL: every list of runs would print them to the terminal.
     if not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", value):
         raise ConfigError(
             f"{name}={value!r} cannot name a folder.", hint="Use run.dir for a whole path."
@@ -28,6 +29,7 @@ def _folder_name(name: str, value: str) -> None:
 
 
 def _no_word(name: str, value: str) -> None:
+    # Through Path: ./last and last/ are the same folder.
     if str(Path(value)) in _WORDS:
         raise ConfigError(
             f"{name}={value} is a word of trainer's: resume={value} would mean another run.",

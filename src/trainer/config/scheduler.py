@@ -59,6 +59,7 @@ class OneCycleConfig(SchedulerConfig):
     cycle_momentum: bool
     base_momentum: float = key(between=(0, 1), open_end=True)
     max_momentum: float = key(between=(0, 1), open_end=True)
+    # Below 1 the rate would begin above its top.
     div_factor: float = key(at_least=1)
     final_div_factor: float = key(at_least=1)
 
@@ -67,7 +68,7 @@ class OneCycleConfig(SchedulerConfig):
 class PlateauConfig(SchedulerConfig):
     """The learning rate times `factor` after `patience` evaluations without improvement."""
 
-    factor: float = key(between=(0, 1), open_end=True)
+    factor: float = key(between=(0, 1), open_end=True)  # torch refuses 1 as well
     patience: int = key(at_least=0)
     threshold: float = key(at_least=0)
     cooldown: int = key(at_least=0)

@@ -70,6 +70,7 @@ def known_keys() -> Mapping[str, Key]:
 
 def find_key(dotted: str) -> Key | None:
     """The key called so; None for a whole group and for what is unknown."""
+    # The third part and more are inside a table, such as model.kwargs.
     return known_keys().get(".".join(dotted.split(".")[:2]))
 
 
@@ -83,7 +84,7 @@ def affects(dotted: str) -> Affects:
 
 
 def may_set(verb: str, dotted: str) -> bool:
-    """Whether a verb on a checkpoint may set this key, or choose this group, anew."""
+    """Whether a verb on a checkpoint may change this key, or the choice of this group."""
     key = find_key(dotted)
     if key is not None and key.settable is not None:
         return verb in key.settable
@@ -97,7 +98,7 @@ def listed_keys(verb: str) -> list[str]:
 
 
 def settable_keys(verb: str) -> list[str]:
-    """The single keys that a verb on a checkpoint may set anew."""
+    """The single keys that a verb on a checkpoint may change."""
     return [name for name, key in known_keys().items() if verb in (key.settable or ())]
 
 

@@ -1,6 +1,6 @@
 """The `sweep` and `launcher` groups: which runs a sweep makes, and where they run.
 
-They are about the command and not about a run: no run's config holds them, and no checkpoint.
+They belong to the command and not to a run: neither a run's config nor a checkpoint has them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ _AUTO = "auto"
 
 
 def _num_jobs(name: str, value: str) -> None:
-    is_number = value.isascii() and value.isdigit() and 1 <= int(value) <= 1024
+    # The length first: int() raises ValueError for more than 4,300 digits.
+    is_short = value.isascii() and value.isdigit() and len(value) <= 4
+    is_number = is_short and 1 <= int(value) <= 1024
     if value != _AUTO and not is_number:
         raise ConfigError(
             f"{name}={value} is not known.",
@@ -46,6 +48,7 @@ class GridConfig(Section):
     def check_together(self) -> None:
         if self.devices is None:
             return
+        # A GPU that is named twice would get twice jobs_per_device.
         if not self.devices or len(set(self.devices)) < len(self.devices):
             raise ConfigError(
                 f"sweep.devices={self.devices} must name GPUs, each once.",
@@ -62,7 +65,7 @@ class GridConfig(Section):
 class RandomConfig(GridConfig):
     """Values drawn at random."""
 
-    # The same sweep with more trials: the values of those before are the same.
+    # It affects none of the trials: with a larger number a sweep continues, with the same draws.
     trials: int = key(between=(1, 100_000))
     seed: int = key(between=(0, 2**31 - 1), affects="trials")
 

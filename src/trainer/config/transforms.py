@@ -166,6 +166,7 @@ def parse_transforms(items: object) -> list[Transform]:
 
     Raises ConfigError, naming the option.
     """
+    # By hand, not by OmegaConf: for the items of a list of several types it knows no schema.
     if not isinstance(items, list | tuple):
         hint = f"Write {_KEY}=[random_crop,random_invert], or {_KEY}=[] for none."
         raise ConfigError(f"{_KEY}={_as_yaml(items)} must be a list.", hint=hint)
@@ -261,7 +262,7 @@ def _wrong_type(option: str, value: object, wanted: str) -> ConfigError:
 
 
 def _is_integer(value: object) -> bool:
-    # The bound is where floats stop to hold every integer, and long before math.isfinite()
+    # Above the bound a float does not represent every integer, and far above math.isfinite()
     # overflows.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
@@ -318,7 +319,7 @@ def _number_or_interval(option: str, value: Any) -> float | Interval:
     return float(value)
 
 
-# By the annotation of the option.
+# By the annotation of the option, as text: `from __future__ import annotations` keeps it so.
 _READERS: dict[str, Callable[[str, Any], object]] = {
     "int": _integer,
     "float": _number,

@@ -19,6 +19,13 @@ Batch = tuple[Tensor, Tensor]
 Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
+def epoch_size(num_samples: int, batch_size: int, *, drop_last: bool) -> tuple[int, int]:
+    """Batches and samples in an epoch."""
+    whole, rest = divmod(num_samples, batch_size)
+    num_batches = whole + bool(rest and not drop_last)
+    return num_batches, min(num_batches * batch_size, num_samples)
+
+
 class Batches(Protocol):
     """What the engine trains and evaluates on."""
 
@@ -60,9 +67,9 @@ class TensorBatches:
         self._batch_size = batch_size
         self._shuffle_seed = shuffle_seed
         self._is_random = is_random
-        whole, rest = divmod(len(inputs), batch_size)
-        self.num_batches = whole + bool(rest and not drop_last)
-        self.num_samples = min(self.num_batches * batch_size, len(inputs))
+        self.num_batches, self.num_samples = epoch_size(
+            len(inputs), batch_size, drop_last=drop_last
+        )
         num_bytes = batch_size * inputs[:1].nbytes
         self._num_gathered = max(1, _GATHERED_BYTES // max(1, num_bytes))
 
@@ -70,6 +77,7 @@ class TensorBatches:
         size = self._batch_size
         seed = self._shuffle_seed
         order = None
+        # Moved once an epoch: from pageable memory, a copy to a GPU makes the host wait.
         if seed is not None:
             order = epoch_order(len(self._inputs), seed=seed, epoch=epoch).to(self._inputs.device)
         for first in range(start, self.num_batches, self._num_gathered):
@@ -81,6 +89,7 @@ class TensorBatches:
             else:
                 inputs = self._inputs.index_select(0, order[part])
                 targets = self._targets.index_select(0, order[part])
+            # Views of what was gathered: no copy.
             for batch, some, theirs in zip(
                 batches, torch.split(inputs, size), torch.split(targets, size), strict=True
             ):

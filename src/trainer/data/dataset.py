@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from trainer.data.batches import Batch
+from trainer.data.batches import Batch, epoch_size
 from trainer.data.seeding import derive_seed, epoch_order, generator
 from trainer.errors import ConfigError, CustomCodeError, DataError, EnvironmentFault
 from trainer.user_code import call, import_class
@@ -122,11 +122,12 @@ class StreamedBatches:
         self._seed = seed
         self._is_shuffled = is_shuffled
         self._length = _length(dataset)
-        whole, rest = divmod(self._length, batch_size)
-        self.num_batches = whole + bool(rest and not drop_last)
-        self.num_samples = min(self.num_batches * batch_size, self._length)
+        self.num_batches, self.num_samples = epoch_size(
+            self._length, batch_size, drop_last=drop_last
+        )
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        # Drawn here and not by a sampler, so that an epoch may start at any batch.
         order = torch.arange(self._length)
         if self._is_shuffled:
             order = epoch_order(self._length, seed=self._seed, epoch=epoch)
@@ -168,6 +169,7 @@ class StreamedBatches:
 
     def _check_machine(self, error: Exception, *, has_started: bool) -> None:
         """Raises EnvironmentFault when workers or their shared memory are the cause of `error`."""
+        # A DataLoader reports both as a RuntimeError, with the cause in its text only.
         text = str(error)
         if "shared memory" in text or ("torch_" in text and "No space left" in text):
             raise EnvironmentFault(
@@ -184,6 +186,7 @@ class StreamedBatches:
             ) from error
 
     def _to_device(self, values: Tensor) -> Tensor:
+        # What comes from NumPy is often float64, which no model here computes in.
         dtype = torch.float32 if values.is_floating_point() else values.dtype
         return values.to(self._device, dtype, non_blocking=True)
 
@@ -193,6 +196,7 @@ class StreamedBatches:
             # One value a sample comes as (N,); the model gives (N, 1), and a loss would pair all
             # with all.
             return targets.reshape(len(targets), -1).float()
+        # Before the copy to the device, where reading two values would be a wait.
         classes = targets.long()
         low = int(classes.min())
         high = int(classes.max())
@@ -231,6 +235,7 @@ class SeededSamples(Dataset[Any]):
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the generators of Python, torch (on the CPU) and NumPy, and put them back afterwards."""
+    # Only where the data set has loaded it: nothing of ours draws from NumPy.
     numpy = sys.modules.get("numpy")
     python_state = random.getstate()
     torch_state = torch.get_rng_state()
@@ -239,7 +244,7 @@ def _seeded(seed: int) -> Iterator[None]:
     # Not torch.manual_seed: that would seed the GPU's generators as well.
     torch.default_generator.manual_seed(seed)
     if numpy:
-        numpy.random.seed(seed % 2**32)
+        numpy.random.seed(seed % 2**32)  # it takes no more bits
     try:
         yield
     finally:
@@ -269,4 +274,5 @@ def _leave_signals_to_training(_worker: int) -> None:
 
 def _end_soon(_number: int, _frame: FrameType | None) -> None:
     """End in some seconds: a SIGTERM may go to all processes, and training still awaits a batch."""
+    # SIGALRM ends the process by the system's own action, whatever the person's code is doing.
     signal.alarm(_SECONDS_TO_END)

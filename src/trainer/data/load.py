@@ -96,6 +96,8 @@ def _load_images(config: ImagesConfig, *, seed: int, device: torch.device, repor
     def prepare_eval(batch: Tensor, _: torch.Generator | None) -> Tensor:
         return normalise(crop(batch))
 
+    # Bytes stay bytes until a batch is made, a quarter of the memory of floats. The losses take
+    # classes as int64.
     splits = _split_in_memory(
         (images.train_images.unsqueeze(1), images.train_labels.long()),
         (images.test_images.unsqueeze(1), images.test_labels.long()),
@@ -145,6 +147,7 @@ def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device
     whole = make_dataset(config.target, config.kwargs)
     inputs, targets = first_sample(whole, config.target)
     classes = _class_names(whole, config) if config.task == "classification" else None
+    # Limited after the split: val is the same for every limit.
     train, val = split_dataset(whole, config.val_size, seed=seed)
     train = limited(train, config.train_limit)
     test = None

@@ -16,7 +16,7 @@ def dirichlet(
     """x (N, features) ~ Dirichlet(alpha, …, alpha) in float32, and the place of each maximum, (N,).
 
     A Dirichlet sample is a normalised vector of Gamma(alpha, 1) samples (Devroye, 1986, XI.4).
-    `part` (train, test) gives each part samples of its own.
+    `part` (train, test) is a part of the seed: the two have different samples.
     """
     gammas = torch._standard_gamma(
         torch.full((num_samples, features), alpha, dtype=torch.float64),

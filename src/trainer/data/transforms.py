@@ -63,7 +63,8 @@ def make_eval_transform(parsed: Sequence[Transform]) -> Callable[[Tensor], Tenso
 
 
 def _augment(transform: Transform, images: Tensor, generator: Generator) -> Tensor:
-    num, device = len(images), images.device
+    num = len(images)
+    device = images.device
     height, width = images.shape[-2:]
     match transform:
         case RandomCrop(padding=padding, fill=fill):
@@ -96,6 +97,7 @@ def _jitter(transform: ColorJitter, images: Tensor, generator: Generator) -> Ten
     for adjust, strength in steps:
         low, high = _interval(strength, around=1)
         low = max(0.0, low)
+        # Drawn even if unused: the values drawn after it do not depend on the strength.
         factors = draw_uniform(len(images), generator, low=low, high=high)
         if (low, high) != (1.0, 1.0):
             images = adjust(images, _move(factors, images.device))
@@ -154,6 +156,7 @@ def draw_boxes(
     heights = (areas * ratios).sqrt_().round_()
     widths = (areas / ratios).sqrt_().round_()
     fits = (heights < size[0]) & (widths < size[1])
+    # The first try that fits. torch has no argmax of booleans.
     first = fits.to(torch.uint8).argmax(0, keepdim=True)
     chosen = fits.any(0) & draw_chances(num, generator, p=transform.p)
     height = heights.gather(0, first)[0] * chosen

@@ -69,6 +69,7 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
+    # The loss of 60,000 samples in float32 would lose the digits in which two epochs differ.
     total = torch.zeros((), dtype=torch.float64, device=device)
     confusion = None
     if num_classes is not None:
@@ -76,10 +77,11 @@ def evaluate(
     precision = torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
     try:
         with torch.inference_mode(), precision:
+            # Always epoch 0: a data set that draws at random gives the same samples each time.
             for inputs, targets in batches.epoch(0):
                 if should_stop():
                     raise EvaluationStopped
-                outputs = model(inputs).float()
+                outputs = model(inputs).float()  # as in training, where the loss is in fp32
                 total += loss(outputs, targets).double() * len(targets)
                 if confusion is not None:
                     predicted = outputs.argmax(1)

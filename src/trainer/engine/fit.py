@@ -64,11 +64,13 @@ def _train(
 ) -> StopReason:
     progress = state.progress
     limits = state.limits
+    # Not DONE where a run is resumed whose patience was over: it trains no further.
     reason = state.monitor.stop_reason
     while reason is StopReason.DONE and not limits.are_reached(progress):
         for inputs, targets in batches.epoch(progress.epoch, start=progress.batch):
             is_epoch_end = progress.batch + 1 == batches.num_batches
             is_update = is_epoch_end or (progress.batch + 1) % limits.accumulate == 0
+            # Here, so that the schedule has the rate of an update while that update is logged.
             state.schedule.apply(step=progress.step, epoch=progress.epoch)
             state.step(
                 inputs,
@@ -78,9 +80,11 @@ def _train(
                 keep_update=periodic.should_keep(progress.step + 1),
             )
             progress.count_batch(len(targets), is_update=is_update, is_epoch_end=is_epoch_end)
+            # No stop inside a window either: its gradients are in no checkpoint.
             if not is_update:
                 continue
             periodic.after_update(is_epoch_end=is_epoch_end)
+            # Before the signal is read: a stop with the last update does not make a run incomplete.
             if limits.are_reached(progress):
                 break
             reason = StopReason.STOPPED if should_stop() else state.monitor.stop_reason
@@ -95,6 +99,7 @@ def _as_training_error(state: TrainState) -> Iterator[None]:
     try:
         yield
     except NonFiniteError as error:
+        # Found before its update, which is not counted yet.
         step = state.progress.step + 1 if error.step is None else error.step
         rate = state.schedule.learning_rate
         raise TrainingError(

@@ -75,6 +75,7 @@ class LoopState:
             "evaluated_at": self.evaluated_at,
             "learning_rate": self.learning_rate,
             "last_epoch": self.last_epoch,
+            # The name on the disk, which checkpoints keep.
             "owed": None if self.pending is None else dataclasses.asdict(self.pending),
         }
 
@@ -84,7 +85,7 @@ class LoopState:
             state,
             window=dict,
             epoch=dict,
-            logged_at=int,
+            logged_at=int,  # -1 before the first
             evaluated_at=int,
             learning_rate=NUMBER,
             last_epoch=tuple,
@@ -92,7 +93,7 @@ class LoopState:
         )
         for sums in (state["window"], state["epoch"]):
             check(sums, loss=NUMBER, correct=NUMBER, samples=Count)
-        loss, accuracy = state["last_epoch"]
+        loss, accuracy = state["last_epoch"]  # another length raises ValueError too
         check({"loss": loss, "accuracy": accuracy}, loss=NUMBER_OR_NONE, accuracy=NUMBER_OR_NONE)
         owed = state["owed"]
         if owed is not None:

@@ -96,6 +96,7 @@ class Periodic:
         self._loop.learning_rate = self._state.schedule.learning_rate
         is_log_due = self.should_log(progress.step)
         is_eval_due = self._cadences.eval_every.is_due(progress, is_epoch_end=is_epoch_end)
+        # Outside of the `or`, which would keep the request for later where a save is due anyway.
         is_save_requested = self._should_save()
         is_save_due = (
             self._cadences.save_every.is_due(progress, is_epoch_end=is_epoch_end)
@@ -107,6 +108,7 @@ class Periodic:
             self._check_finite()
         if is_log_due:
             self._log()
+            # A save is written beside the training: its failure must not wait for the next save.
             self._store.raise_failure()
         if self._observer is not None and (update := self._step.pop_update()) is not None:
             self._observer.update(progress.step, update)
@@ -140,6 +142,7 @@ class Periodic:
     def _complete(self, work: PendingWork) -> None:
         """Evaluate, end the epoch and save; pending until done, for a stop in the evaluation."""
         self._loop.pending = work
+        # Before the epoch ends, whose sums it reads as the metrics of training.
         is_best = work.evaluates and self._evaluate()
         if work.ends_epoch:
             self._end_epoch()
@@ -192,7 +195,7 @@ class Periodic:
         """Evaluate, and pass the result on; returns whether the monitored metric is the best."""
         progress = self._progress
         monitor = self._state.monitor
-        self._count_time()
+        self._count_time()  # the pause below begins here
         # Right after an epoch nothing is summed yet: then its own means are those of training.
         means = self._means(self._loop.epoch) if self._loop.epoch.samples else self._loop.last_epoch
         metrics = dict(zip(("train/loss", "train/accuracy"), means, strict=True))
@@ -231,8 +234,10 @@ class Periodic:
     def _save(self, *, is_best: bool) -> None:
         progress = self._progress
         self._count_time()
+        # A finite loss may come before an update that overflows; such weights replace no good ones.
         if not self._step.has_finite_weights():
             raise NonFiniteError("A weight", math.nan, step=progress.step)
+        # Those of an earlier step do not describe these weights.
         metrics = self._loop.metrics if self._loop.evaluated_at == progress.step else {}
         with self._pause():
             # First: after a kill, the log must reach as far as the checkpoint.

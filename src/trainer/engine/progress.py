@@ -22,7 +22,7 @@ class StopReason(StrEnum):
 
     DONE = "done"  # its limits are reached
     PATIENCE = "patience"  # the monitored metric no longer improves
-    PRUNED = "pruned"  # a search gave the run up
+    PRUNED = "pruned"  # a search ended it early
     STOPPED = "stopped"  # a signal
 
 
@@ -83,7 +83,7 @@ class Limits:
 
     def updates_per_epoch(self, num_batches: int) -> int:
         """Updates in an epoch of `num_batches`: its last window may be short."""
-        return -(-num_batches // self.accumulate)
+        return -(-num_batches // self.accumulate)  # rounded up, in integers
 
     def num_updates(self, num_batches: int) -> int:
         """Updates of the whole run, for `num_batches` an epoch."""
@@ -106,6 +106,7 @@ class CadenceTimer:
 
     def __init__(self, cadence: Cadence) -> None:
         self._cadence = cadence
+        # The clock on the wall may be set back an hour, and then no save would be due.
         self._since = time.monotonic()
 
     def is_due(self, progress: Progress, *, is_epoch_end: bool) -> bool:
@@ -125,7 +126,7 @@ class CadenceTimer:
 class Monitor:
     """The best value of one metric, and the evaluations since.
 
-    `should_prune` gets each value and returns whether a search gives the run up.
+    `should_prune` gets each value and returns whether a search ends the run.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Monitor:
         return is_best
 
     def _is_better(self, value: float) -> bool:
+        # An infinity would stay the best for ever.
         if not math.isfinite(value):
             return False
         if self.best is None:
@@ -188,6 +190,7 @@ class Monitor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, unless of another metric; raises ValueError."""
         check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
+        # A best accuracy is no bound for a loss.
         if state["metric"] == self.metric:
             self.best = state["best"]
             self.best_step = state["best_step"]

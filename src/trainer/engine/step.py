@@ -18,7 +18,7 @@ from trainer.tracking.observer import Update
 
 # How the model is run: as it is, or compiled.
 Forward = Callable[[Tensor], Tensor]
-# Batches whose correct predictions are counted together.
+# Batches whose correct predictions are counted together. Their outputs stay in memory until then.
 _UNREAD = 16
 
 
@@ -88,6 +88,7 @@ class Step:
         self._scaler = precision.scaler
         self._ema = ema
         self._run: Forward = model
+        # A frozen parameter has no gradient to clip or to keep, and its value stays finite.
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._names = list(trained)
         self._parameters = list(trained.values())
@@ -140,7 +141,8 @@ class Step:
 
         Nothing is recorded; the gradients stay.
         """
-        before, self._run = self._run, forward
+        before = self._run
+        self._run = forward
         try:
             _, loss = self._forward(inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -170,6 +172,7 @@ class Step:
 
     def has_finite_weights(self) -> bool:
         """Whether the last update left every trained weight finite; waits for the device."""
+        # One norm each, and one wait: a NaN or an infinity in a tensor makes its norm one.
         norms = torch._foreach_norm([parameter.detach() for parameter in self._parameters])
         return bool(torch.stack(list(norms)).isfinite().all())
 
@@ -202,6 +205,7 @@ class Step:
         if self._autocast is None:
             outputs = self._run(inputs)
             return outputs, self._loss(outputs, targets)
+        # The forward pass only: backward takes the types of its forward operations.
         with torch.autocast(self._device.type, dtype=self._autocast):
             outputs = self._run(inputs)
         # The loss in full precision: its sums overflow or lose digits in half.
@@ -248,6 +252,7 @@ class Step:
             self._keep(*kept)
         self._grad_norm = self._clip(gradients) if needs_norm else None
         if scaler is None:
+            # What torch wraps around the step would do it.
             with torch.no_grad():
                 self._unwrapped_step()
         else:
@@ -289,6 +294,7 @@ class Step:
         )
 
     def _end_window(self) -> None:
+        # None, not zeros: the next backward then writes the gradients instead of adding to them.
         for parameter in self._parameters:
             parameter.grad = None
         self._window_samples = 0
@@ -317,6 +323,6 @@ class Step:
             is_first = False
             return total
 
-        with torch.no_grad():
+        with torch.no_grad():  # L-BFGS itself allows gradients around the closure
             self._unwrapped_step(closure)
         self._end_window()

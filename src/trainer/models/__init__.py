@@ -26,4 +26,5 @@ def make_model(
 
 def count_parameters(model: nn.Module) -> int:
     """The number of values that training changes."""
+    # So neither buffers, such as the means of a batch norm, nor what a person's model freezes.
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

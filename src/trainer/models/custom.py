@@ -32,6 +32,8 @@ def custom(
     was_training = model.training
     try:
         with torch.no_grad():
+            # In eval mode, so that zeros do not enter the running means of a batch norm. Of two
+            # samples: with one, a mean over the batch would pass.
             outputs = model.eval()(torch.zeros(2, *input_shape))
     except Exception as error:
         raise CustomCodeError(

@@ -32,18 +32,20 @@ class Linear(nn.Linear):
 
 
 def _is_for_onednn(inputs: Tensor) -> bool:
-    # The compiler and the tracer of graphs know torch's own layer.
+    # The compiler and the tracer of graphs know torch's own layer, and autocast chooses its type.
     if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or torch._C._is_tracing():
         return False
     is_plain = inputs.device.type == "cpu" and inputs.dtype == torch.float32
     return is_plain and inputs.ndim == 2 and len(inputs) > 0 and onednn_is_faster()
 
 
+# Once a process: every forward pass of every layer asks.
 @functools.cache
 def onednn_is_faster() -> bool:
     """Whether MKL leaves AVX-512 of this CPU unused, and torch has its operation for oneDNN."""
     with contextlib.suppress(OSError):
         about = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        # The operation is torch's own affair: a later torch may be without it.
         is_unused = "AuthenticAMD" in about and "avx512f" in about
         return is_unused and torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return False
@@ -58,6 +60,7 @@ def _multiply(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 class _OneDnn(torch.autograd.Function):
     """y = x W' + b; dx = dy W, dW = dy' x, db = the sum of dy."""
 
+    # once_differentiable: a gradient of the gradient is an error, where it would be wrong silently.
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(inputs, weight)
@@ -95,14 +98,18 @@ def _is_for_rows(inputs: Tensor) -> bool:
         return False
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32:
         return False
+    # An odd row or column has no partner; torch leaves it out.
     if inputs.ndim != 4 or not inputs.numel() or inputs.shape[2] % 2 or inputs.shape[3] % 2:
         return False
     return inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 class _ByRows(torch.autograd.Function):
+    """The mean of each 2 x 2: the sum of two rows, then of two columns, times 1/4."""
+
     @staticmethod
     def forward(_: Any, inputs: Tensor) -> Tensor:
+        # In this order of axes channels-last memory is contiguous, and a row is one piece.
         values = inputs.permute(0, 2, 3, 1)
         rows = values[:, 0::2] + values[:, 1::2]
         return (rows[:, :, 0::2] + rows[:, :, 1::2]).mul_(0.25).permute(0, 3, 1, 2)

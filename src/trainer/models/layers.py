@@ -45,6 +45,7 @@ def lenet5(
     layers = (("conv", 5, 2), ("pool", 2, 0), ("conv", 5, 0), ("pool", 2, 0))
     height, width = _size_after(layers, height, width, model="lenet5")
     return _sequence(
+        # The padding makes 28 x 28 the 32 x 32 of the paper.
         conv1=nn.Conv2d(depth, channels[0], 5, padding=2),
         relu1=nn.ReLU(),
         pool1=AvgPool2d(2),
@@ -125,6 +126,7 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 
 
 def _sequence(**layers: nn.Module) -> nn.Module:
+    # By name, not by number: weights keep their names when a layer without weights comes or goes.
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -146,6 +148,7 @@ def _size_after(
     Raises ConfigError when no pixel remains.
     """
 
+    # As torch: convolutions have stride 1, and a pooling leaves the odd rest out.
     def after(size: int) -> int:
         for kind, kernel, padding in layers:
             size = size + 2 * padding - kernel + 1 if kind == "conv" else size // kernel

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.errors import InputError, TrainerError, UsageError, command_line, nearest, program
-from trainer.files import read_json
+from trainer.files import of_kind, read_json
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -29,17 +29,20 @@ LAST = "last"
 # Fewer digits are taken for a part of a name.
 MIN_DIGITS = 4
 _ID = re.compile(f"[0-9a-f]{{{MIN_DIGITS},64}}")
-# Words of their own in `fit resume=`.
+# What `fit resume=` reads itself, before a run is looked for.
 _KEYWORDS = ("", LAST, "auto", "null")
 _MAX_NAMED = 5
 _MAX_LENGTH = 200
-_EXPECTED = (
-    "Give a run folder, the id of a run, a part of its name, or the word last; "
-    "trainer runs lists them."
-)
 _EXPECTED_CHECKPOINT = (
     "Give a run folder, a step folder in its checkpoints/, a model.safetensors, or the word last."
 )
+
+
+def _expected() -> str:
+    return (
+        "Give a run folder, the id of a run, a part of its name, or the word last; "
+        f"{command_line('runs')} lists them."
+    )
 
 
 def find_run(reference: str, *, root: Path, index: Sequence[Entry] | None = None) -> Entry:
@@ -52,6 +55,7 @@ def find_run(reference: str, *, root: Path, index: Sequence[Entry] | None = None
     path = find_path(reference, root=root, index=index)
     if not os.path.lexists(path / RECORD_FILE):
         raise not_a_run(path)
+    # By their real paths: a person may name a run through a link, or from another folder.
     known = {os.path.realpath(entry.path): entry for entry in index}
     return known.get(os.path.realpath(path)) or entry_of(path)
 
@@ -71,6 +75,7 @@ def find_path(
     if reference == LAST:
         return newest_run(root, index=index).path
     path = Path(resolve_reference(reference, root=root, index=index))
+    # An empty text is an unset variable of a shell; as a path it is the working directory.
     if not reference or not os.path.lexists(path):
         raise _missing(reference, root, error)
     return path
@@ -88,7 +93,7 @@ def newest_run(root: Path, *, index: Sequence[Entry] | None = None) -> Entry:
 def find_checkpoint(reference: str, *, root: Path, prefer: str = "best") -> Path:
     """The step folder, or the model file outside of one, that `reference` names.
 
-    A run stands for its `prefer` checkpoint, `best` or `last`. Besides what names a run, a word may
+    For a run it is the `prefer` checkpoint, `best` or `last`. Besides what names a run, a word may
     name a step folder, `checkpoints/best`, `checkpoints/last` or a model.safetensors. Raises
     InputError when there is no checkpoint, UsageError when several runs have that name.
     """
@@ -106,7 +111,7 @@ def find_checkpoint(reference: str, *, root: Path, prefer: str = "best") -> Path
     if path.is_file():
         return _checkpoint_of_file(path)
     if (path / MODEL_FILE).is_file():
-        return path.resolve()
+        return path.resolve()  # not the link: a run that trains moves it
     steps = step_folders(run)
     if not steps:
         raise InputError(f"{reference} holds no checkpoint.", hint=_EXPECTED_CHECKPOINT)
@@ -142,7 +147,8 @@ def not_a_run(
 
     The hint repeats `command` before the path of that run.
     """
-    hint = _EXPECTED
+    hint = _expected()
+    # With the absolute ones: `config.yaml` may be typed inside a step folder.
     parts = (path, *path.parents, *path.absolute().parents)
     run = next((part.parent for part in parts if part.name == CHECKPOINTS), None)
     if run is not None:
@@ -202,8 +208,8 @@ def _chosen_step(run: Path, steps: Sequence[Path], which: str) -> Path:
     if which == "last":
         return steps[-1]
     # A copy may have lost the links: the run's own record names the step too.
-    names = read_json(run / RECORD_FILE).get("checkpoints")
-    recorded = str(names.get(which, "")) if isinstance(names, dict) else ""
+    names = of_kind(dict, read_json(run / RECORD_FILE).get("checkpoints"))
+    recorded = str(names.get(which, ""))
     real = [os.path.realpath(step) for step in steps]
     for name in (which, recorded):
         # Path.resolve raises where links go round.
@@ -214,14 +220,14 @@ def _chosen_step(run: Path, steps: Sequence[Path], which: str) -> Path:
 
 
 def _missing(
-    reference: str, root: Path, error: type[TrainerError], *, expected: str = _EXPECTED
+    reference: str, root: Path, error: type[TrainerError], *, expected: str = ""
 ) -> TrainerError:
     """The error for a `reference` that names nothing, with what is near."""
     path = Path(reference)
-    shown = reference[:_MAX_LENGTH] or "A run without a name"
-    what = f"{shown} does not exist."
+    label = reference[:_MAX_LENGTH] or "A run without a name"
+    what = f"{label} does not exist."
     if os.sep not in reference:
-        what = f"{shown} does not exist, and no run in {root} has that name or id."
+        what = f"{label} does not exist, and no run in {root} has that name or id."
     if step_of(path) is not None and path.parent.name == CHECKPOINTS:
         others = ", ".join(step.name for step in step_folders(path.parent.parent)[-3:])
         if others:
@@ -231,12 +237,13 @@ def _missing(
                 f"There is: {others}.",
             )
     names = [] if os.sep in reference else [*(entry.name for entry in read_index(root)), LAST]
-    return error(what, hint=_near_path(path, besides=names) or expected)
+    return error(what, hint=_near_path(path, besides=names) or expected or _expected())
 
 
 def _near_path(path: Path, *, besides: Sequence[str] = ()) -> str | None:
     """`Did you mean …?` with the nearest name: one of `besides`, or one in the folder of `path`."""
     names: list[str] = []
+    # ValueError for a NUL in the path, OSError for one that is too long, too.
     with contextlib.suppress(OSError, ValueError):
         names = [name.name for name in path.parent.iterdir() if not name.name.startswith(".")]
     near = nearest(path.name, [*besides, *names])

@@ -58,6 +58,7 @@ def step_folders(run: Path) -> list[Path]:
         step = step_of(path)
         if step is not None and (path / MODEL_FILE).is_file():
             found.append((step, path))
+    # By number: as text, step-1000000 comes before step-999999.
     return [path for _, path in sorted(found)]
 
 
@@ -112,6 +113,8 @@ def create_numbered_folder(parent: Path, name: str) -> Path:
         folder = parent / name
         number = 1
         while True:
+            # mkdir checks and takes the name at once. Between a check and a mkdir another run may
+            # start: twenty that start in one second get twenty folders.
             try:
                 folder.mkdir()
             except FileExistsError:

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.files import read_json, write_json
+from trainer.files import of_kind, read_json, write_json
 from trainer.run.folder import NOTES_FILE, RECORD_FILE, is_retired
 from trainer.run.record import RunStatus, status_of
 
@@ -57,9 +57,7 @@ class Entry:
     @property
     def metrics(self) -> dict[str, float | None]:
         """The final metrics in run.json: of the validation at the best checkpoint, and the test."""
-        found = self.record.get("metrics")
-        if not isinstance(found, dict):
-            return {}
+        found = of_kind(dict, self.record.get("metrics"))
         return {str(name): value for name, value in found.items() if _is_metric(value)}
 
 
@@ -84,10 +82,8 @@ def entry_of(run: Path) -> Entry:
 def read_notes(run: Path) -> Notes:
     """The tags and the note of a run, none where there are none."""
     content = read_json(run / NOTES_FILE)
-    tags = content.get("tags")
-    note = content.get("note")
-    words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-    return Notes(tags=tuple(dict.fromkeys(words)), note=note if isinstance(note, str) else "")
+    words = [tag for tag in of_kind(list, content.get("tags")) if isinstance(tag, str)]
+    return Notes(tags=tuple(dict.fromkeys(words)), note=of_kind(str, content.get("note")))
 
 
 def write_notes(run: Path, notes: Notes) -> None:
@@ -119,6 +115,7 @@ def _entries(folders: Sequence[Path]) -> list[Entry]:
 def _digest(folder: Path, record: Mapping[str, Any]) -> str:
     """From the folder's name and the start alone: it survives a move, and needs no file."""
     name = folder.name or Path(os.path.realpath(folder)).name
+    # surrogateescape below: the bytes of a folder's name need not be text.
     text = f"{name}\n{record.get('started', '')}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
@@ -129,6 +126,7 @@ def _started(run: Path, record: Mapping[str, Any]) -> float:
     if dated := _DATED.search(str(run)):
         starts.append(f"{dated[1]} {dated[2]}:{dated[3]}:{dated[4]}")
     for start in starts:
+        # OverflowError for a year that has no timestamp, in a damaged record.
         with contextlib.suppress(ValueError, OverflowError):
             return datetime.fromisoformat(start).timestamp()
     return 0.0
@@ -137,6 +135,7 @@ def _started(run: Path, record: Mapping[str, Any]) -> float:
 def _run_folders(folder: str, depth: int) -> Iterator[str]:
     """The folders below with a run.json. None is looked for in a run, which has many files."""
     try:
+        # scandir brings the kind of each entry with its name, without a call for each.
         with os.scandir(folder) as found:
             inside = [
                 entry.path for entry in found if entry.is_dir() and not is_retired(entry.name)

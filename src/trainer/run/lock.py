@@ -17,6 +17,7 @@ from trainer.run.folder import LOCK_FILE
 # A process that has just taken the lock may not have written its name yet, or only checks whether
 # the lock is free. In seconds.
 _TIME_TO_WRITE = 0.5
+# No link is followed: in a folder from elsewhere it could have us empty a file of this machine.
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -52,6 +53,7 @@ def locked(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            # So that the next one to fail does not read the name of a process that has ended.
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
 
@@ -90,6 +92,7 @@ def _take(handle: int) -> str | None:
     """
     deadline = time.monotonic() + _TIME_TO_WRITE
     while True:
+        # A system may answer EAGAIN or EACCES where the lock is taken.
         with contextlib.suppress(BlockingIOError, PermissionError):
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return None

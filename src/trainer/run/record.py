@@ -13,15 +13,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from trainer.files import finite_or_null, read_json, write_json
+from trainer.files import finite_or_null, of_kind, read_json, write_json
 from trainer.run.folder import CHECKPOINTS, RECORD_FILE
 from trainer.run.lock import is_locked
 
 # Digits of a commit that are printed; a commit with changed files ends in `+changes`.
 COMMIT_LENGTH = 12
-_Kind = TypeVar("_Kind")
 _PACKAGES = (
     "trainer",
     "torch",
@@ -63,10 +62,12 @@ def status_of(run: Path, record: Mapping[str, Any] | None = None) -> RunStatus:
 def has_saved_nothing(run: Path) -> bool:
     """Whether `run` is a run of trainer that ended, but not well, before its first checkpoint."""
     record = read_json(run / RECORD_FILE)
+    # Another program's run.json has no such key, and its folder must not be cleared.
     if "data_sha256" not in record:
         return False
     if status_of(run, record) in (RunStatus.DONE, RunStatus.DAMAGED):
         return False
+    # With .step-…: a step that was being written or replaced counts as saved.
     return not any((run / CHECKPOINTS).glob("*step-*"))
 
 
@@ -90,7 +91,7 @@ class RunRecord:
         self._content: dict[str, Any] = {
             "status": RunStatus.RUNNING,
             "command": shlex.join(command),
-            "started": before.get("started", now()),
+            "started": before.get("started", now()),  # a resume keeps the first start, so the id
             "ended": None,
             "seed": seed,
             "data_sha256": dict(checksums),
@@ -100,13 +101,13 @@ class RunRecord:
             "versions": _versions(),
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "checkpoints": _of_kind(dict, before.get("checkpoints")),
-            "metrics": _of_kind(dict, before.get("metrics")),
+            "checkpoints": of_kind(dict, before.get("checkpoints")),
+            "metrics": of_kind(dict, before.get("metrics")),
         }
         if before.get("events_lost") is True:
             self._content["events_lost"] = True
         if resumed is not None:
-            earlier = _of_kind(list, before.get("resumed"))
+            earlier = of_kind(list, before.get("resumed"))
             self._content["resumed"] = [*earlier, {"at": now(), **resumed}]
         self._write()
 
@@ -126,6 +127,7 @@ class RunRecord:
         if error is not None:
             self._content["error"] = error
         self._write()
+        # After the write, which may fail: a run is done when its record says so.
         self._is_done = status in (RunStatus.DONE, RunStatus.PRUNED)
 
     @property
@@ -150,11 +152,6 @@ class RunRecord:
         write_json(self._path, self._content)
 
 
-def _of_kind(kind: type[_Kind], value: object) -> _Kind:
-    """`value`, or an empty one: a damaged record must not stop the run."""
-    return value if isinstance(value, kind) else kind()
-
-
 def git_commit() -> str | None:
     """The commit of the working directory, with `+changes` when files differ from it, if any."""
     import subprocess
@@ -177,6 +174,7 @@ def _git(*arguments: str) -> str:
 
 
 def _versions() -> dict[str, str]:
+    # Here, not at the top: every list of runs imports this module.
     import importlib.metadata
     import platform
 

@@ -63,7 +63,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
         idx_bytes((2**32 - 1,), b"\0" * 5),
         "expected 5 labels, found 4294967295.",
     ),
-    "cut short": (LABELS[:-2], "is cut short: expected 5 labels, found 3."),
+    "cut short": (LABELS[:-2], "is truncated: expected 5 labels, found 3."),
     "trailing byte": (LABELS + b"\0", "continues after its 5 labels"),
     "web page": (b"<!DOCTYPE html><html>", "looks like a web page"),
     "zip": (b"PK\3\4" + b"\0" * 40, "is not an IDX file"),
@@ -76,7 +76,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "gzip trailing byte": (PACKED + b"\0", "there is more after its end"),
     "second gzip member": (PACKED + gzip.compress(b""), "there is more after its end"),
     "gzip of nothing": (gzip.compress(b""), "is empty"),
-    "gzip of too little": (gzip.compress(LABELS[:-1]), "is cut short"),
+    "gzip of too little": (gzip.compress(LABELS[:-1]), "is truncated"),
     "gzip of too much": (gzip.compress(LABELS + b"\0" * 99), "continues after its 5 labels"),
     "gzip in gzip": (gzip.compress(PACKED), "is not an IDX file"),
 }

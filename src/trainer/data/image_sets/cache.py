@@ -93,6 +93,7 @@ class Cache:
         if state is None or stamp["sources"].get(str(path.absolute())) != state:
             return None
         try:
+            # A plain file is read as fast as a copy of it would be, so there is none.
             if not is_gzip(path):
                 return read_idx_bytes(path, shape=file.shape)
             content = self._folder / f"{file.sha256}.idx"
@@ -107,6 +108,7 @@ class Cache:
             return
         stamp_path = self._folder / f"{file.sha256}.json"
         try:
+            # For this user alone: what a stamp says is believed without hashing.
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _remove_stale(self._folder)
             stamp = _read_stamp(stamp_path)
@@ -161,7 +163,7 @@ def _remove_stale(folder: Path) -> None:
 def _replace(path: Path, content: memoryview | bytes) -> _State:
     """Put `content` at `path` in one step: others see the old file or the new one. Gives its state.
 
-    Under a temporary name of its own, because several processes may fill the cache at once.
+    The temporary name is unique, because several processes may fill the cache at once.
     """
     handle, temporary = tempfile.mkstemp(
         prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
@@ -171,6 +173,7 @@ def _replace(path: Path, content: memoryview | bytes) -> _State:
             stream.write(content)
             stream.flush()
             os.fsync(handle)
+            # Of the open file: after the rename another process may have put its own there.
             state = _as_state(os.fstat(handle))
         Path(temporary).replace(path)
     except BaseException:

@@ -68,6 +68,7 @@ def _is_known(package: str) -> bool:
 
 def _run(*command: str, cwd: str | None = None) -> str:
     """What the command prints; raises DownloadFailed with its own reason when it fails."""
+    # In English, because the reason is looked for in its output; and it must not ask anything.
     environ = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
@@ -111,4 +112,5 @@ def _unpack(package: Path, members: Mapping[str, tuple[Path, Verify]], *, locked
             why = error.what if isinstance(error, DataError) else str(error)
             raise DownloadFailed(f"{package.name}: {why.rstrip('.')}") from None
         finally:
+            # `with` waits for its end, which never comes if nobody reads the rest.
             process.kill()

@@ -31,7 +31,7 @@ class Report(Protocol):
         """Something to know."""
 
     def warn(self, text: str) -> None:
-        """Something to put right."""
+        """Something that the person should mend."""
 
     def progress(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
         """While the block runs, calls with numbers of bytes add up to `total`, if that is known."""
@@ -72,10 +72,9 @@ def download(
     """Fetch `target` from the first of `urls` with a file that `verify` accepts.
 
     No more than `max_bytes` are read. Under the name of `target` there is only ever a verified
-    file, or what was there before. Of
-    several processes that want the same file one fetches it and the others wait. An address that
-    fails for the moment is tried again, after the others. Raises DownloadFailed when no address
-    serves, EnvironmentFault when the folder cannot be written.
+    file, or what was there before. Of several processes that want the same file one fetches it and
+    the others wait. An address that fails for the moment is tried again, after the others. Raises
+    DownloadFailed when no address serves, EnvironmentFault when the folder cannot be written.
     """
     with exclusive(target, report=report) as locked:
         with suppress(DataError, EnvironmentFault):
@@ -134,6 +133,7 @@ def _try_in_turn(
 
 
 def _bounded(body: Body, *, max_bytes: int, advance: Advance) -> Iterator[bytes]:
+    # The announced length may be missing, or a lie: what comes is counted, so no disk is filled.
     received = 0
     for chunk in body.chunks():
         received += len(chunk)
@@ -152,10 +152,12 @@ def store(target: Path, chunks: Iterable[bytes], *, verify: Verify, locked: bool
     label = "" if locked else f".{secrets.token_hex(4)}"
     part = target.with_name(f"{target.name}{label}.part")
     with _writing(target):
+        # A rename would put a file in the place of a device or a pipe.
         if target.exists() and not target.is_file():
             raise OSError("something that is not a file is in its place")
         part.unlink(missing_ok=True)  # of a process that was killed
     try:
+        # "x" writes neither into a file of another process nor through a link.
         with _writing(target), part.open("xb") as stream:
             for chunk in chunks:
                 stream.write(chunk)

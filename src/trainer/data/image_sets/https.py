@@ -96,7 +96,8 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
 
     def __init__(self, deadline: _Deadline) -> None:
         super().__init__()
-        self._deadline, self._num_redirects = deadline, 0
+        self._deadline = deadline
+        self._num_redirects = 0
 
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
@@ -206,8 +207,11 @@ def _dial(address: tuple[str, int], timeout: float, _source: object = None) -> s
 def _read(
     response: http.client.HTTPResponse, *, deadline: _Deadline, seconds: float
 ) -> Iterator[bytes]:
-    expected, received, started_at = response.length, 0, time.monotonic()
+    expected = response.length
+    received = 0
+    started_at = time.monotonic()
     while True:
+        # read1 returns what has come; read would wait for a whole chunk, and so would the progress.
         with _network_errors(deadline):
             chunk = response.read1(_CHUNK)
         if not chunk:
@@ -215,6 +219,7 @@ def _read(
         deadline.count(len(chunk))
         received += len(chunk)
         if time.monotonic() - started_at > seconds:
+            # Not Interrupted: another try would take as long.
             raise Refused(f"took more than {seconds:g} s")
         yield chunk
     if expected is not None and received < expected:

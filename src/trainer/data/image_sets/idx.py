@@ -81,6 +81,7 @@ def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
         raise _fault(path, f"expected {len(shape)} dimensions, found {head[3]}", colon=True)
     if len(head) < start:
         raise _fault(path, f"ends after {len(head)} bytes, within its header")
+    # The format is big-endian on every machine.
     dims = tuple(np.frombuffer(head, ">u4", offset=4).tolist())
     noun = {1: "labels", 3: "images"}.get(len(shape), "items")
     if dims[0] != shape[0]:
@@ -90,7 +91,7 @@ def _check(raw: Bytes, *, shape: tuple[int, ...], path: Path) -> Bytes:
         raise _fault(path, f"expected {noun} of {size}, found {found}", colon=True)
     if len(raw) < size_of(shape):
         num_complete = (len(raw) - start) // max(1, math.prod(shape[1:]))
-        raise _fault(path, f"is cut short: expected {shape[0]} {noun}, found {num_complete}")
+        raise _fault(path, f"is truncated: expected {shape[0]} {noun}, found {num_complete}")
     if len(raw) > size_of(shape):
         raise _fault(path, f"continues after its {shape[0]} {noun}")
     return raw
@@ -121,11 +122,11 @@ def _unpack(stream: BinaryIO, *, limit: int) -> bytearray:
     """
     # 31: a gzip header is required, and its length and CRC are checked.
     unpacker = zlib.decompressobj(wbits=31)
-    raw = bytearray()
+    raw = bytearray()  # not bytes: torch warns of a tensor over memory that is read-only
     while not unpacker.eof:
         packed = unpacker.unconsumed_tail or stream.read(_CHUNK)
         if not packed:
-            raise _BrokenGzip(f"cut short after {os.fstat(stream.fileno()).st_size} bytes")
+            raise _BrokenGzip(f"truncated after {os.fstat(stream.fileno()).st_size} bytes")
         raw += unpacker.decompress(packed, min(_CHUNK * 4, limit - len(raw)))
         if len(raw) >= limit:
             return raw

@@ -70,6 +70,7 @@ def load_images(
 ) -> LoadedImages:
     """As `load_image_set`, for any set."""
     search = _Search(image_set, folder=root.expanduser() / image_set.folder / "raw", report=report)
+    # From near to far: no network where the files lie on this machine already.
     search.look_in(search.folder)
     if search.missing and image_set.os_folder is not None:
         search.look_in(Path(image_set.os_folder))
@@ -138,6 +139,7 @@ class _Search:
             self._warn(path, fault)
 
     def _warn(self, path: Path, fault: TrainerError) -> None:
+        # Once: a folder is looked into again after a wait, a download or a package.
         if path not in self._faults:
             self._report.warn(printable(f"{fault.what} (in {path.parent}; looking further for it)"))
         self._faults[path] = fault
@@ -200,6 +202,8 @@ class _Search:
 
 
 def _as_tensors(image_set: ImageSet, found: dict[str, Bytes]) -> LoadedImages:
+    # The checksums are right, so only the catalog can be wrong. Found here, because a label out of
+    # range would end a run on a GPU in an assertion of CUDA.
     for file in (image_set.train_labels, image_set.test_labels):
         highest = int(found[file.name].max(initial=0))
         num_classes = len(image_set.classes)

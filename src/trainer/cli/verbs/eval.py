@@ -1,0 +1,72 @@
+"""`trainer eval`: evaluate a checkpoint."""
+
+from __future__ import annotations
+
+from trainer.cli.arguments import Arguments, Flag, Verb
+from trainer.cli.verbs.shared import OF_HYDRA, find_reference
+from trainer.errors import UsageError, program
+
+PAGE = """\
+<checkpoint> may be
+  last                                     the newest run
+  runs/<date>/<run>                        a run folder: its best checkpoint
+  …/checkpoints/best, …/checkpoints/last   one of the two by name
+  …/checkpoints/step-000938                a step folder
+  …/model.safetensors                      a model file
+
+Keys
+{keys}
+
+Flags
+{flags}
+
+Examples
+  trainer eval ckpt=last
+  trainer eval ckpt=last eval.split=val
+  trainer eval ckpt=last data=mnist --json
+"""
+
+
+def run(arguments: Arguments) -> int:
+    """`trainer eval`."""
+    if arguments.is_multirun:
+        raise UsageError(
+            "eval does not sweep.",
+            hint=f"Evaluate one checkpoint at a time: {program()} eval ckpt=runs/<run>",
+        )
+    reference = find_reference(arguments, "ckpt")
+    if reference is None:
+        raise UsageError(
+            "ckpt is missing.",
+            hint=f"Say what to evaluate: {program()} eval ckpt=last, or ckpt=runs/<run>",
+        )
+    from trainer.cli.from_checkpoint import check_eval_keys, compose_over
+    from trainer.commands.fit.resume import find_saved
+    from trainer.config import load_eval
+
+    # Before Hydra composes and torch loads: a damaged or hostile checkpoint is refused at once.
+    saved = find_saved(reference, root=arguments.root)
+    check_eval_keys(arguments, saved.description.config)
+    config = load_eval(compose_over(saved, arguments))
+    from trainer.commands import eval as evaluation
+    from trainer.tracking.console import Terminal
+
+    evaluation.run(config, saved, terminal=Terminal())
+    return 0
+
+
+VERB = Verb(
+    "eval",
+    "evaluate a checkpoint; it needs nothing else",
+    usage="ckpt=<checkpoint> [key=value …]",
+    run=run,
+    page=PAGE,
+    group="Look after",
+    config="eval",
+    heads=("data", "trainer", "run.", "ckpt=", "eval."),
+    flags=(
+        Flag("--json", "for programs", override="eval.json=true"),
+        Flag("--multirun", short="-m"),
+        *OF_HYDRA,
+    ),
+)
