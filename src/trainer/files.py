@@ -1,8 +1,10 @@
-"""Writing small files atomically, as JSON, text or bytes, and reading JSON that may be damaged."""
+"""Writing files so that no kill and no full disk leaves half of anything; reading damaged JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import math
 import os
@@ -55,6 +57,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.replace(path)
     except BaseException:
         remove(part)
+        raise
+
+
+def append_whole(file: io.FileIO, content: bytes) -> None:
+    """Append all of `content` to an unbuffered file, or nothing of it; raises OSError."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        # A disk that becomes full takes a part of it without an error.
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
         raise
 
 

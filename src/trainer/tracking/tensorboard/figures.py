@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.tracking.tensorboard.image_grids import shorten
+from trainer.tracking.tensorboard.image_grids import Pixels, shorten
 from trainer.tracking.tensorboard.predictions import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Pixels = NDArray[np.uint8]
 Point = tuple[float, float]
 
 _SIDE, _DPI = 600, 100
@@ -47,6 +46,7 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pi
     room = max(chart.width(name, size) for name in names.values())
     left, bottom = 44 + room, 44 + 0.71 * (room + size)
     width, height = _SIDE - 14 - left, _SIDE - 50 - bottom
+    # A class without samples is a row of zeros, not of NaN.
     shades = np.sqrt(confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True)))
     axes = chart.axes(left, bottom, width=width, height=height)
     axes.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, 1, 0, 1))
@@ -181,6 +181,8 @@ class _Chart:
         """Write text as it is; `ha`, `va` and `places` are matplotlib's options for its place."""
         from matplotlib.font_manager import FontProperties
 
+        # A class may be called `$x_1$`: unless both flags are off, matplotlib reads a formula there
+        # and raises for `$\frac$`.
         self._figure.text(
             at[0] / _SIDE,
             at[1] / _SIDE,
@@ -199,6 +201,7 @@ class _Chart:
         font = self._font()
         font.set_size(size, _DPI)
         font.set_text(text)
+        # FreeType measures in 64ths of a pixel.
         return float(font.get_width_height()[0]) / 64
 
     def fitting(self, name: str, size: float) -> str:
@@ -212,10 +215,13 @@ class _Chart:
     def _font(self) -> Any:
         from matplotlib.font_manager import get_font
 
-        return get_font(self._font_file)  # each thread has its own
+        # From matplotlib's cache, which has one for each thread: a font keeps the text that it
+        # measures.
+        return get_font(self._font_file)
 
     def pixels(self) -> Pixels:
         """What was drawn, (600, 600, 3)."""
         self._canvas.draw()  # type: ignore[no-untyped-call]
         pixels = self._canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+        # A copy: the buffer is the canvas' memory, with a fourth channel.
         return np.asarray(pixels)[..., :3].copy()

@@ -23,7 +23,7 @@ def histograms(
     """
     flat = {name: _as_floats(tensor) for name, tensor in tensors.items() if tensor.numel()}
     facts = _on_host({name: _facts(values) for name, values in flat.items()})
-    # `histc` wants the range as numbers of the host.
+    # `histc` wants the range as numbers of the host, hence the first of the two waits.
     counts = _on_host(
         {
             name: _counts(flat[name], bins, low, high)
@@ -47,6 +47,7 @@ def _on_host(rows: Mapping[str, Tensor]) -> dict[str, list[float]]:
 
 
 def _as_floats(tensor: Tensor) -> Tensor:
+    # `histc` takes floats only, and a sum of squares in fp16 would overflow beyond 65,504.
     tensor = tensor.detach().reshape(-1)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 

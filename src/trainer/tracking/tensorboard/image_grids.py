@@ -57,7 +57,7 @@ def grid(
     finite = np.isfinite(values)
     known = values[finite] if finite.any() else np.zeros(1, np.float32)
     low, high = known.min(), known.max()
-    # In 64 bits: the range of two large numbers may be none in 32.
+    # In 64 bits: the difference of two large numbers may be infinite in 32.
     shares = (np.where(finite, values, low) - low.astype(float)) / (float(high) - float(low) or 1)
     cells = _cells(255 * shares, finite, scale=scale, min_side=_INPUT_SIDES[0])
     columns = columns or _square(len(cells))
@@ -119,6 +119,7 @@ def _on_host(images: Tensor, *, max_side: int | None) -> Floats:
     longest = max(images.shape[2:])
     if max_side is not None and longest > max_side:
         sides = [max(1, side * max_side // longest) for side in images.shape[2:]]
+        # The mean of the pixels under each: the nearest alone would drop thin lines.
         images = functional.interpolate(images, size=sides, mode="area")
     return images.permute(0, 2, 3, 1).numpy()
 
@@ -132,8 +133,8 @@ def _cells(
 ) -> Pixels:
     """Pictures (N, h, w, 3) of colours (N, H, W, 1 or 3) from 0 to 255.
 
-    A value (N, H, W, …) that is not finite has a colour of its own. Pictures are enlarged by a
-    whole number, so that every value stays a sharp square.
+    A value whose `finite` (N, H, W, …) is false is magenta. Pictures are enlarged by a whole
+    number, so that every value stays a sharp square.
     """
     cells = np.broadcast_to(_bytes(colours), (*colours.shape[:3], 3))
     if not finite.all():
@@ -180,7 +181,7 @@ def _captioned(cells: Pixels, labels: Sequence[str], *, columns: int) -> Pixels:
 
 
 def _broken(label: str, width: int, length_of: Callable[[str], float]) -> list[str]:
-    """A label as lines that fit into `width`; the rest is cut off."""
+    """A label as at most two lines, each shortened to `width` pixels."""
     # The font has English letters only: é becomes e.
     signs = unicodedata.normalize("NFKD", label)
     plain = "".join(sign for sign in signs if not unicodedata.combining(sign))

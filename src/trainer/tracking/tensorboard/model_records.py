@@ -62,6 +62,7 @@ class HistogramRecords:
         for tag, histogram in histograms(tensors).items():
             if histogram is not None:
                 self._writer.histogram(tag, histogram, step)
+            # An empty tensor has no histogram either, and nothing is wrong with it.
             elif tensors[tag].numel() and not self._has_warned and not _is_overflow(tag, update):
                 self._has_warned = True
                 self._warn(
@@ -80,8 +81,8 @@ class ImageRecords:
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
         self._writer, self._context = writer, context
-        convolutions = [m for m in context.model.modules() if isinstance(m, nn.Conv2d)]
-        self._first = convolutions[0] if convolutions else None
+        layers = context.model.modules()
+        self._first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
 
     def __call__(self, step: int, update: Update) -> None:
         """Write those after `update`; nothing where the samples are no images."""

@@ -22,6 +22,7 @@ from trainer.tracking.tensorboard.writer import EventWriter
 NUM_MISTAKES = 25
 # A curve has 3 KB, at each evaluation, and nobody looks at hundreds of them.
 MAX_CURVES = 50
+# As many as torch's own writer has at most.
 _NUM_THRESHOLDS = 127
 
 
@@ -47,6 +48,8 @@ class PredictionRecords:
         ]
         self._num_evaluations = num_evaluations
         self._collected: dict[str, Predictions] = {}
+        # By split, the step of an evaluation without figures. Figures and projector take a second,
+        # so by default they wait for the last.
         self._undrawn: dict[str, int] = {}
 
     def watch(self, split: str) -> Watch:

@@ -78,7 +78,7 @@ class Predictions:
             f"{tuple(outputs.shape)} for {len(targets)} targets"
         )
         outputs = outputs.detach()
-        # A tensor of our own: a compiled model may write its next outputs into the same memory.
+        # A new tensor: a compiled model may write its next outputs into the same memory.
         probabilities = outputs.float().softmax(1).nan_to_num(nan=0.0)
         # As the evaluation does: two outputs that differ may round to one probability.
         predicted = outputs.argmax(1)
