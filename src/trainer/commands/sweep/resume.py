@@ -24,16 +24,16 @@ def sweep_folder(request: SweepRequest, identity: str) -> Iterator[tuple[Path, S
     again when no job was started in it. Raises UsageError when run.dir is in use or holds something
     else, InputError when its record is damaged, EnvironmentFault when it cannot be made.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         earlier = _find_earlier(request, identity)
         if earlier is not None:
             try:
-                held.enter_context(locked(earlier.folder))
+                stack.enter_context(locked(earlier.folder))
             except UsageError:
                 if request.run.dir is not None:
                     raise
                 earlier = None  # the same command has just taken it: this is another sweep
-        folder = held.enter_context(_new_folder(request)) if earlier is None else earlier.folder
+        folder = stack.enter_context(_new_folder(request)) if earlier is None else earlier.folder
         _refuse_links(folder)
         if earlier is not None:
             for job in (*earlier.jobs, *earlier.former):
@@ -47,6 +47,7 @@ def _find_earlier(request: SweepRequest, identity: str) -> SweepRecord | None:
         return _record_in(Path(request.run.dir), request, identity)
     if request.sweep.fresh:
         return None
+    # The names are dates and times: the last is the newest.
     for path in sorted(Path(request.run.root).glob(f"*/*/{FILE_NAME}"), reverse=True):
         # The same command started twice at once is two sweeps.
         if read_json(path).get("identity") == identity and not is_locked(path.parent):

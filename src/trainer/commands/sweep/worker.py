@@ -31,6 +31,7 @@ def run_task(task: Task) -> JobOutcome:
     """Run a job to its end in this process, which must be its main thread; raises nothing."""
     outcome = None
     try:
+        # Relative paths begin where the sweep was started; a cluster may start elsewhere.
         os.chdir(task.folder)
         set_signals()
         with _output_to(task.log):
@@ -61,6 +62,7 @@ def _run(task: Task) -> JobOutcome:
 
 
 def _fit(task: Task, terminal: Terminal) -> JobOutcome:
+    # Here, in the process of the job: the sweep imports this module too, and never loads torch.
     from trainer.commands.fit import run as fit
     from trainer.commands.fit.resume import open_folder
     from trainer.commands.sweep.pruning import pruner_of
@@ -138,6 +140,7 @@ def _output_to(log: str | None) -> Iterator[None]:
         yield
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
+    # Not through a link, which could lead to any other file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(log, flags, 0o666)
     before = [os.dup(descriptor) for descriptor in (1, 2)]

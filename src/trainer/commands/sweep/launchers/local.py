@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import errors
-from trainer.commands.sweep.launchers import Handle
+from trainer.commands.sweep.launchers import Handle, OnceHandle
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import GridConfig
@@ -50,7 +50,7 @@ class Capacity:
     memory: int | None
 
 
-class LocalHandle:
+class LocalHandle(OnceHandle):
     """A job in a process; `device` is its GPU, if it has one."""
 
     def __init__(
@@ -59,25 +59,21 @@ class LocalHandle:
         receiver: connection.Connection[Any, Any],
         device: str | None,
     ) -> None:
+        super().__init__()
         self.process = process
         self.receiver = receiver
         self.device = device
-        self.num_stops = 0
-        self._outcome: JobOutcome | None = None
 
-    def outcome(self) -> JobOutcome | None:
-        if self._outcome is None:
-            # Read first: the process may send its outcome and end in between.
-            is_dead = self.process.exitcode is not None
-            try:
-                if self.receiver.poll():
-                    self._outcome = self.receiver.recv()
-                    self.process.join()
-                elif is_dead:
-                    self._outcome = self._death()
-            except (EOFError, OSError):
-                self._outcome = self._death() if is_dead else None
-        return self._outcome
+    def _look(self) -> JobOutcome | None:
+        # Read first: the process may send its outcome and end in between.
+        is_dead = self.process.exitcode is not None
+        # EOFError: the pipe ends a moment before the process, whose exit code is not known yet.
+        with contextlib.suppress(EOFError, OSError):
+            if self.receiver.poll():
+                outcome: JobOutcome = self.receiver.recv()
+                self.process.join()
+                return outcome
+        return self._death() if is_dead else None
 
     def stop(self) -> None:
         self.num_stops += 1
@@ -137,6 +133,7 @@ class LocalLauncher:
         self._release_ended()
 
     def close(self) -> None:
+        """Let the jobs save and stop, and kill those that still run after half a minute."""
         for handle in self._handles:
             if not handle.num_stops:  # a second stop would keep it from saving
                 handle.stop()
@@ -194,6 +191,7 @@ class LocalLauncher:
                 f"A process for a job could not be started: {error.strerror or error}.",
                 hint="Try sweep.jobs=1.",
             ) from error
+        # The process alone must have this end: its death then ends the pipe, and `recv` raises.
         sender.close()
         return process, receiver
 
@@ -246,6 +244,7 @@ def _check_devices(devices: Sequence[int], capacity: Capacity, *, wants_gpu: boo
 def _work(sender: connection.Connection[Any, Any], task: Task) -> None:
     """The process of a job."""
     os.setpgrp()  # Ctrl-C is for the sweep, which passes it on; a second one would not let it save
+    # In this order: a signal that waits since the fork is taken by the handler.
     set_signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # see warm_up
     threading.Thread(target=_stop_with_parent, daemon=True).start()
@@ -280,6 +279,7 @@ def _survey(
     try:
         _unpack(configs)
     except TrainerError as error:
+        # As plain values: pickle cannot remake an exception with keyword-only arguments.
         found = (type(error).__name__, error.what, error.where, error.hint)
     except (OSError, MemoryError) as error:
         reason = f"The data could not be read: {type(error).__name__}: {error}"
