@@ -71,7 +71,7 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
         try:
             event = Event.FromString(data)
         except DecodeError:
-            raise DamagedEvents(f"{path.name} holds what is no event at byte {start:,}") from None
+            raise DamagedEvents(f"{path.name} has no event at byte {start:,}") from None
         yield event, content[start:end]
         start = end
 

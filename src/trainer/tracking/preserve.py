@@ -95,6 +95,6 @@ def _keep_attributes(module: nn.Module, undo: ExitStack) -> None:
         if isinstance(value, list):
             undo.callback(operator.setitem, value, slice(None), list(value))
         elif isinstance(value, (dict, set)):
-            undo.callback(value.update, dict(value) if isinstance(value, dict) else set(value))
+            undo.callback(value.update, value.copy())
             undo.callback(value.clear)
     undo.callback(put_back)

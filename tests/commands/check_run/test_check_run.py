@@ -569,7 +569,7 @@ OF_EVENTS: dict[str, tuple[Mutate, str]] = {
     ),
     "no event": (
         lambda run: append_record(run, b"\xff\xff"),
-        "holds what is no event",
+        "has no event at byte",
     ),
     "a pipe": (lambda run: replace_by_pipe(event_files(run.folder)[0]), "not a regular file"),
     "too large": (

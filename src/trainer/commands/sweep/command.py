@@ -214,9 +214,7 @@ def _show(record: SweepRecord, terminal: Terminal, *, is_stopped: bool) -> None:
         if is_stopped:
             _write_stopped(record)
         elif num_interrupted := record.num(JobStatus.INTERRUPTED):
-            terminal.warn(
-                f"{num_interrupted} of the jobs were interrupted. Continue with the same command."
-            )
+            terminal.warn(f"Interrupted jobs: {num_interrupted}. Continue with the same command.")
 
 
 def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Terminal) -> None:
@@ -229,7 +227,7 @@ def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Ter
     )
     if record.former:
         terminal.note(
-            f"{len(record.former)} earlier jobs have another config: they stay as they are."
+            f"Earlier jobs with another config: {len(record.former)}. Their folders stay."
         )
 
 

@@ -86,12 +86,13 @@ def _record_in(folder: Path, request: SweepRequest, identity: str) -> SweepRecor
 def _new_folder(request: SweepRequest) -> Iterator[Path]:
     """Make a folder, locked, and remove it again when no record was written in it."""
     if request.run.dir is None:
-        was_there = False
         folder = create_dated_folder(Path(request.run.root), request.run.name or "sweep")
+        made = [folder, folder.parent]
     else:
-        was_there = Path(request.run.dir).exists()
-        check_free(Path(request.run.dir))
-        folder = create_exact_folder(Path(request.run.dir))
+        folder = Path(request.run.dir)
+        made = [] if folder.exists() else [folder]
+        check_free(folder)
+        create_exact_folder(folder)
     with locked(folder):
         try:
             yield folder
@@ -99,11 +100,11 @@ def _new_folder(request: SweepRequest) -> Iterator[Path]:
             # Still locked: another command that was given the same folder must not lose it.
             if not (folder / FILE_NAME).exists():
                 _remove_made(folder)
-                with contextlib.suppress(OSError):  # files of the person's are in it
-                    if not was_there:
-                        folder.rmdir()
-                    if request.run.dir is None:
-                        folder.parent.rmdir()
+                with contextlib.suppress(
+                    OSError
+                ):  # files of the person's, or other runs, are there
+                    for path in made:
+                        path.rmdir()
 
 
 def _remove_made(folder: Path) -> None:

@@ -174,9 +174,7 @@ class Search:
                 hint=study.NEW_SWEEP,
             )
         if isinstance(self._config, OptunaConfig):
-            pruning = settings(self._config)
-            if attributes.get(PRUNING) != pruning:
-                self._study.set_user_attr(PRUNING, pruning)
+            self._study.set_user_attr(PRUNING, settings(self._config))
 
     def _suggestion(self, trial: optuna.trial.Trial) -> Suggestion:
         """The values of a trial: those in the study, or drawn now.

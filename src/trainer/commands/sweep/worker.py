@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
-from trainer.errors import CustomCodeError, Stopped, TrainerError, is_debugging, printable
+from trainer.errors import Stopped, TrainerError, print_traceback, printable
 from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
@@ -121,10 +120,7 @@ def _num_evaluations(run: Path, saved: SavedStep | None) -> int:
 
 def _print_error(error: Exception) -> str:
     """Print an error to the output of the job, and return it as a sentence for the report."""
-    if is_debugging():
-        traceback.print_exception(error)
-    elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
-        traceback.print_exception(error.__cause__)
+    print_traceback(error)
     if isinstance(error, TrainerError):
         sys.stderr.write(f"Error: {error}\n")
         return printable(error.what)

@@ -142,9 +142,9 @@ def _kind(annotation: str) -> int:
 def _value(kind: int, value: Any) -> Value | None:
     """`value` as its column has it; None where the column has no such value."""
     if kind == DATA_TYPE_FLOAT64:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # JSON, in which the server answers, has no NaN.
-        return Value(number_value=value) if is_number and math.isfinite(value) else None
+        # By `type`: True is an int too. JSON, in which the server answers, has no NaN.
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        return Value(number_value=value) if is_number else None
     if kind == DATA_TYPE_BOOL:
         return Value(bool_value=value) if isinstance(value, bool) else None
     if not isinstance(value, str):

@@ -9,6 +9,10 @@ from typing import Protocol
 from trainer.commands.sweep.task import JobOutcome, Task
 from trainer.errors import EnvironmentFault
 
+# Jobs of a cluster that are submitted and have not ended. A cluster may grow when jobs wait, but an
+# array of Slurm is limited, to 1001 as a rule.
+MAX_JOBS = 1000
+
 
 class Handle(Protocol):
     """A job that was started."""

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -218,21 +219,18 @@ def _places(config: GridConfig, capacity: Capacity, *, wants_gpu: bool) -> list[
     gpus = range(capacity.gpus) if config.devices is None else config.devices
     if gpus and wants_gpu:
         devices = [f"cuda:{gpu}" for gpu in gpus] * config.jobs_per_device
-        num_places = len(devices) if config.num_jobs is None else config.num_jobs
-        return [devices[place % len(devices)] for place in range(num_places)]
-    if config.num_jobs is not None:
-        return [None] * config.num_jobs
-    num_places = capacity.threads
+        return list(islice(cycle(devices), config.num_jobs or len(devices)))
+    num_fitting = capacity.threads
     if capacity.memory is not None:
-        num_places = min(num_places, int(capacity.memory // _BYTES_A_JOB))
-    return [None] * max(1, num_places)
+        num_fitting = min(num_fitting, int(capacity.memory // _BYTES_A_JOB))
+    return [None] * (config.num_jobs or max(1, num_fitting))
 
 
 def _check_devices(devices: Sequence[int], capacity: Capacity, *, wants_gpu: bool) -> None:
     """Raise UsageError where no job wants a GPU, EnvironmentFault where one is not there."""
     if not wants_gpu:
         raise UsageError(
-            f"sweep.devices={devices} names GPUs, and trainer.device is another one.",
+            f"sweep.devices={devices} names GPUs, but trainer.device is another device.",
             hint="Leave one of them out: with sweep.devices, each job gets its GPU.",
         )
     for gpu in devices:

@@ -13,15 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.sweep.launchers import Handle, OnceHandle, missing_package
+from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import RayConfig
 from trainer.errors import EnvironmentFault, printable
 from trainer.signals import STOPPING
 
-# Jobs that are submitted and have not ended. A cluster may grow when jobs wait.
-_MAX_JOBS = 1000
 # Bytes of shared memory for what tasks give to one another: only outcomes here. Ray would take 30%
 # of all.
 _STORE = 100 * 2**20
@@ -91,7 +89,7 @@ class RayLauncher:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             _connect(config.address)
-        self.slots = jobs or (_num_fitting(config) if config.address is None else _MAX_JOBS)
+        self.slots = jobs or (_num_fitting(config) if config.address is None else MAX_JOBS)
         # A process serves one job, so that the next begins with a fresh one. Ray repeats none: the
         # same command continues it from its checkpoint.
         self._task = ray.remote(
@@ -183,7 +181,7 @@ def _num_fitting(config: RayConfig) -> int:
         raise EnvironmentFault(
             f"A job of {config.cpus_per_job:g} CPUs and {config.gpus_per_job:g} GPUs does not fit "
             f"here: there are {cpus:g} CPUs and {gpus:g} GPUs.",
-            hint="Give launcher.cpus_per_job and launcher.gpus_per_job less.",
+            hint="Reduce launcher.cpus_per_job or launcher.gpus_per_job.",
         )
     return int(num)
 

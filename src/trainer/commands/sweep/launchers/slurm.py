@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.sweep.launchers import Handle, OnceHandle, missing_package
+from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import SlurmConfig
@@ -31,8 +31,6 @@ _LEAVE_TIME = 10.0
 _LOOK_EVERY = {"slurm": 2.0, "local": 0.1}
 # Seconds until a shared folder shows what another machine wrote.
 _SETTLE_TIME = 15.0
-# Jobs that are submitted and have not ended. Slurm's own limit for an array is 1001 as a rule.
-_MAX_JOBS = 1000
 # Seconds before a time limit at which Slurm warns a job, so that it can save.
 _WARNING_TIME = 90
 # Starts a job in its own session, so that Ctrl-C comes to the sweep alone, which passes it on.
@@ -169,7 +167,7 @@ class SlurmHandle(OnceHandle):
             reason = f"{self._name} failed: {_last_line(str(error))}{self._log}"
             return JobOutcome(status=JobStatus.FAILED, error=reason)
         if not isinstance(outcome, JobOutcome):
-            reason = f"{self._name} gave a {type(outcome).__name__} and no outcome."
+            reason = f"{self._name} returned a {type(outcome).__name__} and no outcome."
             return JobOutcome(status=JobStatus.FAILED, error=reason)
         if outcome.status == JobStatus.INTERRUPTED and not self.num_stops:
             # The job knows that a signal came, but not who sent it.
@@ -211,7 +209,7 @@ class SlurmLauncher:
         self._cluster: Slurm | Processes
         is_shared = config.cluster == "slurm"
         if is_shared:
-            self.slots = jobs or _MAX_JOBS
+            self.slots = jobs or MAX_JOBS
             self._cluster = queue = Slurm()
             # Jobs of a command that was killed. No other starts any here: the folder is locked.
             queue.end_all(_name_of(folder))
@@ -238,7 +236,7 @@ class SlurmLauncher:
             reason = next((line.strip() for line in lines if line.strip()), "no reason given")
             raise EnvironmentFault(
                 f"The cluster refused the jobs: {printable(reason)}",
-                hint="Look at launcher.partition, launcher.account and the other keys of "
+                hint="Check launcher.partition, launcher.account and the other keys of "
                 "launcher=slurm.",
             ) from error
         for job in jobs:
@@ -308,7 +306,7 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
         if shutil.which(command) is None:
             raise EnvironmentFault(
                 f"launcher=slurm needs Slurm, but there is no command {command} here.",
-                hint="Give the command on a machine of the cluster, or try it out with "
+                hint="Run the command on a machine of the cluster, or try it out with "
                 "launcher.cluster=local",
             )
     # exec: Slurm signals the shell of the batch script, which must have become Python.
