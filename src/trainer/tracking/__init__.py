@@ -72,7 +72,10 @@ class FailSafe:
         warn: Callable[[str], None],
         passes: tuple[type[Exception], ...] = (),
     ) -> None:
-        self._lost, self._kept, self._warn, self._passes = lost, kept, warn, passes
+        self._lost = lost
+        self._kept = kept
+        self._warn = warn
+        self._passes = passes
         self._has_failed = False
 
     def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -156,5 +159,5 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = error.what if isinstance(error, TrainerError) else f"{type(error).__name__}: {error}"
-    # An exception of a library may have many lines: the warning stays one, of a screen's width.
+    # An exception of a library may have many lines: the warning is one.
     return printable(" ".join(text.split()))[:200]

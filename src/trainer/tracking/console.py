@@ -97,7 +97,8 @@ class ConsoleTracker:
     def __init__(
         self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int
     ) -> None:
-        self._terminal, self._num_epochs = terminal, num_epochs
+        self._terminal = terminal
+        self._num_epochs = num_epochs
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
         self._val: EvalRecord | None = None
         self._has_warned = False

@@ -18,7 +18,8 @@ from trainer.files import write_bytes
 from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.records import ResumePoint, TagGroup, scalar_tags, split_of
 
-_LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
 # The beginnings of the tags that every start of a run writes again: texts, the layout of charts,
 # hparams, other axes. A resume drops them all, or TensorBoard would show them twice.
 _ANEW = (
@@ -55,7 +56,8 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
     content = path.read_bytes()
     start = 0
     while start < len(content):
-        length, checksum = content[start : start + 8], content[start + 8 : start + 12]
+        length = content[start : start + 8]
+        checksum = content[start + 8 : start + 12]
         # The length has its own checksum: a flipped bit in it would point past the end, and the
         # damage would pass for a kill.
         if len(checksum) < 4:

@@ -69,7 +69,8 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self._model, self._inputs = model, inputs
+        self._model = model
+        self._inputs = inputs
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._places = places_of(model)
         self._states = {
@@ -162,7 +163,8 @@ class Recorder(TorchFunctionMode):
 
     def _unused(self, label: str) -> str:
         """`label`, with a number from the second use on, so that each use has its own inside."""
-        found, number = label, 0
+        found = label
+        number = 0
         while found in self._labels or (number and found in self._places.values()):
             number += 1
             found = f"{label}_{number}"

@@ -18,13 +18,19 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 _GAP = 4
-# Between pictures: white with captions; else not black or mid-grey, which a picture may be.
-_PAPER, _GREY, _DARK = 255, 110, 48
+# Between pictures with captions.
+_PAPER = 255
+# Between other pictures: not black, as a feature map may be, nor for filters mid-grey, as 0 is.
+_GREY = 110
+_DARK = 48
 # A value that is not finite must be seen: no picture has this colour.
 _NOT_FINITE = (255, 0, 255)
 # A picture is enlarged to at least the first side, in pixels, and shrunk to at most the second.
-_INPUT_SIDES, _PART_SIDES = (96, 192), (48, 96)
-_FONT_SIZE, _LINE_HEIGHT, _MAX_LINES = 13, 16, 2
+_INPUT_SIDES = (96, 192)
+_PART_SIDES = (48, 96)
+_FONT_SIZE = 13
+_LINE_HEIGHT = 16
+_MAX_LINES = 2
 # The ends of the scale of filters; 0, between them, is white.
 _NEGATIVE, _POSITIVE = np.array([[33, 102, 172], [178, 24, 43]])
 # The scale of feature maps from 0 to the largest value: dark to bright, for eyes that see no hues.
@@ -56,7 +62,8 @@ def grid(
     values = _on_host(images, max_side=_INPUT_SIDES[1] if scale is None else None)
     finite = np.isfinite(values)
     known = values[finite] if finite.any() else np.zeros(1, np.float32)
-    low, high = known.min(), known.max()
+    low = known.min()
+    high = known.max()
     # In 64 bits: the difference of two large numbers may be infinite in 32.
     shares = (np.where(finite, values, low) - low.astype(float)) / (float(high) - float(low) or 1)
     cells = _cells(255 * shares, finite, scale=scale, min_side=_INPUT_SIDES[0])
@@ -153,7 +160,8 @@ def _arranged(cells: Pixels, *, columns: int, background: int) -> Pixels:
     num_cells, height, width, _ = cells.shape
     columns = min(columns, num_cells)
     rows = math.ceil(num_cells / columns)
-    height, width = height + _GAP, width + _GAP
+    height = height + _GAP
+    width = width + _GAP
     framed = np.full((rows * columns, height, width, 3), background, np.uint8)
     framed[:num_cells, _GAP:, _GAP:] = cells
     table = framed.reshape(rows, columns, height, width, 3).swapaxes(1, 2)

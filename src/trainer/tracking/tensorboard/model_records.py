@@ -15,14 +15,17 @@ from trainer.tracking.tensorboard.image_grids import feature_maps, filters, grid
 from trainer.tracking.tensorboard.layer_stats import Layers, distance
 from trainer.tracking.tensorboard.writer import EventWriter
 
-NUM_INPUTS, NUM_MAPPED = 36, 4
+NUM_INPUTS = 36
+NUM_MAPPED = 4
 
 
 class LayerRecords:
     """Numbers by layer, the scale of the loss and the distance of the moving average."""
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
-        self._writer, self._context, self._layers = writer, context, Layers(context.model)
+        self._writer = writer
+        self._context = context
+        self._layers = Layers(context.model)
 
     def __call__(self, step: int, update: Update) -> None:
         """Write those after `update`."""
@@ -43,7 +46,9 @@ class HistogramRecords:
     def __init__(
         self, writer: EventWriter, context: Context, *, warn: Callable[[str], None]
     ) -> None:
-        self._writer, self._context, self._warn = writer, context, warn
+        self._writer = writer
+        self._context = context
+        self._warn = warn
         self._has_warned = False
 
     def __call__(self, step: int, update: Update) -> None:
@@ -80,7 +85,8 @@ class ImageRecords:
     """Images of training inputs, of the filters of the first convolution and of feature maps."""
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
-        self._writer, self._context = writer, context
+        self._writer = writer
+        self._context = context
         layers = context.model.modules()
         self._first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
 

@@ -41,7 +41,9 @@ class PredictionRecords:
         *,
         num_evaluations: int,
     ) -> None:
-        self._writer, self._classes, self._kinds = writer, classes, kinds
+        self._writer = writer
+        self._classes = classes
+        self._kinds = kinds
         # Two classes of one name need two tags.
         self._names = [
             f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)
@@ -114,7 +116,10 @@ class ProjectorRecords:
     def __init__(
         self, run: Path, context: Context, classes: Sequence[str], kinds: TensorBoardConfig
     ) -> None:
-        self._run, self._context, self._classes, self._kinds = run, context, classes, kinds
+        self._run = run
+        self._context = context
+        self._classes = classes
+        self._kinds = kinds
         self._sample: tuple[Tensor, Tensor] | None = None
 
     def epoch(self, epoch: int, step: int) -> None:

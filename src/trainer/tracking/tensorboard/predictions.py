@@ -62,7 +62,8 @@ class Predictions:
     """
 
     def __init__(self, *, num_classes: int, num_mistakes: int) -> None:
-        self._num_classes, self._num_mistakes = num_classes, num_mistakes
+        self._num_classes = num_classes
+        self._num_mistakes = num_mistakes
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
         # Inputs, targets, predicted classes and confidences of the worst so far, worst first. The
         # confidence of a right prediction is -1.

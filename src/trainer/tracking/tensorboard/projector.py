@@ -26,11 +26,16 @@ from trainer.run.folder import retired_path, step_of
 from trainer.tracking.preserve import preserve_state
 from trainer.tracking.tensorboard.activations import first_of
 
-FOLDER, CONFIG_FILE = "projector", "projector_config.pbtxt"
-_TENSORS, _METADATA, _SPRITE, _ENTRY = "tensors.tsv", "metadata.tsv", "sprite.png", "entry.pbtxt"
+FOLDER = "projector"
+CONFIG_FILE = "projector_config.pbtxt"
+_TENSORS = "tensors.tsv"
+_METADATA = "metadata.tsv"
+_SPRITE = "sprite.png"
+_ENTRY = "entry.pbtxt"
 _KEY = "logger.projector_layer"
 # A sprite of 46 x 46 thumbnails of 64 x 64 pixels; a browser takes one of at most 8192 x 8192.
-MAX_THUMBNAILS, MAX_SIDE = 2048, 64
+MAX_THUMBNAILS = 2048
+MAX_SIDE = 64
 _MAX_VALUES = 1024
 
 
@@ -81,9 +86,11 @@ def features(
         name = last_layer(model, inputs[:17].to(device))
         called, module = (f"into {name}", model.get_submodule(name)) if name else ("input", model)
     else:
-        called, module = layer, find_layer(model, layer)
+        called = layer
+        module = find_layer(model, layer)
     caught: list[Any] = []
-    found, outputs = [], []
+    found = []
+    outputs = []
     with preserve_state(model), torch.no_grad():
         if layer is None:
             module.register_forward_pre_hook(
@@ -132,7 +139,8 @@ def balanced(
     quota = max(1, num // num_classes)
     missing = [quota] * num_classes
     wanted = min(num, quota * num_classes)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for batch, labels in batches:
         classes = labels.argmax(1) if labels.ndim == 2 else labels
         chosen = []
@@ -170,7 +178,8 @@ def write(
     Killed at any moment, the folder is there as a whole or not at all.
     """
     final = run / FOLDER / tag
-    aside, retired = part_path(final), retired_path(final)
+    aside = part_path(final)
+    retired = retired_path(final)
     remove(aside)
     aside.mkdir(parents=True)
     name = re.sub(r"[^\w., -]", "_", f"{tag.replace('-', ' ')}, {layer}")
@@ -268,14 +277,16 @@ def _sprite(thumbnails: Tensor) -> tuple[Image.Image, tuple[int, int]]:
     images = thumbnails.detach().cpu()
     if images.dtype != torch.uint8:
         images = torch.nan_to_num(images.float(), nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = images.min(), images.max()
+        low = images.min()
+        high = images.max()
         images = (images - low) / (high - low).clamp(min=1e-12) * 255
     channels = 3 if images.shape[1] == 3 else 1
     images = images[:, :channels].float()
     height, width = images.shape[2:]
     shrink = max(height, width) / MAX_SIDE
     if shrink > 1:
-        height, width = max(1, round(height / shrink)), max(1, round(width / shrink))
+        height = max(1, round(height / shrink))
+        width = max(1, round(width / shrink))
         images = functional.interpolate(images, size=(height, width), mode="area")
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)

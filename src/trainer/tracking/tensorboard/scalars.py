@@ -30,7 +30,8 @@ class Scalars:
         rows: Sequence[Mapping[str, Any]],
         replays: bool,
     ) -> None:
-        self._writer, self._axes = writer, axes
+        self._writer = writer
+        self._axes = axes
         self._best: dict[str, float] = {}
         for row in rows:
             if replays:

@@ -34,7 +34,8 @@ T = TypeVar("T")
 Look = Callable[[int, Update], None]
 # Updates that are recorded besides those of a larger cadence: a short run has records too.
 _EARLY = (1, 10, 100)
-_PREDICTIONS, _PROJECTOR = "figures and PR curves", "projector"
+_PREDICTIONS = "figures and PR curves"
+_PROJECTOR = "projector"
 
 
 class TensorBoard:
@@ -57,7 +58,9 @@ class TensorBoard:
         warn: Callable[[str], None],
         resumed: ResumePoint | None = None,
     ) -> None:
-        self._warn, self._kinds, self._context = warn, kinds, context
+        self._warn = warn
+        self._kinds = kinds
+        self._context = context
         self._fail_safes: dict[str, FailSafe] = {}
         rows: list[dict[str, Any]] = []
         replays = False
@@ -79,7 +82,8 @@ class TensorBoard:
         if kinds.scalars:
             self._scalars = Scalars(self._writer, axes=kinds.axes, rows=rows, replays=replays)
         self._looks = self._make_looks()
-        self._predictions, self._projector = None, None
+        self._predictions = None
+        self._projector = None
         # Targets that are values have no predicted classes to draw.
         if context.classes is not None:
             if kinds.figures or kinds.pr_curves:
@@ -157,7 +161,9 @@ class TensorBoard:
 
     def _make_looks(self) -> dict[str, tuple[int, Look]]:
         """Make what records updates, by kind, each with its cadence in updates."""
-        kinds, writer, context = self._kinds, self._writer, self._context
+        kinds = self._kinds
+        writer = self._writer
+        context = self._context
         looks: dict[str, tuple[int, Look]] = {}
         if kinds.layers:
             looks["layers"] = kinds.layers_every, LayerRecords(writer, context)

@@ -26,7 +26,8 @@ from trainer.tracking.event_files import framed
 
 # Events are written once as many bytes wait, or as many seconds have passed: a TensorBoard that is
 # running should see progress.
-_BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0
+_BUFFER_BYTES = 1 << 18
+_BUFFER_S = 5.0
 # A process may open two files in one second, as for two runs: their names differ by this.
 _numbers = itertools.count()
 
