@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -108,6 +109,14 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     by_lower = {choice.lower(): choice for choice in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.55)
     return by_lower[found[0]] if found else None
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print the traceback of `error` when debugging, else only that of the person's own code."""
+    if is_debugging():
+        traceback.print_exception(error)
+    elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
 
 
 def suggestion(name: str, choices: Iterable[str], *, label: str = "Choices") -> str:

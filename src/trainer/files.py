@@ -1,8 +1,10 @@
-"""Writing small files atomically, as JSON, text or bytes, and reading JSON that may be damaged."""
+"""Writing files so that no kill and no full disk leaves half of anything; reading damaged JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import math
 import os
@@ -67,6 +69,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 def of_kind(kind: type[T], value: object) -> T:
     """`value`, or an empty one where it is of another kind: what was read may be damaged."""
     return value if isinstance(value, kind) else kind()
+
+
+def append_whole(file: io.FileIO, content: bytes) -> None:
+    """Append all of `content` to an unbuffered file, or nothing of it; raises OSError."""
+    size = file.seek(0, os.SEEK_END)
+    try:
+        # A disk that becomes full takes a part of it without an error.
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+        raise
 
 
 def finite_or_null(value: Any) -> Any:

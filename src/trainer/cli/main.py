@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 from trainer import __version__
 from trainer.cli.arguments import Arguments, Verb
 from trainer.cli.verbs import find_verb
-from trainer.errors import CustomCodeError, TrainerError, is_debugging, printable
+from trainer.errors import TrainerError, print_traceback, printable
 from trainer.signals import pass_signals_over, set_signals
 
 
@@ -88,18 +87,14 @@ def _print_page(verb: Verb | None, *, config_dir: str | None = None) -> int:
 
 
 def _report(error: TrainerError) -> int:
-    if is_debugging():
-        traceback.print_exception(error)
-    elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
-        traceback.print_exception(error.__cause__)
+    print_traceback(error)
     sys.stderr.write(("" if error.exit_code > 128 else "Error: ") + f"{error}\n")
     return error.exit_code
 
 
 def _report_unexpected(error: Exception) -> int:
     """A fault of ours or of the machine, in a sentence too."""
-    if is_debugging():
-        traceback.print_exception(error)
+    print_traceback(error)
     # torch's allocator raises a plain RuntimeError on a CPU, and its own class on a GPU.
     has_no_memory = (
         "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"

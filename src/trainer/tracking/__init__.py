@@ -60,8 +60,8 @@ class Trackers:
 class FailSafe:
     """Runs calls until one raises: then it warns once and skips all that follow.
 
-    Logging must never stop training. The warning is `lost` (what is no longer written), the error
-    and `kept` (what goes on). Exceptions of the types in `passes` are raised.
+    Logging must never stop training. The warning is `lost` (what is not written any more), the
+    error and `kept` (what continues). Exceptions of the types in `passes` are raised.
     """
 
     def __init__(
@@ -72,7 +72,10 @@ class FailSafe:
         warn: Callable[[str], None],
         passes: tuple[type[Exception], ...] = (),
     ) -> None:
-        self._lost, self._kept, self._warn, self._passes = lost, kept, warn, passes
+        self._lost = lost
+        self._kept = kept
+        self._warn = warn
+        self._passes = passes
         self._has_failed = False
 
     def __call__(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -88,6 +91,11 @@ class FailSafe:
             self._warn(f"{self._lost} ({describe_error(error)}). {self._kept}")
             return None
 
+    def watch(self, begin: Callable[[str], Watch | None], split: str) -> Watch | None:
+        """Call `begin`; what it returns for the batches of `split` is called in this way too."""
+        watch = self(begin, split)
+        return None if watch is None else lambda *batch: self(watch, *batch)
+
 
 class FailSafeTracker:
     """Wraps a tracker that may fail: on its first exception, warn once and drop it.
@@ -99,10 +107,11 @@ class FailSafeTracker:
         self, make: Callable[[], ObservingTracker], *, name: str, warn: Callable[[str], None]
     ) -> None:
         self._warn = warn
+        # None while it is made: where `make` fails, `_drop` has nothing to close.
         self._tracker: ObservingTracker | None = None
         self._fail_safe = FailSafe(
             f"{name} gets no more records",
-            "Training goes on; metrics.jsonl is complete.",
+            "Training continues; metrics.jsonl is complete.",
             warn=self._drop,
         )
         self._tracker = self._fail_safe(make)
@@ -123,8 +132,7 @@ class FailSafeTracker:
         self._call("update", step, update)
 
     def watch(self, split: str) -> Watch | None:
-        watch: Watch | None = self._call("watch", split)
-        return None if watch is None else lambda *batch: self._fail_safe(watch, *batch)
+        return None if self._tracker is None else self._fail_safe.watch(self._tracker.watch, split)
 
     def _call(self, method: str, *args: object) -> Any:
         if self._tracker is None:
@@ -133,6 +141,7 @@ class FailSafeTracker:
 
     def _drop(self, warning: str) -> None:
         if self._tracker is not None:
+            # A tracker whose disk is full cannot close either; one warning is enough.
             with contextlib.suppress(Exception):
                 # Not "failed": the run has not.
                 self._tracker.close(RunStatus.INTERRUPTED, None)
@@ -150,4 +159,5 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = error.what if isinstance(error, TrainerError) else f"{type(error).__name__}: {error}"
+    # An exception of a library may have many lines: the warning is one.
     return printable(" ".join(text.split()))[:200]

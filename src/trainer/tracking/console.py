@@ -42,6 +42,8 @@ class Terminal:
         # Off a terminal rich would cut tables to 80 columns; a closed stdout is None.
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         width = None if is_terminal or "COLUMNS" in os.environ else 200
+        # With soft_wrap a long path or command stays one line, to be copied; with highlight rich
+        # would colour every number.
         self.out = _Lines(highlight=False, soft_wrap=True, width=width)
         self.err = _Lines(stderr=True, highlight=False, soft_wrap=True)
         self.warnings: list[str] = []
@@ -95,7 +97,8 @@ class ConsoleTracker:
     def __init__(
         self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int
     ) -> None:
-        self._terminal, self._num_epochs = terminal, num_epochs
+        self._terminal = terminal
+        self._num_epochs = num_epochs
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
         self._val: EvalRecord | None = None
         self._has_warned = False
@@ -124,6 +127,7 @@ class ConsoleTracker:
         """Do nothing: the terminal has every line already."""
 
     def close(self, *_: object) -> None:
+        """Take the bar off the screen; the lines stay."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -133,19 +137,22 @@ class ConsoleTracker:
             self._bar.update(self._task, completed=record.samples, state=state)
 
     def _keep(self, record: EvalRecord) -> None:
+        # The evaluation of an epoch comes before its EpochRecord, whose line shows both.
         self._val = record
         if record.split == "val" and not math.isfinite(record.loss) and not self._has_warned:
             self._has_warned = True
             self._terminal.warn(
                 f"val/loss is {record.loss} at step {record.step}: look for values that are not "
-                "finite in the validation data, or try a smaller optimizer.lr. Training goes on."
+                "finite in the validation data, or try a smaller optimizer.lr. Training continues."
             )
 
     def _print_epoch(self, record: EpochRecord) -> None:
         val = self._val
+        # An epoch without an evaluation must not show the values of the one before.
         self._val = None
         if record.epoch % self._every and record.epoch not in (1, self._num_epochs):
             return
+        # Padded, so that the columns of epochs 9 and 10 are in line.
         number = f"{record.epoch:>{len(str(self._num_epochs))}}"
         parts = [f"epoch {number}/{self._num_epochs}", *_scores(record)]
         if val is not None:

@@ -18,9 +18,10 @@ from trainer.files import write_bytes
 from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.records import ResumePoint, TagGroup, scalar_tags, split_of
 
-_LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
-# The beginnings of the tags that every start of a run writes anew: texts, the layout of charts,
-# hparams, other axes.
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
+# The beginnings of the tags that every start of a run writes again: texts, the layout of charts,
+# hparams, other axes. A resume drops them all, or TensorBoard would show them twice.
 _ANEW = (
     "Run/",
     "custom_scalars__config__",
@@ -33,7 +34,7 @@ _ROWS = frozenset(scalar_tags("train").values())
 
 
 class DamagedEvents(Exception):
-    """A record has a wrong checksum or is cut off: TensorBoard reads only up to there."""
+    """A record has a wrong checksum or is incomplete: TensorBoard stops reading there."""
 
 
 class CutOffEvents(DamagedEvents):
@@ -55,7 +56,10 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
     content = path.read_bytes()
     start = 0
     while start < len(content):
-        length, checksum = content[start : start + 8], content[start + 8 : start + 12]
+        length = content[start : start + 8]
+        checksum = content[start + 8 : start + 12]
+        # The length has its own checksum: a flipped bit in it would point past the end, and the
+        # damage would pass for a kill.
         if len(checksum) < 4:
             raise CutOffEvents(f"{path.name} ends within a record")
         if checksum != _checksum(length):
@@ -69,7 +73,7 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
         try:
             event = Event.FromString(data)
         except DecodeError:
-            raise DamagedEvents(f"{path.name} holds what is no event at byte {start:,}") from None
+            raise DamagedEvents(f"{path.name} has no event at byte {start:,}") from None
         yield event, content[start:end]
         start = end
 
@@ -77,19 +81,21 @@ def _read_records(path: Path) -> Iterator[tuple[Event, bytes]]:
 def rewind(run: Path, point: ResumePoint) -> str | None:
     """Drop what was written past `point`; returns a warning where a file is damaged.
 
-    Then all files are made anew from metrics.jsonl, which must have been cut back already. The
-    files are renamed so that they sort before a new one, whatever the clock: TensorBoard orders the
-    files of a run by the time in their names. Killed at any moment, it can be done again.
+    Where one is damaged, all files are rebuilt from metrics.jsonl, which must have been cut back
+    already. The files are renamed so that they sort before a new one, whatever the clock:
+    TensorBoard orders the files of a run by the time in their names. Killed at any moment, it can
+    be done again.
     """
     damage = None
     for path in event_files(run):
         try:
             _keep_before(path, point)
         except DamagedEvents as error:
-            damage = (
-                f"{error}: what TensorBoard shows of this run was made anew from metrics.jsonl."
-            )
-            _make_anew(path)
+            damage = f"{error}: what TensorBoard shows of this run was rebuilt from metrics.jsonl."
+            # One flipped bit hides the rest of a file, and TensorBoard says nothing of it: of 500
+            # steps, 250 were shown.
+            _rebuild(path)
+            # It replaces the files before this one and after it too.
             break
     files = event_files(run)
     # Only if it must be: a TensorBoard that is running cannot follow a file to another name.
@@ -100,7 +106,7 @@ def rewind(run: Path, point: ResumePoint) -> str | None:
 
 
 def _keep_before(path: Path, point: ResumePoint) -> None:
-    """Drop the records past `point` and a last one that was cut off; raises DamagedEvents."""
+    """Drop the records past `point` and an incomplete last one; raises DamagedEvents."""
     kept: list[bytes] = []
     with contextlib.suppress(CutOffEvents):
         for event, record in _read_records(path):
@@ -109,11 +115,10 @@ def _keep_before(path: Path, point: ResumePoint) -> None:
     _replace(path, b"".join(kept))
 
 
-def _make_anew(damaged: Path) -> None:
+def _rebuild(damaged: Path) -> None:
     """Write every row of metrics.jsonl into the file, in place of all files.
 
-    An event that cannot be read has the time of the one before it. The file is replaced last: after
-    a kill it is still found damaged.
+    A row whose event cannot be read gets the time of the one before it.
     """
     files = event_files(damaged.parent)
     times: dict[int, float] = {}
@@ -126,11 +131,12 @@ def _make_anew(damaged: Path) -> None:
     for row in read_rows(damaged.parent):
         at = max(at, times.get(row["step"], at))
         for name, tag in scalar_tags(row["split"]).items():
-            # Only a loss is always there: null stands for one that is not finite.
+            # A loss is never missing: null is one that was not finite. An accuracy may be missing.
             value = math.nan if name == "loss" and row[name] is None else row[name]
             if value is not None:
                 summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
                 made.append(framed(Event(wall_time=at, step=row["step"], summary=summary)))
+    # The damaged file last: after a kill it is still there and damaged, so this is done again.
     for path in files:
         if path != damaged:
             path.unlink()
@@ -138,6 +144,7 @@ def _make_anew(damaged: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
+    # After several resumes most files have nothing to drop, and need not be written.
     if content != path.read_bytes():
         write_bytes(path, content)
 
@@ -150,16 +157,17 @@ def framed(event: Event) -> bytes:
 
 
 def _checksum(data: bytes) -> bytes:
-    """CRC-32C, masked as TFRecord does: the CRC of data that holds CRCs is weak."""
+    """CRC-32C, masked as TFRecord does: the CRC of data that contains CRCs is weak."""
+    # By a library in C. torch's writer computes it in Python: 20 ms of the interpreter an image.
     crc: int = google_crc32c.value(data)
     return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _is_before(event: Event, point: ResumePoint) -> bool:
-    """Whether an event belongs to the past of `point` and no start of a run writes it anew."""
+    """Whether an event is from before `point` and no start of a run writes it again."""
     tags = [value.tag for value in event.summary.value]
     splits = {split_of(tag) for tag in tags}
-    # A run ends with the test, and will end again.
+    # The run ends again, with its test; and every start writes its graph.
     if event.HasField("graph_def") or "test" in splits:
         return False
     if any(tag.startswith(_ANEW) for tag in tags):

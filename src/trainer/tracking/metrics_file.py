@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from trainer.config.overrides import override
 from trainer.errors import EnvironmentFault, command_line, printable
-from trainer.files import finite_or_null, write_bytes
+from trainer.files import append_whole, finite_or_null, write_bytes
 from trainer.state_checks import LARGEST
 from trainer.tracking.records import (
     SPLITS,
@@ -51,7 +48,7 @@ class MetricsFile:
                 raise OSError("it is not a file")
             if resumed is not None:
                 _rewind(self._path, resumed, warn)
-            # Unbuffered: a line is written at once and as a whole, or taken back.
+            # Unbuffered: a line is written at once and as a whole, or removed again.
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise self._refused(error) from error
@@ -68,21 +65,16 @@ class MetricsFile:
         self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:
-        line = (as_json(row) + "\n").encode()
-        size = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_whole(self._file, (as_json(row) + "\n").encode())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(size)
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> EnvironmentFault:
         resume = command_line("fit", override("resume", str(self._path.parent)))
         return EnvironmentFault(
             f"Could not write {self._path}: {error.strerror or error}.",
-            hint=f"Put that right, then: {resume}",
+            hint=f"Fix this, then: {resume}",
         )
 
 
@@ -93,7 +85,7 @@ def as_json(row: dict[str, Any]) -> str:
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """Read the rows of a run; skip a line that is no row, such as one that a kill cut off."""
+    """Read the rows of a run; skip lines that are not rows, such as an incomplete last one."""
     return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
 
 
@@ -117,6 +109,7 @@ def _problem_of(row: Any) -> str | None:
     for name, value in row.items():
         if name != "split" and not is_number(value):
             return f"has a {name} that makes no sense"
+    # Unlike the other values it is never null: a resume cuts by it.
     if type(row["step"]) is not int or row["step"] < 0:
         return "has a step that makes no sense"
     return None
@@ -126,6 +119,7 @@ def is_number(value: Any) -> bool:
     """A number as trainer writes it, or null."""
     if isinstance(value, float):
         return math.isfinite(value)
+    # By `type`, since True is an int too; and an int from outside may have a thousand digits.
     return value is None or (type(value) is int and abs(value) <= LARGEST)
 
 
@@ -145,8 +139,9 @@ def _rewind(path: Path, point: ResumePoint, warn: Callable[[str], None]) -> None
     last = dict.fromkeys(SPLITS, -1)
     for line in _lines(path):
         row = parse_row(line)
+        # The steps of a split only grow: a row out of order is damage too.
         if isinstance(row, str) or row["step"] <= last[row["split"]]:
-            # A last line without an end is what a kill leaves, and needs no warning.
+            # A kill may leave a last line without its end: that needs no warning.
             num_bad += line.endswith(b"\n")
             continue
         last[row["split"]] = row["step"]

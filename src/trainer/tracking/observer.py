@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+# Only for types: the terminal and metrics.jsonl need no torch, and commands such as `trainer runs`
+# start without it.
 if TYPE_CHECKING:
     from torch import Tensor
 

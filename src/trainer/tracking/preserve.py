@@ -27,6 +27,7 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
     tensors = [
         tensor for tensor in chain(model.parameters(), model.buffers()) if not is_lazy(tensor)
     ]
+    # Without this list torch initialises every GPU of the machine, and warns if there are several.
     devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
     # In reverse order: a tensor gets its memory back before the bytes in it.
     with torch.random.fork_rng(devices), ExitStack() as undo:
@@ -53,6 +54,7 @@ def _storages(tensors: list[Tensor]) -> list[torch.UntypedStorage]:
     Bytes restore what copying values would not: NaN, and views that overlap.
     """
     storages = [tensor.untyped_storage() for tensor in tensors if tensor.layout is torch.strided]
+    # By the address of torch's object: tied weights and views share one.
     return list({storage._cdata: storage for storage in storages}.values())
 
 
@@ -93,6 +95,6 @@ def _keep_attributes(module: nn.Module, undo: ExitStack) -> None:
         if isinstance(value, list):
             undo.callback(operator.setitem, value, slice(None), list(value))
         elif isinstance(value, (dict, set)):
-            undo.callback(value.update, dict(value) if isinstance(value, dict) else set(value))
+            undo.callback(value.update, value.copy())
             undo.callback(value.clear)
     undo.callback(put_back)

@@ -82,7 +82,8 @@ class TagGroup(StrEnum):
     MEMORY = "Memory"
     EMA = "EMA"
     SCALER = "Scaler"
-    # Against another axis than the step.
+    # Against another axis than the step. TensorBoard's axis is a whole number: milliseconds keep
+    # the records of a fast run apart.
     BY_SAMPLES = "By_samples"
     BY_SECONDS = "By_milliseconds"
 
@@ -92,6 +93,7 @@ BESIDES_ROWS = frozenset(TagGroup)
 
 def split_of(tag: str) -> str:
     """The split that a tag is about: val for `Loss/val`, `Best/val_loss` and `Mistakes/val`."""
+    # Both separators: `Best/val_loss` and `Precision_recall/val/cat`.
     group, _, rest = tag.partition("/")
     split = re.split("[/_]", rest, maxsplit=1)[0]
     return split if group in _OF_A_SPLIT and split in SPLITS else "train"

@@ -7,6 +7,7 @@ a pipe nothing is cut and nothing is coloured.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -42,12 +43,11 @@ def write_table(
     """
     cells = [[printable(cell) for cell in row] for row in [titles, *rows]]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    if terminal.out.is_terminal:
-        for title in giving_way:
-            excess = sum(widths) + len(_GAP) * (len(widths) - 1) - terminal.out.width
-            place = titles.index(title)
-            if excess > 0 and widths[place] > _MIN_WIDTH:
-                widths[place] = max(_MIN_WIDTH, widths[place] - excess)
+    room = terminal.out.width if terminal.out.is_terminal else sys.maxsize
+    for title in giving_way:
+        place = titles.index(title)
+        least = min(widths[place], _MIN_WIDTH)
+        widths[place] = max(least, widths[place] - max(0, _total(widths) - room))
     lines = []
     for row in cells:
         # Text, not str: rich would read markup in a name from outside.
@@ -59,10 +59,14 @@ def write_table(
         lines.append(line)
     lines[0].stylize("bold")
     if is_ruled:
-        rule = Text("─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+        rule = Text("─" * _total(widths))
         lines = [Text(), lines[0], rule, *lines[1:], Text()]
     for line in lines:
         terminal.out.print(line)
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
 def _aligned(cell: str, width: int, *, to_right: bool) -> str:

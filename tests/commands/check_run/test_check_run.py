@@ -569,7 +569,7 @@ OF_EVENTS: dict[str, tuple[Mutate, str]] = {
     ),
     "no event": (
         lambda run: append_record(run, b"\xff\xff"),
-        "holds what is no event",
+        "has no event at byte",
     ),
     "a pipe": (lambda run: replace_by_pipe(event_files(run.folder)[0]), "not a regular file"),
     "too large": (
@@ -712,7 +712,7 @@ def test_a_resume_puts_right_a_record_that_is_no_event(trainer: Trainer, copy: C
     append_record(run, b"\xff\xff")
     check(trainer, run, code=3)
     outcome = trainer("fit", f"resume={run.folder}")
-    assert outcome.code == 0 and "made anew from metrics.jsonl" in outcome.err
+    assert outcome.code == 0 and "rebuilt from metrics.jsonl" in outcome.err
     assert check(trainer, run, code=0).rows["TensorBoard"][0] == "ok"
 
 

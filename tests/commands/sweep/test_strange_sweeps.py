@@ -167,7 +167,7 @@ def test_a_job_that_somebody_stops_leaves_the_sweep_unfinished(tmp_path: Path) -
         assert sweep.stderr is not None
         said = sweep.stderr.read().decode()
         assert sweep.wait(HANG_S) == 1
-    assert "1 of the jobs were interrupted. Continue with the same command." in said
+    assert "Interrupted jobs: 1. Continue with the same command." in said
     assert Swept(tmp_path / "swept").statuses == ["interrupted", "done"]
 
 

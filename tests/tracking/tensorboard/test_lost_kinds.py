@@ -43,7 +43,7 @@ def test_a_projector_that_has_nothing_to_show_costs_nothing_else(tmp_path: Path)
     assert " ".join(outcome.err.split()) == (
         "Warning: TensorBoard gets no more of this kind: projector (logger.projector_layer: unused "
         "has no features of "
-        "each sample.). All else goes on."
+        "each sample.). Everything else continues."
     )
     run = Run(tmp_path / "run")
     events = EventAccumulator(str(run.folder)).Reload()

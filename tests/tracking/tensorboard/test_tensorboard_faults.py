@@ -191,7 +191,7 @@ def test_events_that_cannot_be_written_do_not_stop_the_training(
     stderr = fit(*WORDS, cwd=tmp_path, prepare=prepare).err
     (line,) = stderr.splitlines()
     assert line.startswith(f"Warning: TensorBoard gets no more records ({reason}"), line
-    assert line.endswith("Training goes on; metrics.jsonl is complete.")
+    assert line.endswith("Training continues; metrics.jsonl is complete.")
     run = Run(tmp_path / "run")
     assert [row["step"] for row in run.split("train")] == [*range(2, 27, 2), 27]
     assert len(run.split("test")) == 1 and run.record["status"] == "done"
@@ -225,7 +225,7 @@ def test_a_flipped_bit_costs_nothing(tmp_path: Path, place: int) -> None:
     stderr = fit("resume=run", cwd=tmp_path).err
     pattern = (
         r"Warning: (\S+) is damaged at byte [\d,]+: "
-        r"what TensorBoard shows of this run was made anew from (\S+)\.\n"
+        r"what TensorBoard shows of this run was rebuilt from (\S+)\.\n"
     )
     match = re.fullmatch(pattern, stderr)
     assert match and match.groups() == (path.name, "metrics.jsonl"), stderr

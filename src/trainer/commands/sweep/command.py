@@ -15,21 +15,20 @@ from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.launchers import Launcher
 from trainer.commands.sweep.launchers.local import LocalLauncher, warm_up
 from trainer.commands.sweep.loop import Loop
-from trainer.commands.sweep.record import JobRecord, SweepRecord
+from trainer.commands.sweep.record import JobRecord, SweepRecord, write_errors
 from trainer.commands.sweep.resume import sweep_folder
 from trainer.commands.sweep.search import Search, Suggestion
 from trainer.commands.sweep.task import JobStatus
 from trainer.config import FitConfig, to_plain
 from trainer.config.compatibility import monitored_metric
 from trainer.config.sweep import LocalConfig, OptunaConfig, RandomConfig, SlurmConfig, SweepRequest
-from trainer.errors import EnvironmentFault, UsageError
-from trainer.run.record import git_commit, now
+from trainer.errors import UsageError
+from trainer.run.record import COMMIT_LENGTH, git_commit, now
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 
 # How many of the jobs that were not started are named when a sweep is stopped.
 _MAX_NAMED = 8
-_COMMIT_LENGTH = 9
 # To compose the configs of so many jobs takes a few seconds.
 _MANY = 50
 
@@ -42,6 +41,7 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
     is_search = isinstance(request.sweep, RandomConfig)
     if is_search:
         request = _with_ranges(request)
+    # First: another process needs 1.5 s to load torch, while this one reads the configs.
     if isinstance(request.launcher, LocalConfig):
         warm_up(is_search=isinstance(request.sweep, OptunaConfig))
     jobs = [] if is_search else plan.grid(request.axes)
@@ -56,14 +56,18 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
         if earlier is not None:
             _note_continuation(request, record, terminal)
         stopped_by = None
+        # Not for a sweep that is done: a launcher looks for its cluster, or unpacks the data.
         if is_search or not all(job.status.is_complete for job in record.jobs):
             with contextlib.closing(_launcher(request, folder, jobs, configs)) as launcher:
                 stopped_by = _run_jobs(request, record, launcher, terminal)
         _note_other_code(record, terminal)
         record.ended = now()
         record.summary = report.summarize(record)
+        # Also when the disk is full: then the terminal alone has the result.
         try:
-            _write(record)
+            with write_errors(folder):
+                record.write()
+                report.write_files(record)
         finally:
             _show(record, terminal, is_stopped=stopped_by is not None)
     if stopped_by is not None:
@@ -128,6 +132,7 @@ def _match(
         if earlier:
             # A wrong value is reported when the turn of its job comes.
             with contextlib.suppress(UsageError):
+                # Two jobs of a grid may have one config: each earlier job is given away once.
                 alike = by_config[plan.config_hash(plan.config_of(request, values))]
                 if alike:
                     job = dataclasses.replace(alike.pop(0), number=number, values=values)
@@ -202,17 +207,6 @@ def _open_search(request: SweepRequest, config: RandomConfig, record: SweepRecor
     return search
 
 
-def _write(record: SweepRecord) -> None:
-    try:
-        record.write()
-        report.write_files(record)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"The report could not be written to {record.folder}: {error.strerror or error}.",
-            hint="Put that right and give the same command again: what is done is not run again.",
-        ) from error
-
-
 def _show(record: SweepRecord, terminal: Terminal, *, is_stopped: bool) -> None:
     # It may have been stopped because its terminal was closed.
     with contextlib.suppress(OSError) if is_stopped else contextlib.nullcontext():
@@ -220,9 +214,7 @@ def _show(record: SweepRecord, terminal: Terminal, *, is_stopped: bool) -> None:
         if is_stopped:
             _write_stopped(record)
         elif num_interrupted := record.num(JobStatus.INTERRUPTED):
-            terminal.warn(
-                f"{num_interrupted} of the jobs were interrupted. Continue with the same command."
-            )
+            terminal.warn(f"Interrupted jobs: {num_interrupted}. Continue with the same command.")
 
 
 def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Terminal) -> None:
@@ -235,7 +227,7 @@ def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Ter
     )
     if record.former:
         terminal.note(
-            f"{len(record.former)} earlier jobs have another config: they stay as they are."
+            f"Earlier jobs with another config: {len(record.former)}. Their folders stay."
         )
 
 
@@ -255,7 +247,7 @@ def _note_other_code(record: SweepRecord, terminal: Terminal) -> None:
 
 
 def _describe(version: str, commit: str) -> str:
-    return f"{version}, commit {commit[:_COMMIT_LENGTH]}"
+    return f"{version}, commit {commit[:COMMIT_LENGTH]}"
 
 
 def _write_stopped(record: SweepRecord) -> None:

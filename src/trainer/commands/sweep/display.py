@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from rich.cells import cell_len
@@ -21,13 +20,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from trainer.commands.sweep.record import JobRecord, figure
+from trainer.commands.sweep.ranking import value_of
+from trainer.commands.sweep.record import JobRecord
 from trainer.commands.sweep.task import JobStatus
 from trainer.errors import printable
 from trainer.files import read_json
 from trainer.run.folder import RECORD_FILE
 from trainer.tracking.console import Terminal
-from trainer.tracking.metrics_file import FILE_NAME, is_number, parse_row
+from trainer.tracking.metrics_file import FILE_NAME, parse_row
+from trainer.tracking.table import number_text
 
 # Read of a job in one look at most. Only the end of more is read: what the job does now.
 _MAX_BYTES = 64 * 1024
@@ -161,12 +162,7 @@ class Board:
         self._show()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._hide()
 
     def keep(self, job: JobRecord) -> None:
@@ -228,7 +224,7 @@ class Board:
 
     @contextlib.contextmanager
     def _ignoring_a_closed_terminal(self) -> Iterator[None]:
-        """Go on without a terminal that was closed: the jobs need the time to save."""
+        """Continue without a terminal that was closed: the jobs need the time to save."""
         try:
             yield
         except BrokenPipeError:  # of a pipe: nobody reads any more, and the sweep ends
@@ -240,6 +236,7 @@ class Board:
     def _show(self) -> None:
         if self._is_live:
             with self._ignoring_a_closed_terminal():
+                # Without rich's thread: it would read followers while `refresh` changes them.
                 self._live = Live(
                     self, console=self._terminal.out, auto_refresh=False, transient=True
                 )
@@ -252,8 +249,8 @@ class Board:
                 live.stop()
 
     def _compare(self, job: JobRecord) -> None:
-        value = job.metrics.get(self._monitor)
-        if job.status != JobStatus.DONE or value is None or not is_number(value):
+        value = value_of(job.metrics, self._monitor)
+        if job.status != JobStatus.DONE or value is None:
             return
         if self._best is None:
             is_better = True
@@ -327,7 +324,7 @@ class Board:
         parts += [f"{count} {name}" for name, count in counts.items() if count]
         if self._best is not None:
             value, number = self._best
-            parts.append(f"best {printable(self._monitor)} {figure(value)} (job {number})")
+            parts.append(f"best {printable(self._monitor)} {number_text(value)} (job {number})")
         elapsed = monotonic() - self._began
         parts.append(_clock(elapsed))
         worked = self._worked + math.fsum(running.worked for running in self._running.values())
@@ -351,6 +348,7 @@ class _RunningJob:
 
     @property
     def worked(self) -> float:
+        """The share of the job that was done since its start."""
         return max(0.0, self.follower.fraction - self.begun)
 
     def state(self, monitor: str, num_parts: int) -> str:
@@ -362,7 +360,7 @@ class _RunningJob:
         split, _, name = monitor.partition("/")
         parts = [
             self.follower.position,
-            "" if loss is None else f"loss {figure(loss)}",
+            "" if loss is None else f"loss {number_text(loss)}",
             _metric(monitor, {monitor: val.get(name)}) if split == "val" else "",
             f"{rate:,.0f} samples/s" if rate is not None and 0 <= rate < 1e12 else "",
         ]
@@ -384,8 +382,8 @@ def _text(text: str) -> Text:
 
 def _metric(name: str, metrics: Mapping[str, Any]) -> str:
     """`val/accuracy 0.9012`; empty where there is none."""
-    value = metrics.get(name)
-    return "" if value is None or not is_number(value) else f"{printable(name)} {figure(value)}"
+    value = value_of(metrics, name)
+    return "" if value is None else f"{printable(name)} {number_text(value)}"
 
 
 def _clock(seconds: float) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.launchers import Handle, Launcher
 from trainer.commands.sweep.plan import command_of, config_hash, config_of
-from trainer.commands.sweep.record import JobRecord, SweepRecord
+from trainer.commands.sweep.record import JobRecord, SweepRecord, write_errors
 from trainer.commands.sweep.search import Search, Suggestion
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, TrialAddress, read_outcome
 from trainer.config import SCHEMAS, FitConfig, to_plain
 from trainer.config.sweep import SweepRequest
-from trainer.errors import EnvironmentFault, UsageError
+from trainer.errors import UsageError
 from trainer.files import remove
 from trainer.run.folder import LOCK_FILE, RECORD_FILE, create_exact_folder, create_numbered_folder
 from trainer.signals import Signals
@@ -115,6 +115,7 @@ class Loop:
             self._board.refresh()
         if not tasks:
             return
+        # Before they run: after a kill, the record names the run folder of each job.
         self._write()
         for job, task in zip(started, tasks, strict=True):
             trainer = task.config["trainer"]
@@ -124,7 +125,7 @@ class Loop:
                 epochs=trainer["epochs"],
                 max_steps=trainer["max_steps"],
             )
-        # Or the words of this process would come after those of the jobs.
+        # Otherwise the words of this process would come after those of the jobs.
         sys.stdout.flush()
         handles = self._launcher.start(tasks)
         for job, handle in zip(started, handles, strict=True):
@@ -145,6 +146,7 @@ class Loop:
     def _config(self, job: JobRecord) -> FitConfig | None:
         """The config to run `job` with; None where it is complete, or its values are wrong."""
         if self._is_kept(job):
+            # A kill may have come between the record and the study, see `_close`.
             self._tell(job)
             self._board.keep(job)
             return None
@@ -167,6 +169,7 @@ class Loop:
         job.metrics = {}
         job.error = None
         if self._launcher.threads is not None and config.trainer.threads is None:
+            # Also in the command: with another number of threads the bits differ.
             config.trainer.threads = self._launcher.threads
             job.command = [*job.command, f"trainer.threads={config.trainer.threads}"]
         folder = self._record.folder
@@ -227,11 +230,5 @@ class Loop:
             self._search.tell(job.number, status=job.status, value=value)
 
     def _write(self) -> None:
-        try:
+        with write_errors(self._record.folder):
             self._record.write()
-        except OSError as error:
-            raise EnvironmentFault(
-                f"Could not write to the folder of the sweep {self._record.folder}: "
-                f"{error.strerror or error}.",
-                hint="Put that right and give the same command again: it continues from here.",
-            ) from error

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, and what tells two sweeps, or two jobs, apart."""
+"""The jobs of a sweep, and the hashes that distinguish two sweeps, or two jobs."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def words_of(request: SweepRequest, values: Values) -> list[str]:
 
 def command_of(request: SweepRequest, values: Values) -> list[str]:
     """The command that repeats a job alone, without the sweep around it."""
+    # `run.dir` is the folder of the sweep, which is in use.
     words = [
         word
         for word in words_of(request, values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.commands.sweep.record import JobRecord, SweepRecord
@@ -15,7 +15,7 @@ _ENDED = (JobStatus.DONE, JobStatus.PRUNED, JobStatus.INTERRUPTED, JobStatus.FAI
 _SPLITS = ("val/", "test/")
 
 
-def value_of(metrics: dict[str, float | None], name: str) -> float | None:
+def value_of(metrics: Mapping[str, float | None], name: str) -> float | None:
     """The metric, where it is there and finite."""
     value = metrics.get(name)
     return value if value is not None and math.isfinite(value) else None

@@ -5,15 +5,17 @@ It is written at every change, so that a sweep that was killed can be continued.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus
-from trainer.errors import printable
+from trainer.errors import EnvironmentFault, printable
 from trainer.files import read_json, write_json
 from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
@@ -87,7 +89,7 @@ class JobRecord:
 
 @dataclass(slots=True, kw_only=True)
 class SweepRecord:
-    """A sweep: `identity` tells its jobs from those of another command.
+    """A sweep: `identity` distinguishes its jobs from those of another command.
 
     Jobs are compared by the metric `monitor`. `former` are jobs of earlier commands in this folder
     that the newest command does not name: a later command that names them need not run them again.
@@ -108,7 +110,7 @@ class SweepRecord:
     summary: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Write sweep.json; raises OSError."""
+        """Write sweep.json; raises OSError: see `write_errors`."""
         content = dataclasses.asdict(self)
         del content["folder"]
         write_json(self.folder / FILE_NAME, content)
@@ -128,9 +130,16 @@ def short(value: str) -> str:
     return f"{float(value):.4g}" if is_long else printable(" ".join(value.split()))
 
 
-def figure(value: float) -> str:
-    """A metric for a person: four decimals, or four digits of a very small or large number."""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+@contextlib.contextmanager
+def write_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError into an EnvironmentFault: the sweep in `folder` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"Could not write to the folder of the sweep {folder}: {error.strerror or error}.",
+            hint="Fix this and give the same command again: jobs that are done are not run again.",
+        ) from error
 
 
 def read_record(folder: Path) -> SweepRecord | None:
@@ -165,6 +174,7 @@ def _job(content: Any) -> JobRecord:
         raise ValueError("its metrics are not numbers")
     if job.run is not None and (job.run != Path(job.run).name or job.run in ("", ".", "..")):
         raise ValueError("its run is not in the folder")
+    # The report prints it, to be copied into a shell.
     if job.command[:2] != ["trainer", "fit"]:
         raise ValueError("its command is another program's")
     return job

@@ -27,11 +27,12 @@ from trainer.commands.sweep.ranking import (
     ranked,
     value_of,
 )
-from trainer.commands.sweep.record import JobRecord, SweepRecord, figure, short
+from trainer.commands.sweep.record import JobRecord, SweepRecord, short
 from trainer.commands.sweep.task import JobStatus
 from trainer.errors import as_called, command_line, printable
 from trainer.files import write_text
 from trainer.tracking.console import Terminal
+from trainer.tracking.table import number_text
 
 CSV_NAME = "sweep.csv"
 MARKDOWN_NAME = "sweep.md"
@@ -185,6 +186,7 @@ def _groups_sheet(record: SweepRecord, groups: Sequence[Mapping[str, Any]]) -> _
 
 
 def _table(sheet: _Sheet) -> Table:
+    # Not `write_table`, which cuts what is too wide for the terminal: rich folds it into lines.
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(sheet.titles):
         # Text, not str: rich would read markup in a name from outside.
@@ -197,7 +199,7 @@ def _table(sheet: _Sheet) -> Table:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else figure(value)
+    return "" if value is None else number_text(value)
 
 
 def _spread(group: Mapping[str, Any], name: str) -> str:
@@ -212,6 +214,7 @@ def _spread(group: Mapping[str, Any], name: str) -> str:
 
 def _text(value: object) -> str:
     """Text on one line, without control characters, that can be written as UTF-8."""
+    # Python has the bytes of an argument that is no UTF-8 as lone surrogates, which no file takes.
     lines = " ".join(str(value).splitlines())
     return printable(lines).encode("utf-8", errors="replace").decode()
 

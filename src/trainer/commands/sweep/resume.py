@@ -24,16 +24,16 @@ def sweep_folder(request: SweepRequest, identity: str) -> Iterator[tuple[Path, S
     again when no job was started in it. Raises UsageError when run.dir is in use or holds something
     else, InputError when its record is damaged, EnvironmentFault when it cannot be made.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         earlier = _find_earlier(request, identity)
         if earlier is not None:
             try:
-                held.enter_context(locked(earlier.folder))
+                stack.enter_context(locked(earlier.folder))
             except UsageError:
                 if request.run.dir is not None:
                     raise
                 earlier = None  # the same command has just taken it: this is another sweep
-        folder = held.enter_context(_new_folder(request)) if earlier is None else earlier.folder
+        folder = stack.enter_context(_new_folder(request)) if earlier is None else earlier.folder
         _refuse_links(folder)
         if earlier is not None:
             for job in (*earlier.jobs, *earlier.former):
@@ -47,6 +47,7 @@ def _find_earlier(request: SweepRequest, identity: str) -> SweepRecord | None:
         return _record_in(Path(request.run.dir), request, identity)
     if request.sweep.fresh:
         return None
+    # The names are dates and times: the last is the newest.
     for path in sorted(Path(request.run.root).glob(f"*/*/{FILE_NAME}"), reverse=True):
         # The same command started twice at once is two sweeps.
         if read_json(path).get("identity") == identity and not is_locked(path.parent):
@@ -85,12 +86,13 @@ def _record_in(folder: Path, request: SweepRequest, identity: str) -> SweepRecor
 def _new_folder(request: SweepRequest) -> Iterator[Path]:
     """Make a folder, locked, and remove it again when no record was written in it."""
     if request.run.dir is None:
-        was_there = False
         folder = create_dated_folder(Path(request.run.root), request.run.name or "sweep")
+        made = [folder, folder.parent]
     else:
-        was_there = Path(request.run.dir).exists()
-        check_free(Path(request.run.dir))
-        folder = create_exact_folder(Path(request.run.dir))
+        folder = Path(request.run.dir)
+        made = [] if folder.exists() else [folder]
+        check_free(folder)
+        create_exact_folder(folder)
     with locked(folder):
         try:
             yield folder
@@ -98,11 +100,11 @@ def _new_folder(request: SweepRequest) -> Iterator[Path]:
             # Still locked: another command that was given the same folder must not lose it.
             if not (folder / FILE_NAME).exists():
                 _remove_made(folder)
-                with contextlib.suppress(OSError):  # files of the person's are in it
-                    if not was_there:
-                        folder.rmdir()
-                    if request.run.dir is None:
-                        folder.parent.rmdir()
+                with contextlib.suppress(
+                    OSError
+                ):  # files of the person's, or other runs, are there
+                    for path in made:
+                        path.rmdir()
 
 
 def _remove_made(folder: Path) -> None:

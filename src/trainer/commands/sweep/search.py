@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SPACE = "space"
 # The attribute of a trial that repeats a failed one: the number of that one.
 _REPEATS = "repeats"
-_ANEW = "Begin a new sweep: add sweep.fresh=true, or name another run.dir."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,23 +160,21 @@ class Search:
             raise InputError(
                 f"The study of the sweep has {num_trials} trials, and there were {known}: it was "
                 "lost or replaced.",
-                hint=_ANEW,
+                hint=study.NEW_SWEEP,
             )
         if _SPACE not in attributes and num_trials == 0:
             self._study.set_user_attr(_SPACE, space)
         elif attributes.get(_SPACE) != space:
-            raise UsageError(_difference(attributes.get(_SPACE), space), hint=_ANEW)
+            raise UsageError(_difference(attributes.get(_SPACE), space), hint=study.NEW_SWEEP)
         maximizes = self._study.direction.name == "MAXIMIZE"
         if maximizes != maximize:
             raise UsageError(
                 f"The study of the sweep looks for the {'largest' if maximizes else 'smallest'} "
                 "value, unlike this command.",
-                hint=_ANEW,
+                hint=study.NEW_SWEEP,
             )
         if isinstance(self._config, OptunaConfig):
-            pruning = settings(self._config)
-            if attributes.get(PRUNING) != pruning:
-                self._study.set_user_attr(PRUNING, pruning)
+            self._study.set_user_attr(PRUNING, settings(self._config))
 
     def _suggestion(self, trial: optuna.trial.Trial) -> Suggestion:
         """The values of a trial: those in the study, or drawn now.

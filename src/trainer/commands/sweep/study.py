@@ -23,6 +23,7 @@ _DAMAGES = (
     sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_MISMATCH,
 )
+NEW_SWEEP = "Begin a new sweep: add sweep.fresh=true, or name another run.dir."
 _EXAMPLE = (
     "Such as sweep.storage=postgresql://name@host/database, or leave it out: the sweep's folder "
     "keeps the study."
@@ -33,6 +34,7 @@ def address_in(folder: Path) -> str:
     """The address of the study in the folder of a sweep."""
     from sqlalchemy.engine import URL
 
+    # Made of parts: a folder may have a `?` or a `%` in its name.
     return URL.create("sqlite", database=str(folder.absolute() / FILE_NAME)).render_as_string(
         hide_password=False
     )
@@ -75,12 +77,14 @@ def open_storage(address: str, *, makes_tables: bool) -> RDBStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy.pool import NullPool
 
+    # Optuna logs to standard error, which would be in the middle of the display.
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     options: dict[str, object] = {"poolclass": NullPool}
     if address.startswith("sqlite"):
         options["connect_args"] = {"timeout": _PATIENCE}
     # Optuna replaces names in braces, which a path or a password may contain.
     url = address.replace("{", "{{").replace("}", "}}")
+    # Only the sweep makes and checks the tables: its jobs would all do it as they start.
     return RDBStorage(
         url,
         options,
@@ -118,12 +122,12 @@ def storage_errors(address: str) -> Iterator[None]:
             raise EnvironmentFault(
                 f"The study of the sweep cannot be kept: {reason(error)}.",
                 where=_without_password(address),
-                hint="The same command continues the sweep once that is put right.",
+                hint="Fix this; then the same command continues the sweep.",
             ) from error
         raise InputError(
             f"The study of the sweep is damaged, or not of this version: {reason(error)}.",
             where=_without_password(address),
-            hint="Begin a new sweep: add sweep.fresh=true, or name another run.dir.",
+            hint=NEW_SWEEP,
         ) from error
 
 

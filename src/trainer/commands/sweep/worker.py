@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
-from trainer.errors import CustomCodeError, Stopped, TrainerError, is_debugging, printable
+from trainer.errors import Stopped, TrainerError, print_traceback, printable
 from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
@@ -31,6 +30,7 @@ def run_task(task: Task) -> JobOutcome:
     """Run a job to its end in this process, which must be its main thread; raises nothing."""
     outcome = None
     try:
+        # Relative paths begin where the sweep was started; a cluster may start elsewhere.
         os.chdir(task.folder)
         set_signals()
         with _output_to(task.log):
@@ -61,6 +61,7 @@ def _run(task: Task) -> JobOutcome:
 
 
 def _fit(task: Task, terminal: Terminal) -> JobOutcome:
+    # Here, in the process of the job: the sweep imports this module too, and never loads torch.
     from trainer.commands.fit import run as fit
     from trainer.commands.fit.resume import open_folder
     from trainer.commands.sweep.pruning import pruner_of
@@ -119,10 +120,7 @@ def _num_evaluations(run: Path, saved: SavedStep | None) -> int:
 
 def _print_error(error: Exception) -> str:
     """Print an error to the output of the job, and return it as a sentence for the report."""
-    if is_debugging():
-        traceback.print_exception(error)
-    elif isinstance(error, CustomCodeError) and error.__cause__ is not None:
-        traceback.print_exception(error.__cause__)
+    print_traceback(error)
     if isinstance(error, TrainerError):
         sys.stderr.write(f"Error: {error}\n")
         return printable(error.what)
@@ -138,6 +136,7 @@ def _output_to(log: str | None) -> Iterator[None]:
         yield
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
+    # Not through a link, which could lead to any other file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(log, flags, 0o666)
     before = [os.dup(descriptor) for descriptor in (1, 2)]

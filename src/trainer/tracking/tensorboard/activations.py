@@ -29,6 +29,11 @@ def computes(module: nn.Module) -> bool:
     return not any(module.children()) and not isinstance(module, _PASSING)
 
 
+def first_of(value: Any) -> Any:
+    """The first item of a tuple or list; anything else as it is."""
+    return value[0] if isinstance(value, tuple | list) and value else value
+
+
 def outputs_of(
     model: nn.Module, inputs: Tensor, *, where: Callable[[nn.Module], bool]
 ) -> dict[str, Tensor]:
@@ -42,8 +47,7 @@ def outputs_of(
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             # A recurrent layer and attention return the output of every step first.
-            if isinstance(output, tuple | list) and output:
-                output = output[0]
+            output = first_of(output)
             if isinstance(output, Tensor) and output.is_floating_point() and name not in found:
                 found[name] = output.detach().clone()  # a ReLU that works in place may come next
 
@@ -52,6 +56,7 @@ def outputs_of(
     with preserve_state(model), torch.no_grad():
         for name, module in model.named_modules():
             if where(module):
+                # preserve_state removes the hooks.
                 module.register_forward_hook(keep(name or ROOT))
         model.eval()
         model(inputs)

@@ -11,7 +11,8 @@ from trainer.tracking.records import TagGroup
 TAG = CONFIG_SUMMARY_TAG
 METADATA = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME))
 
-# Category, then title and tags (as regular expressions) of each chart.
+# Category, then title and tags (as regular expressions) of each chart. TensorBoard matches from the
+# beginning of a tag, so that `By_samples/Loss/train` is in none of them.
 _CHARTS = {
     "Key metrics": {
         "Loss": "Loss/(train|val|test)$",

@@ -14,23 +14,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.tracking.tensorboard.image_grids import shorten
+from trainer.tracking.tensorboard.image_grids import Pixels, shorten
 from trainer.tracking.tensorboard.predictions import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Pixels = NDArray[np.uint8]
 Point = tuple[float, float]
 
-_SIDE, _DPI = 600, 100
+_SIDE = 600
+_DPI = 100
 # In points: 12.5 are 17 pixels here, and 10 in a card.
-_TITLE, _TEXT, _SMALL = 16.0, 12.5, 10.0
-# With more classes the cells are too small for counts, and with more than the second number not
-# every class is named.
-_MAX_COUNTED, _MAX_NAMED = 12, 25
+_TITLE = 16.0
+_TEXT = 12.5
+_SMALL = 10.0
+# With more classes the cells are too small for counts.
+_MAX_COUNTED = 12
+# Of more classes not every one is named: the names would overlap.
+_MAX_NAMED = 25
 _MAX_NAME_WIDTH = 130.0
-_BLUE, _RED, _INK, _FAINT, _GREY = "#2f79b5", "#d6604d", "#222222", "#c8c8c8", "#8c8c8c"
+_BLUE = "#2f79b5"
+_RED = "#d6604d"
+_INK = "#222222"
+_FAINT = "#c8c8c8"
+_GREY = "#8c8c8c"
 
 
 def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pixels:
@@ -39,18 +46,23 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pi
     The colour is the square root of a share, so that a mistake in one of a hundred is seen. Up to
     12 classes have their counts written into the cells. The title is the accuracy.
     """
-    num_classes, total = len(confusion), int(confusion.sum())
+    num_classes = len(confusion)
+    total = int(confusion.sum())
     chart = _Chart()
     size = _TEXT if num_classes <= _MAX_COUNTED else _SMALL
     named = range(0, num_classes, -(-num_classes // _MAX_NAMED))
     names = {index: chart.fitting(str(classes[index]), size) for index in named}
     room = max(chart.width(name, size) for name in names.values())
-    left, bottom = 44 + room, 44 + 0.71 * (room + size)
-    width, height = _SIDE - 14 - left, _SIDE - 50 - bottom
+    left = 44 + room
+    bottom = 44 + 0.71 * (room + size)
+    width = _SIDE - 14 - left
+    height = _SIDE - 50 - bottom
+    # A class without samples is a row of zeros, not of NaN.
     shades = np.sqrt(confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True)))
     axes = chart.axes(left, bottom, width=width, height=height)
     axes.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, 1, 0, 1))
-    cell_width, cell_height = width / num_classes, height / num_classes
+    cell_width = width / num_classes
+    cell_height = height / num_classes
     for index, name in names.items():
         y = bottom + height - (index + 0.5) * cell_height
         chart.write(name, size, at=(left - 6, y), ha="right", va="center_baseline")
@@ -58,9 +70,11 @@ def confusion_figure(confusion: NDArray[np.int64], classes: Sequence[str]) -> Pi
         lean: dict[str, Any] = {"rotation": 45, "rotation_mode": "anchor"}
         chart.write(name, size, at=(x, bottom - 6), ha="right", va="top", **lean)
     if num_classes <= _MAX_COUNTED:
-        corner, cell = (left, bottom + height), (cell_width, cell_height)
+        corner = (left, bottom + height)
+        cell = (cell_width, cell_height)
         _write_counts(chart, confusion, shades=shades, corner=corner, cell=cell)
-    middle_x, middle_y = left + width / 2, bottom + height / 2
+    middle_x = left + width / 2
+    middle_y = bottom + height / 2
     chart.write("predicted", _TEXT, at=(middle_x, 10), va="bottom", color=_BLUE)
     chart.write("true", _TEXT, at=(10, middle_y), ha="left", rotation=90, color=_BLUE)
     title = f"accuracy {np.trace(confusion) / total:.2%} of {total:,}" if total else "no samples"
@@ -93,11 +107,17 @@ def reliability_figure(reliability: Reliability) -> Pixels:
     The diagonal is a perfect calibration. The lower part is a bar of samples for each bin, with
     their counts up to 12 bins. Bins without samples are empty.
     """
-    count, bins = reliability.count, len(reliability.count)
-    total, used = int(count.sum()), np.flatnonzero(count)
-    accuracy, confidence = reliability.accuracy[used], reliability.confidence[used]
+    count = reliability.count
+    bins = len(reliability.count)
+    total = int(count.sum())
+    used = np.flatnonzero(count)
+    accuracy = reliability.accuracy[used]
+    confidence = reliability.confidence[used]
     chart = _Chart()
-    left, width, bottom, height = 80, 488, 242, 300
+    left = 80
+    width = 488
+    bottom = 242
+    height = 300
     starts = used / bins
     axes = chart.axes(left, bottom, width=width, height=height)
     axes.hlines([0.25, 0.5, 0.75, 1], 0, 1, color=_FAINT, linewidth=0.8, zorder=0)
@@ -105,7 +125,8 @@ def reliability_figure(reliability: Reliability) -> Pixels:
     axes.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1.5)
     axes.hlines(confidence, starts, starts + 1 / bins, color=_RED, linewidth=4)
     for share in (0, 0.25, 0.5, 0.75, 1):
-        text, y = f"{share:.0%}", bottom + share * height
+        text = f"{share:.0%}"
+        y = bottom + share * height
         chart.write(text, _TEXT, at=(left - 8, y), ha="right", va="center_baseline")
         chart.write(text, _TEXT, at=(left + share * width, 44), va="bottom")
     legend: dict[str, Any] = {"ha": "left", "va": "bottom"}
@@ -123,7 +144,9 @@ def reliability_figure(reliability: Reliability) -> Pixels:
 
 def _draw_samples(chart: _Chart, count: NDArray[np.int64], *, left: float, width: float) -> None:
     """Draw the lower part of the reliability diagram."""
-    bins, bottom, height = len(count), 74, 108
+    bins = len(count)
+    bottom = 74
+    height = 108
     shares = count / max(1, count.max())
     axes = chart.axes(left, bottom, width=width, height=height)
     axes.bar(np.arange(bins) / bins, shares, 1 / bins, align="edge", color=_GREY, ec="white")
@@ -181,6 +204,8 @@ class _Chart:
         """Write text as it is; `ha`, `va` and `places` are matplotlib's options for its place."""
         from matplotlib.font_manager import FontProperties
 
+        # A class may be called `$x_1$`: unless both flags are off, matplotlib reads a formula there
+        # and raises for `$\frac$`.
         self._figure.text(
             at[0] / _SIDE,
             at[1] / _SIDE,
@@ -199,6 +224,7 @@ class _Chart:
         font = self._font()
         font.set_size(size, _DPI)
         font.set_text(text)
+        # FreeType measures in 64ths of a pixel.
         return float(font.get_width_height()[0]) / 64
 
     def fitting(self, name: str, size: float) -> str:
@@ -212,10 +238,13 @@ class _Chart:
     def _font(self) -> Any:
         from matplotlib.font_manager import get_font
 
-        return get_font(self._font_file)  # each thread has its own
+        # From matplotlib's cache, which has one for each thread: a font keeps the text that it
+        # measures.
+        return get_font(self._font_file)
 
     def pixels(self) -> Pixels:
         """What was drawn, (600, 600, 3)."""
         self._canvas.draw()  # type: ignore[no-untyped-call]
         pixels = self._canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+        # A copy: the buffer is the canvas' memory, with a fourth channel.
         return np.asarray(pixels)[..., :3].copy()

@@ -11,13 +11,13 @@ import torch
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.versions_pb2 import VersionDef
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from trainer.tracking.preserve import preserve_state
 from trainer.tracking.tensorboard.graph_tracing import Call, Recorder, Shape, places_of
+from trainer.tracking.tensorboard.writer import shape_proto
 
 _MAX_REASON = 200
 # The version of the format, which torch's own writer names too.
@@ -100,6 +100,7 @@ def trace(model: nn.Module, inputs: Tensor) -> Graph:
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise NotTraceable("it has lazy layers that have not seen a batch")
     try:
+        # Inference tensors count no writes, by which the recorder sees what a call overwrites.
         with preserve_state(model), torch.inference_mode(False), torch.no_grad():
             recorder = Recorder(model.eval(), inputs.detach().clone())
             recorder.run()
@@ -143,6 +144,7 @@ def _used(calls: Sequence[Call]) -> dict[int, Call]:
     Those of a check, for instance, are not.
     """
     used = {number for number, call in enumerate(calls) if call.is_needed}
+    # From the last: a call has its sources before it, so one pass finds the sources of sources.
     for number in reversed(range(len(calls))):
         if number in used:
             used.update(source for source, _ in calls[number].sources)
@@ -219,8 +221,7 @@ def _attributes(shapes: Sequence[Shape], details: Mapping[str, str | int]) -> di
     if shapes:
         found = AttrValue()
         for shape in shapes:
-            sizes = [TensorShapeProto.Dim(size=size) for size in shape]
-            found.list.shape.append(TensorShapeProto(dim=sizes))
+            found.list.shape.append(shape_proto(shape))
         attributes["_output_shapes"] = found
     return attributes
 

@@ -69,7 +69,8 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self._model, self._inputs = model, inputs
+        self._model = model
+        self._inputs = inputs
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._places = places_of(model)
         self._states = {
@@ -127,6 +128,7 @@ class Recorder(TorchFunctionMode):
         path = self._paths[id(module)]
         op = type(module).__name__
         is_layer = _is_layer(module, is_whole=not path)
+        # The model itself has no path: its layers are at the top, unless it is a layer.
         label = self._label(path) or (op if is_layer else "")
         call = Call(label=label, op=op, path=path, is_needed=True, details=_about(module))
         taken = self._start(call, (args, kwargs))
@@ -161,7 +163,8 @@ class Recorder(TorchFunctionMode):
 
     def _unused(self, label: str) -> str:
         """`label`, with a number from the second use on, so that each use has its own inside."""
-        found, number = label, 0
+        found = label
+        number = 0
         while found in self._labels or (number and found in self._places.values()):
             number += 1
             found = f"{label}_{number}"
@@ -217,6 +220,7 @@ class Recorder(TorchFunctionMode):
 
     def _sharing(self, tensor: Tensor) -> list[Tensor]:
         """What changes with a tensor that is written: the base of a view, or all views of it."""
+        # A view of a view has the first tensor as its base.
         if tensor._base is not None:
             return [tensor._base]
         return [other for other in self._known.values() if other._base is tensor]
@@ -312,6 +316,7 @@ def _is_among(value: Any, tensors: Iterable[Tensor]) -> bool:
 
 
 def _times_written(tensor: Tensor) -> int:
+    # torch raises where the version of an inference tensor is read: it has none.
     return 0 if tensor.is_inference() else tensor._version
 
 

@@ -23,19 +23,20 @@ def histograms(
     """
     flat = {name: _as_floats(tensor) for name, tensor in tensors.items() if tensor.numel()}
     facts = _on_host({name: _facts(values) for name, values in flat.items()})
-    # `histc` wants the range as numbers of the host.
+    finite = {name: row for name, row in facts.items() if all(map(math.isfinite, row[:2]))}
+    # `histc` wants the range as numbers of the host, hence the first of the two waits.
     counts = _on_host(
         {
             name: _counts(flat[name], bins, low, high)
-            for name, (low, high, *_) in facts.items()
-            if low < high and math.isfinite(low) and math.isfinite(high)
+            for name, (low, high, *_) in finite.items()
+            if low < high
         }
     )
     found: dict[str, HistogramProto | None] = dict.fromkeys(tensors)
-    for name, values in flat.items():
+    for name, row in finite.items():
+        num = flat[name].numel()
         # A range without width is one bin with everything.
-        counted = counts.get(name, [float(values.numel())])
-        found[name] = _as_proto(values.numel(), facts[name], counted)
+        found[name] = _as_proto(num, row, counts.get(name, [float(num)]))
     return found
 
 
@@ -47,6 +48,7 @@ def _on_host(rows: Mapping[str, Tensor]) -> dict[str, list[float]]:
 
 
 def _as_floats(tensor: Tensor) -> Tensor:
+    # `histc` takes floats only, and a sum of squares in fp16 would overflow beyond 65,504.
     tensor = tensor.detach().reshape(-1)
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
@@ -66,10 +68,8 @@ def _facts(values: Tensor) -> Tensor:
     return torch.stack([fact.double() for fact in facts])
 
 
-def _as_proto(num: int, facts: list[float], counts: list[float]) -> HistogramProto | None:
+def _as_proto(num: int, facts: list[float], counts: list[float]) -> HistogramProto:
     low, high, total, squares = facts
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return None
     width = (high - low) / len(counts)
     limits = [low + width * number for number in range(1, len(counts))] + [high]
     return HistogramProto(

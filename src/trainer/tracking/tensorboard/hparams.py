@@ -50,6 +50,7 @@ METRICS_OF_VALUES = tuple(tag for tag in METRICS if "ccuracy" not in tag)
 # TensorBoard shows five hyperparameters at first: those marked as different, then by name.
 NUM_SHOWN = 5
 _MAX_TEXT = 200
+# TensorBoard has no status for a run that was stopped or pruned: these are unknown.
 _STATUSES = {RunStatus.DONE: STATUS_SUCCESS, RunStatus.FAILED: STATUS_FAILURE}
 
 
@@ -123,6 +124,7 @@ def values(config: Mapping[str, Any]) -> dict[str, Value]:
     """
     kinds = declared_keys()
     found = {}
+    # Two levels: the names in a table such as model.kwargs are a person's own, and no columns.
     for key, value in flatten(config, levels=2).items():
         if key in kinds and (made := _value(kinds[key], value)) is not None:
             found[key] = made
@@ -140,9 +142,9 @@ def _kind(annotation: str) -> int:
 def _value(kind: int, value: Any) -> Value | None:
     """`value` as its column has it; None where the column has no such value."""
     if kind == DATA_TYPE_FLOAT64:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # JSON, in which the server answers, has no NaN.
-        return Value(number_value=value) if is_number and math.isfinite(value) else None
+        # By `type`: True is an int too. JSON, in which the server answers, has no NaN.
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        return Value(number_value=value) if is_number else None
     if kind == DATA_TYPE_BOOL:
         return Value(bool_value=value) if isinstance(value, bool) else None
     if not isinstance(value, str):
@@ -175,5 +177,6 @@ def _shown_at_first(varied: Collection[str]) -> set[str]:
 
 
 def _summary(tag: str, content: HParamsPluginData) -> Summary:
+    # The content is in the metadata. A value needs a tensor too: this is TensorBoard's shortest.
     described = metadata.create_summary_metadata(content)
     return Summary(value=[Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)])

@@ -18,13 +18,19 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 _GAP = 4
-# Between pictures: white with captions; else not black or mid-grey, which a picture may be.
-_PAPER, _GREY, _DARK = 255, 110, 48
+# Between pictures with captions.
+_PAPER = 255
+# Between other pictures: not black, as a feature map may be, nor for filters mid-grey, as 0 is.
+_GREY = 110
+_DARK = 48
 # A value that is not finite must be seen: no picture has this colour.
 _NOT_FINITE = (255, 0, 255)
 # A picture is enlarged to at least the first side, in pixels, and shrunk to at most the second.
-_INPUT_SIDES, _PART_SIDES = (96, 192), (48, 96)
-_FONT_SIZE, _LINE_HEIGHT, _MAX_LINES = 13, 16, 2
+_INPUT_SIDES = (96, 192)
+_PART_SIDES = (48, 96)
+_FONT_SIZE = 13
+_LINE_HEIGHT = 16
+_MAX_LINES = 2
 # The ends of the scale of filters; 0, between them, is white.
 _NEGATIVE, _POSITIVE = np.array([[33, 102, 172], [178, 24, 43]])
 # The scale of feature maps from 0 to the largest value: dark to bright, for eyes that see no hues.
@@ -56,8 +62,9 @@ def grid(
     values = _on_host(images, max_side=_INPUT_SIDES[1] if scale is None else None)
     finite = np.isfinite(values)
     known = values[finite] if finite.any() else np.zeros(1, np.float32)
-    low, high = known.min(), known.max()
-    # In 64 bits: the range of two large numbers may be none in 32.
+    low = known.min()
+    high = known.max()
+    # In 64 bits: the difference of two large numbers may be infinite in 32.
     shares = (np.where(finite, values, low) - low.astype(float)) / (float(high) - float(low) or 1)
     cells = _cells(255 * shares, finite, scale=scale, min_side=_INPUT_SIDES[0])
     columns = columns or _square(len(cells))
@@ -119,6 +126,7 @@ def _on_host(images: Tensor, *, max_side: int | None) -> Floats:
     longest = max(images.shape[2:])
     if max_side is not None and longest > max_side:
         sides = [max(1, side * max_side // longest) for side in images.shape[2:]]
+        # The mean of the pixels under each: the nearest alone would drop thin lines.
         images = functional.interpolate(images, size=sides, mode="area")
     return images.permute(0, 2, 3, 1).numpy()
 
@@ -132,8 +140,8 @@ def _cells(
 ) -> Pixels:
     """Pictures (N, h, w, 3) of colours (N, H, W, 1 or 3) from 0 to 255.
 
-    A value (N, H, W, …) that is not finite has a colour of its own. Pictures are enlarged by a
-    whole number, so that every value stays a sharp square.
+    A value whose `finite` (N, H, W, …) is false is magenta. Pictures are enlarged by a whole
+    number, so that every value stays a sharp square.
     """
     cells = np.broadcast_to(_bytes(colours), (*colours.shape[:3], 3))
     if not finite.all():
@@ -152,7 +160,8 @@ def _arranged(cells: Pixels, *, columns: int, background: int) -> Pixels:
     num_cells, height, width, _ = cells.shape
     columns = min(columns, num_cells)
     rows = math.ceil(num_cells / columns)
-    height, width = height + _GAP, width + _GAP
+    height = height + _GAP
+    width = width + _GAP
     framed = np.full((rows * columns, height, width, 3), background, np.uint8)
     framed[:num_cells, _GAP:, _GAP:] = cells
     table = framed.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
@@ -180,7 +189,7 @@ def _captioned(cells: Pixels, labels: Sequence[str], *, columns: int) -> Pixels:
 
 
 def _broken(label: str, width: int, length_of: Callable[[str], float]) -> list[str]:
-    """A label as lines that fit into `width`; the rest is cut off."""
+    """A label as at most two lines, each shortened to `width` pixels."""
     # The font has English letters only: é becomes e.
     signs = unicodedata.normalize("NFKD", label)
     plain = "".join(sign for sign in signs if not unicodedata.combining(sign))

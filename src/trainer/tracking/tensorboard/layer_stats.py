@@ -16,9 +16,10 @@ ROOT = "(root)"
 
 
 class Layers:
-    """The layers of a model that have parameters of their own, by name.
+    """The layers of a model with parameters that belong to no layer inside them, by name.
 
-    The weights of a layer are its `weight`, which all of torch have; else all its parameters.
+    The weights of a layer are its `weight`, as most layers of torch call it. Without one, they are
+    all its parameters.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,6 +42,7 @@ class Layers:
                 found[f"{group}/{layer}"] = value
         if not found:
             return {}
+        # The only wait for the device, whatever the number of layers.
         values = torch.stack([value.double() for value in found.values()]).tolist()
         # Some layers start with weights of zero: no update has a ratio to these.
         return {
@@ -76,6 +78,7 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _deviation(tensors: Sequence[Tensor]) -> Tensor:
+    # Most layers have one weight, which need not be copied.
     flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.flatten() for tensor in tensors])
     return flat.std(correction=0)
 

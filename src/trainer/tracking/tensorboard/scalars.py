@@ -18,8 +18,8 @@ _BETTER = {"loss": min, "accuracy": max}
 class Scalars:
     """Writes the values of each record; `rows` are those from before a resume, for the best so far.
 
-    A resume drops the values against other `axes`, which have no step to cut at: they are written
-    anew from the rows. With `replays` all values are, for a run that wrote no events until now.
+    A resume drops the values against other `axes`, whose x is no step to cut at, so the rows are
+    written there again. With `replays` every value is, for a run that wrote no events until now.
     """
 
     def __init__(
@@ -30,7 +30,8 @@ class Scalars:
         rows: Sequence[Mapping[str, Any]],
         replays: bool,
     ) -> None:
-        self._writer, self._axes = writer, axes
+        self._writer = writer
+        self._axes = axes
         self._best: dict[str, float] = {}
         for row in rows:
             if replays:

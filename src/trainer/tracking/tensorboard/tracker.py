@@ -1,6 +1,6 @@
 """The tracker that writes for TensorBoard, all in the run's own folder. The x axis is the step.
 
-It looks, and never changes what it looks at: not the weights, not a mode, not a random generator.
+It only reads: it changes no weight, no mode and no random generator.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ T = TypeVar("T")
 Look = Callable[[int, Update], None]
 # Updates that are recorded besides those of a larger cadence: a short run has records too.
 _EARLY = (1, 10, 100)
-_PREDICTIONS, _PROJECTOR = "figures and PR curves", "projector"
+_PREDICTIONS = "figures and PR curves"
+_PROJECTOR = "projector"
 
 
 class TensorBoard:
@@ -57,24 +58,32 @@ class TensorBoard:
         warn: Callable[[str], None],
         resumed: ResumePoint | None = None,
     ) -> None:
-        self._warn, self._kinds, self._context = warn, kinds, context
+        self._warn = warn
+        self._kinds = kinds
+        self._context = context
         self._fail_safes: dict[str, FailSafe] = {}
         rows: list[dict[str, Any]] = []
+        replays = False
+        self._step = 0
+        # TensorBoard ignores the first start of a run.
+        purge_step = 0
+        # Before the new file is opened: these rename and rewrite all event files of the run.
         if resumed is not None:
             if (damage := rewind(run, resumed)) is not None:
                 warn(damage)
             projector.rewind(run, step=resumed.step)
             rows = read_rows(run)
-        replays = resumed is not None and not event_files(run)
-        self._step = 0 if resumed is None else resumed.step
-        # A TensorBoard that is running has read what a resume drops: this makes it purge that. It
-        # ignores the first start of a run.
-        self._writer = EventWriter(run, purge_step=0 if resumed is None else resumed.step + 1)
+            replays = not event_files(run)
+            self._step = resumed.step
+            # A TensorBoard that is running has read what was dropped: this makes it purge that.
+            purge_step = resumed.step + 1
+        self._writer = EventWriter(run, purge_step=purge_step)
         self._scalars = None
         if kinds.scalars:
             self._scalars = Scalars(self._writer, axes=kinds.axes, rows=rows, replays=replays)
         self._looks = self._make_looks()
-        self._predictions, self._projector = None, None
+        self._predictions = None
+        self._projector = None
         # Targets that are values have no predicted classes to draw.
         if context.classes is not None:
             if kinds.figures or kinds.pr_curves:
@@ -87,9 +96,11 @@ class TensorBoard:
             if kinds.projector:
                 self._projector = ProjectorRecords(run, context, context.classes, kinds)
         self._write_start(config, varied=varied, texts=texts)
+        # A TensorBoard that is running then shows the run before its first window ends.
         self.flush()
 
     def record(self, record: Record) -> None:
+        """Write the scalars of a record, and what is due at its evaluation or epoch."""
         if isinstance(record, EpochRecord):
             if self._projector is not None:
                 self._attempt(_PROJECTOR, self._projector.epoch, record.epoch, record.step)
@@ -114,8 +125,7 @@ class TensorBoard:
     def watch(self, split: str) -> Watch | None:
         if self._predictions is None:
             return None
-        watch = self._attempt(_PREDICTIONS, self._predictions.watch, split)
-        return None if watch is None else lambda *batch: self._attempt(_PREDICTIONS, watch, *batch)
+        return self._fail_safe_of(_PREDICTIONS).watch(self._predictions.watch, split)
 
     def flush(self) -> None:
         self._writer.flush()
@@ -136,18 +146,24 @@ class TensorBoard:
         self, kind: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
         """Return the result of `call`; None once a call of this kind has failed."""
+        return self._fail_safe_of(kind)(call, *args, **kwargs)
+
+    def _fail_safe_of(self, kind: str) -> FailSafe:
         if kind not in self._fail_safes:
             self._fail_safes[kind] = FailSafe(
                 f"TensorBoard gets no more of this kind: {kind}",
-                "All else goes on.",
+                "Everything else continues.",
                 warn=self._warn,
+                # No kind can be written any more, which FailSafeTracker reports.
                 passes=(EventFileError,),
             )
-        return self._fail_safes[kind](call, *args, **kwargs)
+        return self._fail_safes[kind]
 
     def _make_looks(self) -> dict[str, tuple[int, Look]]:
         """Make what records updates, by kind, each with its cadence in updates."""
-        kinds, writer, context = self._kinds, self._writer, self._context
+        kinds = self._kinds
+        writer = self._writer
+        context = self._context
         looks: dict[str, tuple[int, Look]] = {}
         if kinds.layers:
             looks["layers"] = kinds.layers_every, LayerRecords(writer, context)
@@ -161,7 +177,7 @@ class TensorBoard:
     def _write_start(
         self, config: Mapping[str, Any], *, varied: Sequence[str], texts: Mapping[str, str]
     ) -> None:
-        """Write what every start of a run writes anew, since a resume drops it."""
+        """Write what every start of a run writes again, since a resume drops it."""
         kinds = self._kinds
         if kinds.scalars or kinds.layers:
             layout = custom_scalars.layout()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import itertools
@@ -22,11 +21,14 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 
+from trainer.files import append_whole
 from trainer.tracking.event_files import framed
 
 # Events are written once as many bytes wait, or as many seconds have passed: a TensorBoard that is
 # running should see progress.
-_BUFFER_BYTES, _BUFFER_S = 1 << 18, 5.0
+_BUFFER_BYTES = 1 << 18
+_BUFFER_S = 5.0
+# A process may open two files in one second, as for two runs: their names differ by this.
 _numbers = itertools.count()
 
 
@@ -48,6 +50,8 @@ class EventWriter:
         self._file = (run / name).open("xb", buffering=0)
         self._waiting = bytearray()
         self._flushed_at = time.monotonic()
+        # From version 2 on, TensorBoard purges at the start of a session only; before, wherever the
+        # step of a tag went back.
         self._write(Event(step=purge_step, file_version="brain.Event:2"))
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
@@ -77,7 +81,7 @@ class EventWriter:
 
     def message(self, tag: str, content: bytes, metadata: SummaryMetadata, step: int) -> None:
         """Add bytes for the plugin that `metadata` names."""
-        tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape((1,)), string_val=[content])
+        tensor = TensorProto(dtype=DT_STRING, tensor_shape=shape_proto((1,)), string_val=[content])
         self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
     def tensor(
@@ -85,7 +89,7 @@ class EventWriter:
     ) -> None:
         """Add numbers of any shape for the plugin that `metadata` names."""
         tensor = TensorProto(
-            dtype=DT_FLOAT, tensor_shape=_shape(values.shape), tensor_content=values.tobytes()
+            dtype=DT_FLOAT, tensor_shape=shape_proto(values.shape), tensor_content=values.tobytes()
         )
         self._value(Summary.Value(tag=tag, metadata=metadata, tensor=tensor), step)
 
@@ -99,19 +103,16 @@ class EventWriter:
 
     def flush(self) -> None:
         """Give the events that wait to the operating system."""
-        size = self._file.seek(0, os.SEEK_END)
         content = bytes(self._waiting)
+        # Also where it fails: the tracker flushes again as it closes, and would raise once more.
         self._waiting.clear()
         self._flushed_at = time.monotonic()
         # What is written to a file that was removed is lost.
         if os.fstat(self._file.fileno()).st_nlink == 0:
             raise EventFileError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
-            if self._file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append_whole(self._file, content)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(size)
             raise EventFileError(error.errno, error.strerror) from error
 
     def close(self) -> None:
@@ -128,5 +129,6 @@ class EventWriter:
             self.flush()
 
 
-def _shape(sizes: Sequence[int]) -> TensorShapeProto:
+def shape_proto(sizes: Sequence[int]) -> TensorShapeProto:
+    """TensorBoard's message for a shape; a size of -1 is unknown."""
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
 from trainer.commands.sweep.task import JobOutcome, Task
+from trainer.errors import EnvironmentFault
+
+# Jobs of a cluster that are submitted and have not ended. A cluster may grow when jobs wait, but an
+# array of Slurm is limited, to 1001 as a rule.
+MAX_JOBS = 1000
 
 
 class Handle(Protocol):
@@ -19,6 +25,23 @@ class Handle(Protocol):
 
     def stop(self) -> None:
         """Let the job save and stop; a second call ends it at once."""
+
+
+class OnceHandle(ABC):
+    """A handle that looks for the outcome until it finds one, and counts its stops."""
+
+    def __init__(self) -> None:
+        self.num_stops = 0
+        self._outcome: JobOutcome | None = None
+
+    def outcome(self) -> JobOutcome | None:
+        if self._outcome is None:
+            self._outcome = self._look()
+        return self._outcome
+
+    @abstractmethod
+    def _look(self) -> JobOutcome | None:
+        """Whether and how the job ended."""
 
 
 class Launcher(Protocol):
@@ -40,3 +63,11 @@ class Launcher(Protocol):
 
     def close(self) -> None:
         """End the jobs that still run, and release the machine."""
+
+
+def missing_package(launcher: str, package: str) -> EnvironmentFault:
+    """The error where the package that a launcher needs is not installed."""
+    return EnvironmentFault(
+        f"launcher={launcher} needs the package {package}, which is not installed.",
+        hint=f"pip install 'trainer[{launcher}]'",
+    )

@@ -14,13 +14,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import cycle, islice
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from trainer import errors
-from trainer.commands.sweep.launchers import Handle
+from trainer.commands.sweep.launchers import Handle, OnceHandle
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import GridConfig
@@ -50,7 +51,7 @@ class Capacity:
     memory: int | None
 
 
-class LocalHandle:
+class LocalHandle(OnceHandle):
     """A job in a process; `device` is its GPU, if it has one."""
 
     def __init__(
@@ -59,25 +60,21 @@ class LocalHandle:
         receiver: connection.Connection[Any, Any],
         device: str | None,
     ) -> None:
+        super().__init__()
         self.process = process
         self.receiver = receiver
         self.device = device
-        self.num_stops = 0
-        self._outcome: JobOutcome | None = None
 
-    def outcome(self) -> JobOutcome | None:
-        if self._outcome is None:
-            # Read first: the process may send its outcome and end in between.
-            is_dead = self.process.exitcode is not None
-            try:
-                if self.receiver.poll():
-                    self._outcome = self.receiver.recv()
-                    self.process.join()
-                elif is_dead:
-                    self._outcome = self._death()
-            except (EOFError, OSError):
-                self._outcome = self._death() if is_dead else None
-        return self._outcome
+    def _look(self) -> JobOutcome | None:
+        # Read first: the process may send its outcome and end in between.
+        is_dead = self.process.exitcode is not None
+        # EOFError: the pipe ends a moment before the process, whose exit code is not known yet.
+        with contextlib.suppress(EOFError, OSError):
+            if self.receiver.poll():
+                outcome: JobOutcome = self.receiver.recv()
+                self.process.join()
+                return outcome
+        return self._death() if is_dead else None
 
     def stop(self) -> None:
         self.num_stops += 1
@@ -137,6 +134,7 @@ class LocalLauncher:
         self._release_ended()
 
     def close(self) -> None:
+        """Let the jobs save and stop, and kill those that still run after half a minute."""
         for handle in self._handles:
             if not handle.num_stops:  # a second stop would keep it from saving
                 handle.stop()
@@ -194,6 +192,7 @@ class LocalLauncher:
                 f"A process for a job could not be started: {error.strerror or error}.",
                 hint="Try sweep.jobs=1.",
             ) from error
+        # The process alone must have this end: its death then ends the pipe, and `recv` raises.
         sender.close()
         return process, receiver
 
@@ -220,21 +219,18 @@ def _places(config: GridConfig, capacity: Capacity, *, wants_gpu: bool) -> list[
     gpus = range(capacity.gpus) if config.devices is None else config.devices
     if gpus and wants_gpu:
         devices = [f"cuda:{gpu}" for gpu in gpus] * config.jobs_per_device
-        num_places = len(devices) if config.num_jobs is None else config.num_jobs
-        return [devices[place % len(devices)] for place in range(num_places)]
-    if config.num_jobs is not None:
-        return [None] * config.num_jobs
-    num_places = capacity.threads
+        return list(islice(cycle(devices), config.num_jobs or len(devices)))
+    num_fitting = capacity.threads
     if capacity.memory is not None:
-        num_places = min(num_places, int(capacity.memory // _BYTES_A_JOB))
-    return [None] * max(1, num_places)
+        num_fitting = min(num_fitting, int(capacity.memory // _BYTES_A_JOB))
+    return [None] * (config.num_jobs or max(1, num_fitting))
 
 
 def _check_devices(devices: Sequence[int], capacity: Capacity, *, wants_gpu: bool) -> None:
     """Raise UsageError where no job wants a GPU, EnvironmentFault where one is not there."""
     if not wants_gpu:
         raise UsageError(
-            f"sweep.devices={devices} names GPUs, and trainer.device is another one.",
+            f"sweep.devices={devices} names GPUs, but trainer.device is another device.",
             hint="Leave one of them out: with sweep.devices, each job gets its GPU.",
         )
     for gpu in devices:
@@ -246,6 +242,7 @@ def _check_devices(devices: Sequence[int], capacity: Capacity, *, wants_gpu: boo
 def _work(sender: connection.Connection[Any, Any], task: Task) -> None:
     """The process of a job."""
     os.setpgrp()  # Ctrl-C is for the sweep, which passes it on; a second one would not let it save
+    # In this order: a signal that waits since the fork is taken by the handler.
     set_signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # see warm_up
     threading.Thread(target=_stop_with_parent, daemon=True).start()
@@ -280,6 +277,7 @@ def _survey(
     try:
         _unpack(configs)
     except TrainerError as error:
+        # As plain values: pickle cannot remake an exception with keyword-only arguments.
         found = (type(error).__name__, error.what, error.where, error.hint)
     except (OSError, MemoryError) as error:
         reason = f"The data could not be read: {type(error).__name__}: {error}"

@@ -13,15 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.sweep.launchers import Handle
+from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import RayConfig
 from trainer.errors import EnvironmentFault, printable
 from trainer.signals import STOPPING
 
-# Jobs that are submitted and have not ended. A cluster may grow when jobs wait.
-_MAX_JOBS = 1000
 # Bytes of shared memory for what tasks give to one another: only outcomes here. Ray would take 30%
 # of all.
 _STORE = 100 * 2**20
@@ -29,38 +27,35 @@ _STORE = 100 * 2**20
 _TIME_TO_ANSWER = 10.0
 
 
-class RayHandle:
+class RayHandle(OnceHandle):
     """A task of Ray."""
 
     def __init__(self, ref: Any) -> None:
+        super().__init__()
         self.ref = ref
-        self._outcome: JobOutcome | None = None
-        self._num_stops = 0
 
-    def outcome(self) -> JobOutcome | None:
+    def _look(self) -> JobOutcome | None:
         import ray
 
-        if self._outcome is None:
-            try:
-                ready, _ = ray.wait([self.ref], timeout=0)
-                self._outcome = ray.get(self.ref) if ready else None
-            except Exception as error:
-                self._outcome = self._failure(error)
-        return self._outcome
+        try:
+            ready, _ = ray.wait([self.ref], timeout=0)
+            return ray.get(self.ref) if ready else None
+        except Exception as error:
+            return self._failure(error)
 
     def stop(self) -> None:
         """Let Ray raise what SIGINT raises in the job; one that waits is removed."""
         import ray
 
-        self._num_stops += 1
+        self.num_stops += 1
         # It may have ended, or the cluster may be gone: `outcome` reports that.
         with contextlib.suppress(Exception):
-            ray.cancel(self.ref, force=self._num_stops > 1)
+            ray.cancel(self.ref, force=self.num_stops > 1)
 
     def _failure(self, error: Exception) -> JobOutcome:
         from ray import exceptions
 
-        if isinstance(error, exceptions.TaskCancelledError) or self._num_stops:
+        if isinstance(error, exceptions.TaskCancelledError) or self.num_stops:
             return JobOutcome(
                 status=JobStatus.INTERRUPTED,
                 error="Stopped before it could save; what it had not saved is lost.",
@@ -88,17 +83,15 @@ class RayLauncher:
         try:
             import ray
         except ImportError as error:
-            raise EnvironmentFault(
-                "launcher=ray needs the package ray, which is not installed.",
-                hint="pip install 'trainer[ray]'",
-            ) from error
+            raise missing_package("ray", "ray") from error
         self.uses_terminal = False
         self.threads: int | None = max(1, int(config.cpus_per_job))
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             _connect(config.address)
-        self.slots = jobs or (_num_fitting(config) if config.address is None else _MAX_JOBS)
-        # A process serves one job, so that the next begins with a fresh one.
+        self.slots = jobs or (_num_fitting(config) if config.address is None else MAX_JOBS)
+        # A process serves one job, so that the next begins with a fresh one. Ray repeats none: the
+        # same command continues it from its checkpoint.
         self._task = ray.remote(
             num_cpus=config.cpus_per_job, num_gpus=config.gpus_per_job, max_retries=0, max_calls=1
         )(run_task).options(name=f"trainer-{folder.name}")
@@ -109,7 +102,7 @@ class RayLauncher:
             started = [RayHandle(self._task.remote(task)) for task in tasks]
         except Exception as error:
             raise EnvironmentFault(f"Ray refused the jobs: {_first_line(error)}") from error
-        self._handles = [handle for handle in self._handles if handle.outcome() is None] + started
+        self._handles += started
         return started
 
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
@@ -122,6 +115,7 @@ class RayLauncher:
             time.sleep(seconds)
 
     def close(self) -> None:
+        """Kill the jobs that still run, and end a Ray that was started here."""
         import ray
 
         for handle in self._handles:
@@ -136,6 +130,7 @@ def _connect(address: str | None) -> None:
     """Start a Ray here, or connect to the one at `address`; raises EnvironmentFault."""
     import ray
 
+    # Ray sends usage statistics unless this is 0.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Else Ray warns of a change in a later version. Here a job without GPUs sees none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
@@ -186,7 +181,7 @@ def _num_fitting(config: RayConfig) -> int:
         raise EnvironmentFault(
             f"A job of {config.cpus_per_job:g} CPUs and {config.gpus_per_job:g} GPUs does not fit "
             f"here: there are {cpus:g} CPUs and {gpus:g} GPUs.",
-            hint="Give launcher.cpus_per_job and launcher.gpus_per_job less.",
+            hint="Reduce launcher.cpus_per_job or launcher.gpus_per_job.",
         )
     return int(num)
 

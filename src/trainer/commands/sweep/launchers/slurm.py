@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.sweep.launchers import Handle
+from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import SlurmConfig
@@ -31,8 +31,6 @@ _LEAVE_TIME = 10.0
 _LOOK_EVERY = {"slurm": 2.0, "local": 0.1}
 # Seconds until a shared folder shows what another machine wrote.
 _SETTLE_TIME = 15.0
-# Jobs that are submitted and have not ended. Slurm's own limit for an array is 1001 as a rule.
-_MAX_JOBS = 1000
 # Seconds before a time limit at which Slurm warns a job, so that it can save.
 _WARNING_TIME = 90
 # Starts a job in its own session, so that Ctrl-C comes to the sweep alone, which passes it on.
@@ -43,7 +41,7 @@ _FORGOTTEN = "FORGOTTEN"  # not a state of Slurm
 # States of squeue for jobs that ended: how they count, and the reason to give.
 _ENDED = {
     "CANCELLED": (JobStatus.INTERRUPTED, "was cancelled"),
-    "PREEMPTED": (JobStatus.INTERRUPTED, "had to make room for others"),
+    "PREEMPTED": (JobStatus.INTERRUPTED, "was preempted by other jobs"),
     "TIMEOUT": (JobStatus.INTERRUPTED, "ran into its time limit (launcher.timeout_min)"),
     "DEADLINE": (JobStatus.INTERRUPTED, "ran into its deadline"),
     "NODE_FAIL": (JobStatus.INTERRUPTED, "lost its machine"),
@@ -123,6 +121,7 @@ class Processes:
             os.kill(int(job.job_id), signal.SIGTERM)
 
     def end(self, jobs: Sequence[Any]) -> None:
+        """Signal the jobs until all have ended, for ten seconds at most."""
         until = time.monotonic() + _LEAVE_TIME
         while not all([job.done() for job in jobs]) and time.monotonic() < until:
             for job in jobs:
@@ -138,31 +137,28 @@ def _call(*words: str) -> str | None:
         return None
 
 
-class SlurmHandle:
+class SlurmHandle(OnceHandle):
     """A job of submitit."""
 
     def __init__(self, job: Any, cluster: Slurm | Processes, results: _Results) -> None:
+        super().__init__()
         self.job = job
         self._cluster = cluster
         self._results = results
         self._name = f"Job {job.job_id}"
-        self._outcome: JobOutcome | None = None
-        self._num_stops = 0
         self._ended_at: float | None = None
 
-    def outcome(self) -> JobOutcome | None:
-        if self._outcome is None:
-            state = self._cluster.end_of(self.job)
-            if self._results.has(self.job) and self.job.done():
-                self._outcome = self._read()
-            elif state is not None:
-                self._outcome = self._without_result(state)
-        return self._outcome
+    def _look(self) -> JobOutcome | None:
+        # The state first: a job whose result is not there yet may end and write it in between.
+        state = self._cluster.end_of(self.job)
+        if self._results.has(self.job) and self.job.done():
+            return self._read()
+        return None if state is None else self._without_result(state)
 
     def stop(self) -> None:
-        self._num_stops += 1
+        self.num_stops += 1
         if self._outcome is None:
-            self._cluster.stop(self.job, at_once=self._num_stops > 1)
+            self._cluster.stop(self.job, at_once=self.num_stops > 1)
 
     def _read(self) -> JobOutcome:
         try:
@@ -171,9 +167,9 @@ class SlurmHandle:
             reason = f"{self._name} failed: {_last_line(str(error))}{self._log}"
             return JobOutcome(status=JobStatus.FAILED, error=reason)
         if not isinstance(outcome, JobOutcome):
-            reason = f"{self._name} gave a {type(outcome).__name__} and no outcome."
+            reason = f"{self._name} returned a {type(outcome).__name__} and no outcome."
             return JobOutcome(status=JobStatus.FAILED, error=reason)
-        if outcome.status == JobStatus.INTERRUPTED and not self._num_stops:
+        if outcome.status == JobStatus.INTERRUPTED and not self.num_stops:
             # The job knows that a signal came, but not who sent it.
             why = (
                 f"{self._name} was stopped by the cluster: its time limit, other jobs, or a person."
@@ -188,7 +184,7 @@ class SlurmHandle:
         is_settled = time.monotonic() - self._ended_at >= self._results.settle_time
         if status == JobStatus.FAILED and not is_settled:
             return None
-        if self._num_stops:
+        if self.num_stops:
             reason = f"{self._name} was stopped before it could save."
             return JobOutcome(status=JobStatus.INTERRUPTED, error=reason)
         return JobOutcome(status=status, error=f"{self._name} {reason}.{self._log}")
@@ -208,20 +204,21 @@ class SlurmLauncher:
 
     def __init__(self, config: SlurmConfig, *, folder: Path, jobs: int | None) -> None:
         self.uses_terminal = False
-        self.slots = jobs or _MAX_JOBS
         self.threads = config.cpus_per_task
-        if config.cluster == "local":
-            cpus = len(os.sched_getaffinity(0))
-            threads = config.cpus_per_task or 1
-            self.slots = jobs or max(1, cpus // threads)
-            self.threads = config.cpus_per_task or max(1, cpus // self.slots)
         self._executor = _executor(config, folder)
-        self._cluster: Slurm | Processes = Processes()
-        if config.cluster == "slurm":
+        self._cluster: Slurm | Processes
+        is_shared = config.cluster == "slurm"
+        if is_shared:
+            self.slots = jobs or MAX_JOBS
             self._cluster = queue = Slurm()
             # Jobs of a command that was killed. No other starts any here: the folder is locked.
             queue.end_all(_name_of(folder))
-        self._results = _Results(self._executor.folder, is_shared=config.cluster == "slurm")
+        else:
+            cpus = len(os.sched_getaffinity(0))
+            self.slots = jobs or max(1, cpus // (config.cpus_per_task or 1))
+            self.threads = config.cpus_per_task or max(1, cpus // self.slots)
+            self._cluster = Processes()
+        self._results = _Results(self._executor.folder, is_shared=is_shared)
         self._handles: list[SlurmHandle] = []
 
     def start(self, tasks: Sequence[Task]) -> list[SlurmHandle]:
@@ -239,13 +236,13 @@ class SlurmLauncher:
             reason = next((line.strip() for line in lines if line.strip()), "no reason given")
             raise EnvironmentFault(
                 f"The cluster refused the jobs: {printable(reason)}",
-                hint="Look at launcher.partition, launcher.account and the other keys of "
+                hint="Check launcher.partition, launcher.account and the other keys of "
                 "launcher=slurm.",
             ) from error
         for job in jobs:
             self._results.forget(job)
         started = [SlurmHandle(job, self._cluster, self._results) for job in jobs]
-        self._handles = [handle for handle in self._handles if handle.outcome() is None] + started
+        self._handles += started
         return started
 
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
@@ -257,6 +254,7 @@ class SlurmLauncher:
             time.sleep(min(remaining, 0.25))
 
     def close(self) -> None:
+        """Cancel the jobs that wait or run."""
         running = [handle.job for handle in self._handles if handle.outcome() is None]
         if running:
             self._cluster.end(running)
@@ -295,10 +293,7 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise EnvironmentFault(
-            "launcher=slurm needs the package submitit, which is not installed.",
-            hint="pip install 'trainer[slurm]'",
-        ) from error
+        raise missing_package("slurm", "submitit") from error
     if config.cluster == "local":
         executor = submitit.AutoExecutor(
             folder / "slurm", cluster="local", local_python=_local_python(config.setup)
@@ -311,9 +306,10 @@ def _executor(config: SlurmConfig, folder: Path) -> Any:
         if shutil.which(command) is None:
             raise EnvironmentFault(
                 f"launcher=slurm needs Slurm, but there is no command {command} here.",
-                hint="Give the command on a machine of the cluster, or try it out with "
+                hint="Run the command on a machine of the cluster, or try it out with "
                 "launcher.cluster=local",
             )
+    # exec: Slurm signals the shell of the batch script, which must have become Python.
     executor = submitit.AutoExecutor(
         folder / "slurm", cluster="slurm", slurm_python=f"exec {shlex.quote(sys.executable)}"
     )
@@ -381,4 +377,4 @@ def _last_line(trace: str) -> str:
     """The error itself, of a text in which submitit has the traceback between two rules."""
     parts = trace.split("----------------------")
     lines = [line for line in parts[len(parts) // 2].splitlines() if line.strip()]
-    return printable(lines[-1].strip()) if lines else "it says no more"
+    return printable(lines[-1].strip()) if lines else "no reason given"
