@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 # Fewer weights are multiplied in less time than the calls take.
 _MIN_WEIGHTS = 100_000
@@ -59,7 +59,7 @@ class _OneDnn(torch.autograd.Function):
     """y = x W' + b; dx = dy W, dW = dy' x, db = the sum of dy."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         return _multiply(inputs, weight, bias)
 
@@ -102,14 +102,14 @@ def _is_for_rows(inputs: Tensor) -> bool:
 
 class _ByRows(torch.autograd.Function):
     @staticmethod
-    def forward(_: Any, inputs: Tensor) -> Tensor:
+    def forward(_: object, inputs: Tensor) -> Tensor:
         values = inputs.permute(0, 2, 3, 1)
         rows = values[:, 0::2] + values[:, 1::2]
         return (rows[:, :, 0::2] + rows[:, :, 1::2]).mul_(0.25).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
-    def backward(_: Any, gradients: Tensor) -> Tensor:
+    def backward(_: object, gradients: Tensor) -> Tensor:
         quarter = gradients.permute(0, 2, 3, 1) * 0.25
         num, height, width, channels = quarter.shape
         # Every value twice in its row, and then every row twice.

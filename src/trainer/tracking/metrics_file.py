@@ -8,9 +8,9 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeGuard
 
 from trainer.config.overrides import override
 from trainer.errors import EnvironmentFault, command_line, printable
@@ -20,6 +20,7 @@ from trainer.tracking.records import (
     SPLITS,
     EpochRecord,
     EvalRecord,
+    MetricsRow,
     Record,
     ResumePoint,
     TrainRecord,
@@ -67,7 +68,7 @@ class MetricsFile:
     def close(self, *_: object) -> None:
         self._file.close()
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: MetricsRow) -> None:
         line = (as_json(row) + "\n").encode()
         size = self._file.seek(0, os.SEEK_END)
         try:
@@ -86,18 +87,18 @@ class MetricsFile:
         )
 
 
-def as_json(row: dict[str, Any]) -> str:
+def as_json(row: Mapping[str, object]) -> str:
     """One line of strict JSON: a number that is not finite becomes null."""
     finite = {key: finite_or_null(value) for key, value in row.items()}
     return json.dumps(finite, allow_nan=False, ensure_ascii=False)
 
 
-def read_rows(run: Path) -> list[dict[str, Any]]:
+def read_rows(run: Path) -> list[MetricsRow]:
     """Read the rows of a run; skip a line that is no row, such as one that a kill cut off."""
     return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
 
 
-def parse_row(line: bytes) -> dict[str, Any] | str:
+def parse_row(line: bytes) -> MetricsRow | str:
     """Return the row in a line; where the line is no row of trainer's, say why in a phrase."""
     try:
         row = json.loads(line, parse_constant=_refuse)
@@ -106,7 +107,7 @@ def parse_row(line: bytes) -> dict[str, Any] | str:
     return _problem_of(row) or dict(row)
 
 
-def _problem_of(row: Any) -> str | None:
+def _problem_of(row: object) -> str | None:
     """Why a JSON value is no row, in a phrase."""
     if not isinstance(row, dict) or row.get("split") not in SPLITS:
         return "has no split that trainer knows"
@@ -122,7 +123,7 @@ def _problem_of(row: Any) -> str | None:
     return None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float | None]:
     """A number as trainer writes it, or null."""
     if isinstance(value, float):
         return math.isfinite(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -28,6 +28,7 @@ from trainer.files import read_json
 from trainer.run.folder import RECORD_FILE
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import FILE_NAME, is_number, parse_row
+from trainer.tracking.records import MetricsRow
 
 # Read of a job in one look at most. Only the end of more is read: what the job does now.
 _MAX_BYTES = 64 * 1024
@@ -56,8 +57,8 @@ class RunFollower:
         self._start_over()
 
     def _start_over(self) -> None:
-        self.train: dict[str, Any] | None = None
-        self.val: dict[str, Any] | None = None
+        self.train: MetricsRow | None = None
+        self.val: MetricsRow | None = None
         self.fraction = 0.0
         self._epoch = 0
         self._step = 0
@@ -111,7 +112,7 @@ class RunFollower:
         self._offset += len(complete)
         return complete.split(b"\n")
 
-    def _advance(self, row: dict[str, Any]) -> None:
+    def _advance(self, row: MetricsRow) -> None:
         """Set the progress by the counters of a row; each but the step may be null."""
         self._step = row["step"]
         self._epoch = int(min(max(0, row["epoch"] or 0), self._epochs))
@@ -253,7 +254,7 @@ class Board:
 
     def _compare(self, job: JobRecord) -> None:
         value = job.metrics.get(self._monitor)
-        if job.status != JobStatus.DONE or value is None or not is_number(value):
+        if job.status != JobStatus.DONE or not is_number(value) or value is None:
             return
         if self._best is None:
             is_better = True
@@ -382,10 +383,10 @@ def _text(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-def _metric(name: str, metrics: Mapping[str, Any]) -> str:
+def _metric(name: str, metrics: Mapping[str, object]) -> str:
     """`val/accuracy 0.9012`; empty where there is none."""
     value = metrics.get(name)
-    return "" if value is None or not is_number(value) else f"{printable(name)} {figure(value)}"
+    return "" if not is_number(value) or value is None else f"{printable(name)} {figure(value)}"
 
 
 def _clock(seconds: float) -> str:
