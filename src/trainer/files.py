@@ -10,9 +10,11 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
+# An object in a JSON file. Nothing is known of its values until they are checked.
+JsonObject: TypeAlias = dict[str, Any]
 
 
 def part_path(path: Path) -> Path:
@@ -41,7 +43,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: JsonObject) -> None:
     """Write an object as JSON, as `write_bytes` does."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -84,12 +86,12 @@ def append_whole(file: io.FileIO, content: bytes) -> None:
         raise
 
 
-def finite_or_null(value: Any) -> Any:
+def finite_or_null(value: T) -> T | None:
     """`value`, or None where it is a number that is not finite: JSON has no NaN and no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """The object in a JSON file; empty when there is no such file, or a damaged one."""
     try:
         # Checked before opening: to open a named pipe would wait for its writer.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +66,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def make_loss(name: str, **options: Any) -> Loss:
+def make_loss(name: str, **options: object) -> Loss:
     """The loss called `name` with its options bound; raises ConfigError for an unknown name."""
     return partial(look_up(LOSSES, name, kind="loss"), **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 
 from trainer.errors import ConfigError
 from trainer.registry import look_up
-from trainer.state_checks import LARGEST, Count, check
+from trainer.state_checks import LARGEST, Count, StateDict, check
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -38,7 +38,7 @@ _NEVER_COMPILED = ("add_param_group", "zero_grad", "state_dict", "load_state_dic
 
 
 def make_optimizer(
-    model: nn.Module, *, name: str, decay_all: bool = True, **options: Any
+    model: nn.Module, *, name: str, decay_all: bool = True, **options: object
 ) -> Optimizer:
     """The optimizer called `name` over the trained parameters of `model`.
 
@@ -52,7 +52,7 @@ def make_optimizer(
         raise ConfigError(
             "The model has no parameters to train.", hint="Choose a model with layers that learn."
         )
-    groups: list[Any] = trained
+    groups: Sequence[object] = trained
     if not decay_all:
         decayed = [parameter for parameter in trained if parameter.ndim >= 2]
         spared = [parameter for parameter in trained if parameter.ndim < 2]
@@ -65,7 +65,7 @@ def make_optimizer(
     return maker(groups, **options)
 
 
-def unwrapped_step(optimizer: Optimizer) -> Callable[..., Any]:
+def unwrapped_step(optimizer: Optimizer) -> Callable[..., object]:
     """`optimizer.step` without what torch wraps around it, to be called without gradients.
 
     Its hooks, of which we have none, take 30 us a step, and import torch's compiler, which takes
@@ -93,11 +93,11 @@ class OptimizerState:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """torch's own state dict."""
         return dict(self._optimizer.state_dict())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Load the state and keep the settings; raises ValueError when the parameters differ."""
         check(state, state=dict, param_groups=list)
         own = self._optimizer.state_dict()["param_groups"]
@@ -111,7 +111,7 @@ class OptimizerState:
         for group, ours in zip(self._optimizer.param_groups, settings, strict=True):
             group.update(ours)
 
-    def _checked(self, state: Mapping[Any, Any]) -> dict[int, dict[str, Any]]:
+    def _checked(self, state: Mapping[Any, StateDict]) -> dict[int, StateDict]:
         """What is saved of each parameter, by its number; raises ValueError for what does not fit.
 
         torch checks none of it: its fused kernels go through memory by the size of the parameter
@@ -124,7 +124,7 @@ class OptimizerState:
         # Only SGD starts from any state: without a momentum so far.
         may_lack = isinstance(self._optimizer, torch.optim.SGD)
         num_parameters = sum(len(group["params"]) for group in self._optimizer.param_groups)
-        checked: dict[int, dict[str, Any]] = {}
+        checked: dict[int, StateDict] = {}
         for index, entries in state.items():
             if type(index) is not int or not 0 <= index < num_parameters:
                 raise ValueError(f"there is no parameter {index}")
@@ -139,7 +139,7 @@ class OptimizerState:
         return checked
 
 
-def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+def _after_a_step(optimizer: Optimizer) -> dict[int, StateDict]:
     """The state of a copy of `optimizer` that takes a step along a gradient of zeros."""
     # Tried out, because an optimizer makes its entries in its first step, and a list of them would
     # be that of one torch. The parameters are copied too, so the model does not move.
@@ -152,14 +152,14 @@ def _after_a_step(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     return dict(twin.state_dict()["state"])
 
 
-def _laid_out_as(expected: Any, value: Any, *, label: str) -> Any:
+def _laid_out_as(expected: object, value: Any, *, label: str) -> object:
     """`value` in the memory layout of `expected`; ValueError unless both are of one kind."""
     if _form(value) != _form(expected):
         raise ValueError(f"{label} is {_form(value)}, not {_form(expected)}")
     return torch.empty_like(expected).copy_(value) if isinstance(expected, Tensor) else value
 
 
-def _check_lbfgs(state: Mapping[Any, Any], optimizer: torch.optim.LBFGS) -> None:
+def _check_lbfgs(state: Mapping[Any, StateDict], optimizer: torch.optim.LBFGS) -> None:
     """L-BFGS keeps its history with the first parameter, in vectors over all of them."""
     if set(state) - {0}:
         raise ValueError("there is one history for all parameters")
@@ -178,14 +178,14 @@ def _check_lbfgs(state: Mapping[Any, Any], optimizer: torch.optim.LBFGS) -> None
             raise ValueError(f"there is no {name[:40]}")
 
 
-def _check_items(items: list[Any], is_right: Callable[[Any], bool], *, name: str) -> None:
+def _check_items(items: list[object], is_right: Callable[[object], bool], *, name: str) -> None:
     for item in items:
         # torch fills the history with None.
         if item is not None and not is_right(item):
             raise ValueError(f"{name} is {_form(item)}")
 
 
-def _is_tensor(value: Any, shape: tuple[int, ...]) -> bool:
+def _is_tensor(value: object, shape: tuple[int, ...]) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and tuple(value.shape) == shape
 
 
@@ -193,7 +193,7 @@ def _is_scalar(value: Any) -> bool:
     return _is_tensor(value, ()) or (type(value) in (int, float) and abs(value) <= LARGEST)
 
 
-def _form(value: Any) -> str:
+def _form(value: object) -> str:
     """The kind of `value`: its type, and for a tensor its shape."""
     if isinstance(value, Tensor):
         return f"{'x'.join(map(str, value.shape)) or 'scalar'} {value.dtype}".replace("torch.", "")

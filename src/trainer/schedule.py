@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, check
+from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, StateDict, check
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Plateau:
             self._resting = self._cooldown
             self._num_bad = 0
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The scale reached, the best metric, and the evaluations counted."""
         return {
             "scale": self._scale,
@@ -158,7 +158,7 @@ class Plateau:
             "resting": self._resting,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` gave; raises ValueError for anything else."""
         check(state, scale=NUMBER, best=NUMBER_OR_NONE, num_bad=Count, resting=Count)
         self._scale = state["scale"]
@@ -194,7 +194,7 @@ class Schedule:
         self._curve = self._make_curve(name, options)
         self.apply(step=0, epoch=0)
 
-    def _make_curve(self, name: str, options: dict[str, Any]) -> Curve:
+    def _make_curve(self, name: str, options: dict[str, object]) -> Curve:
         if self._plateau is not None:
             return self._plateau.learning_rate
         if self._one_cycle is not None:
@@ -228,11 +228,11 @@ class Schedule:
         if self._plateau is not None:
             self._plateau.observe(monitored)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The state of `plateau`; the other schedules have none."""
         return {} if self._plateau is None else self._plateau.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` gave; the state of another schedule is not used."""
         if self._plateau is not None and state:
             self._plateau.load_state_dict(state)

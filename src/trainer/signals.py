@@ -8,8 +8,10 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn, TypeAlias
 
+# A handler as `signal.signal` takes and returns it.
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 # Ctrl-C, a job queue or `kill`, a terminal that was closed.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -88,7 +90,7 @@ class Signals:
         self._before_leaving = before_leaving
         self._is_leaving = False
         self._is_save_requested = False
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, _Handler] = {}
 
     def __enter__(self) -> Signals:
         for number in _handled():

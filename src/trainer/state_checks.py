@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import NoneType
-from typing import Any
+from typing import Any, TypeAlias
 
+# What a `state_dict` returns: values, tensors, and tables of them, by name.
+StateDict: TypeAlias = dict[str, Any]
 NUMBER = (int, float)
 NUMBER_OR_NONE = (int, float, NoneType)
 # More than any counter reaches, and no more than torch, files and clocks take.
@@ -17,7 +19,7 @@ class Count:
     """In `check`: an integer from 0 to LARGEST."""
 
 
-def check(state: Mapping[str, Any], /, **kinds: type | tuple[type, ...]) -> None:
+def check(state: object, /, **kinds: type | tuple[type, ...]) -> None:
     """Raise ValueError unless `state` has exactly these keys, with values of these kinds.
 
     A bool is no number, nor are NaN and integers beyond LARGEST; infinities are.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def import_class(target: str, *, key: str) -> Any:
     return getattr(module, attribute)
 
 
-def call(target: Any, kwargs: dict[str, Any], *, key: str) -> Any:
+def call(target: Callable[..., object], kwargs: Mapping[str, object], *, key: str) -> Any:
     """Call `target(**kwargs)`.
 
     Raises ConfigError where it takes no such arguments, CustomCodeError where it raises.

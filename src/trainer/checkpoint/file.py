@@ -16,10 +16,10 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 from trainer.errors import CheckpointError, EnvironmentFault, printable
 from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folders, step_of
@@ -197,7 +197,7 @@ def _header_size(first: bytes, num_bytes: int) -> int:
     return size
 
 
-def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
+def _check_tensors(tensors: Mapping[str, object], *, num_bytes: int) -> None:
     """Check that names are harmless and that shapes, spans and the file's length agree."""
     if len(tensors) > _MAX_TENSORS:
         raise _Damage(f"it has {len(tensors):,} tensors, more than any of trainer's")
@@ -209,7 +209,7 @@ def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
         raise _Damage("it is longer or shorter than its tensors")
 
 
-def _span(name: str, entry: Any) -> tuple[int, int]:
+def _span(name: str, entry: object) -> tuple[int, int]:
     """Where the bytes of a tensor begin and end; raises _Damage unless they fit its shape."""
     if len(name) > MAX_NAME or not name.isprintable():
         raise _Damage(f"a tensor has a name that trainer gives to none: {printable(name)[:40]!r}")
@@ -231,8 +231,8 @@ def _are_counts(values: object, *, most: int) -> bool:
     return all(type(value) is int and 0 <= value < 2**48 for value in values)
 
 
-def _without_repeats(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
+def _without_repeats(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
+    table: dict[str, object] = {}
     for key, value in pairs:
         if key in table:
             raise ValueError(f"the key {key!r} occurs twice")

@@ -7,6 +7,7 @@ imported.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from trainer.checkpoint.file import MAX_NAME, read_file, read_header
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CheckpointError
+from trainer.files import JsonObject
 
 VERSION = 2
 _COUNTERS = {"epoch", "batch", "step", "samples"}
@@ -72,7 +74,7 @@ def parse_description(text: str, *, source: Path) -> Description:
     )
 
 
-def check_version(content: dict[str, Any], *, source: Path) -> None:
+def check_version(content: Mapping[str, object], *, source: Path) -> None:
     """Raise CheckpointError for a description that another version of trainer wrote."""
     if content.get("version") != VERSION:
         raise CheckpointError(
@@ -82,7 +84,7 @@ def check_version(content: dict[str, Any], *, source: Path) -> None:
         )
 
 
-def parse(text: str, *, source: Path) -> dict[str, Any]:
+def parse(text: str, *, source: Path) -> JsonObject:
     """JSON text as a table; raises CheckpointError."""
     try:
         content = json.loads(text)

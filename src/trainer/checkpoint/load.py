@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -113,7 +112,7 @@ def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_
             ) from error
 
 
-def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, Any]:
+def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, object]:
     content = parse(state.header.description, source=state.path)
     check_version(content, source=state.path)
     saved = content.get("table")

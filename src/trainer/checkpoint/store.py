@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import safetensors.torch
 import torch
@@ -23,7 +23,7 @@ from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.config.overrides import override
 from trainer.errors import EnvironmentFault, command_line
-from trainer.files import finite_or_null, part_path, remove, sync_folder
+from trainer.files import JsonObject, finite_or_null, part_path, remove, sync_folder
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -32,6 +32,7 @@ from trainer.run.folder import (
     step_folder_name,
     step_folders,
 )
+from trainer.state_checks import StateDict
 
 # What file systems without symbolic links say; commands find the steps without them.
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -40,10 +41,10 @@ _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP)
 class Stateful(Protocol):
     """An entry of the state table."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Everything needed to continue."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
+    def load_state_dict(self, state: StateDict) -> object:
         """Continue from it."""
 
 
@@ -55,7 +56,7 @@ class _Snapshot:
     weights: dict[str, Tensor]
     description: str
     tensors: dict[str, Tensor]
-    table: Any
+    table: object
     is_best: bool
 
 
@@ -73,7 +74,7 @@ class CheckpointStore:
         *,
         weights: torch.nn.Module,
         table: Mapping[str, Stateful],
-        description: dict[str, Any],
+        description: JsonObject,
         keep: int,
     ) -> None:
         self._run, self._weights, self._table = run, weights, dict(table)
@@ -265,7 +266,7 @@ def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
     """Each storage once, and the names that share one with another: safetensors refuses sharing."""
     saved: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[tuple[object, ...], str] = {}
     for name, tensor in state.items():
         place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if tensor.numel() and place in seen:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from trainer.errors import CheckpointError
+from trainer.files import JsonObject
 
 # JSON knows neither tensors, tuples, keys that are not text, nor infinities: each becomes an object
 # with one key: "$tensor", "$tuple", "$items" or "$float".
 
 
-def flatten(value: Any, *, path: str, tensors: dict[str, Tensor]) -> Any:
+def flatten(value: object, *, path: str, tensors: dict[str, Tensor]) -> object:
     """`value` as plain values for JSON; its tensors go to `tensors`, named after `path`.
 
     Raises TypeError for what cannot be saved without pickle.
@@ -42,9 +43,7 @@ def flatten(value: Any, *, path: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _flatten_table(
-    table: dict[Any, Any], *, path: str, tensors: dict[str, Tensor]
-) -> dict[str, Any]:
+def _flatten_table(table: dict[Any, Any], *, path: str, tensors: dict[str, Tensor]) -> JsonObject:
     items = [
         [key, flatten(item, path=f"{path}.{key}", tensors=tensors)] for key, item in table.items()
     ]
@@ -53,7 +52,7 @@ def _flatten_table(
     return {"$items": items}
 
 
-def unflatten(value: Any, *, tensors: Mapping[str, Tensor]) -> Any:
+def unflatten(value: object, *, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `flatten`; raises CheckpointError for anything that it does not make."""
     if isinstance(value, list):
         return [unflatten(item, tensors=tensors) for item in value]
@@ -68,7 +67,7 @@ def unflatten(value: Any, *, tensors: Mapping[str, Tensor]) -> Any:
     raise CheckpointError(f"The state holds an entry of unknown kind ({', '.join(value)[:60]}).")
 
 
-def _decode(key: str, content: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _decode(key: str, content: Any, tensors: Mapping[str, Tensor]) -> object:
     """What the object `{key: content}` means; raises LookupError for none that `flatten` makes."""
     match key:
         case "$tensor" if isinstance(content, str):
@@ -82,7 +81,7 @@ def _decode(key: str, content: Any, tensors: Mapping[str, Tensor]) -> Any:
     raise LookupError(key)
 
 
-def _are_pairs(content: Any) -> bool:
+def _are_pairs(content: object) -> bool:
     return isinstance(content, list) and all(isinstance(i, list) and len(i) == 2 for i in content)
 
 

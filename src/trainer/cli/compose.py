@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, open_dict
 
@@ -193,12 +193,12 @@ def _request(
     )
 
 
-def _in_grammar(value: Any) -> str:
+def _in_grammar(value: object) -> str:
     """A value in YAML as Hydra reads it on the command line: a list is a choice."""
     return ",".join(map(_one_value, value)) if isinstance(value, list) else _one_value(value)
 
 
-def _one_value(value: Any) -> str:
+def _one_value(value: object) -> str:
     """One of the values of a choice, which may be a list or a table itself."""
     if isinstance(value, list):
         return f"[{','.join(map(_one_value, value))}]"

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint.load import check_fits
-from trainer.config import FitConfig, custom_groups, is_custom
+from trainer.config import ConfigTree, FitConfig, custom_groups, is_custom
+from trainer.config.keys import Section
 from trainer.data.image_sets.download import Report
 from trainer.data.load import Data, load_data
 from trainer.device import (
@@ -29,7 +29,7 @@ from trainer.models import make_model
 from trainer.tracking.observer import Watch
 
 
-def options(section: Any) -> dict[str, Any]:
+def options(section: Section) -> ConfigTree:
     """A group of the config as keyword arguments, its `name` included."""
     return dataclasses.asdict(section)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from trainer.checkpoint.load import load_into
 from trainer.commands.build import (
@@ -22,6 +21,7 @@ from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.errors import CheckpointError
+from trainer.files import JsonObject
 from trainer.metrics import class_reports
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import as_json
@@ -72,10 +72,8 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
         terminal.table(report.evaluation_table(result, data.classes))
 
 
-def _as_json(
-    config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: Path
-) -> dict[str, Any]:
-    content: dict[str, Any] = {
+def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: Path) -> JsonObject:
+    content: JsonObject = {
         "checkpoint": str(checkpoint),
         "data": config.fit.data.name,
         "split": config.eval.split,

@@ -16,7 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainer.errors import (
     EnvironmentFault,
@@ -31,6 +31,9 @@ from trainer.run.folder import is_run_folder
 from trainer.run.index import read_index
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
+
+if TYPE_CHECKING:
+    from tensorboard.program import TensorBoard
 
 # What the second address pins on top of the tab Time Series, which ignores a tag that no run has.
 PINNED = ("Loss/train", "Loss/val", "Accuracy/val")
@@ -163,7 +166,7 @@ def _has_records(folder: Path) -> bool:
     )
 
 
-def _tensorboard() -> Any:
+def _tensorboard() -> TensorBoard:
     """A tensorboard.program.TensorBoard; raises EnvironmentFault when it is missing."""
     try:
         from tensorboard import default, program
@@ -179,7 +182,9 @@ def _tensorboard() -> Any:
         raise EnvironmentFault(what, hint=hint) from error
 
 
-def _launch(server: Any, logdir: Path, port: int, taken: Callable[[], TrainerError]) -> None:
+def _launch(
+    server: TensorBoard, logdir: Path, port: int, taken: Callable[[], TrainerError]
+) -> None:
     """Start the server in a thread; it listens when this returns."""
     from tensorboard.program import TensorBoardPortInUseError, TensorBoardServerException
 

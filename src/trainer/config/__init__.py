@@ -20,6 +20,7 @@ from trainer.config.schema import (
     SCHEMAS,
     SECTIONS,
     TOP_LEVEL,
+    ConfigTree,
     affects,
     custom_groups,
     every_key,
@@ -33,8 +34,8 @@ from trainer.config.schema import (
 )
 
 __all__ = [
-    "CHOICES", "COMMAND_SCHEMAS", "SCHEMAS", "SECTIONS", "TOP_LEVEL", "EvalConfig", "FitConfig",
-    "affects", "comparable", "custom_groups", "every_key", "find_key", "flatten", "from_saved",
-    "is_custom", "known_keys", "listed_keys", "load_eval", "load_fit", "load_sweep", "may_set",
-    "overlay", "settable_keys", "to_plain",
+    "CHOICES", "COMMAND_SCHEMAS", "SCHEMAS", "SECTIONS", "TOP_LEVEL", "ConfigTree", "EvalConfig",
+    "FitConfig", "affects", "comparable", "custom_groups", "every_key", "find_key", "flatten",
+    "from_saved", "is_custom", "known_keys", "listed_keys", "load_eval", "load_fit", "load_sweep",
+    "may_set", "overlay", "settable_keys", "to_plain",
 ]  # fmt: skip

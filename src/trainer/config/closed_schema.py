@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from trainer.errors import CheckpointError
 
@@ -13,13 +12,13 @@ _MAX_DEPTH = 12
 _MAX_TEXT = 4096
 
 
-def refuse_code(saved: Mapping[str, Any], *, source: str) -> None:
+def refuse_code(saved: Mapping[str, object], *, source: str) -> None:
     """Raise CheckpointError for what could be resolved or called, and for oversized configs.
 
     `source` names the file in the message.
     """
     # A list instead of recursion: deep nesting in a stranger's file must not end in RecursionError.
-    todo: list[tuple[Any, str, int]] = [(saved, "config", 0)]
+    todo: list[tuple[object, str, int]] = [(saved, "config", 0)]
     num_values = 0
     while todo:
         value, path, depth = todo.pop()
@@ -40,8 +39,8 @@ def refuse_code(saved: Mapping[str, Any], *, source: str) -> None:
 
 
 def _items(
-    table: Mapping[Any, Any] | list[Any], path: str, source: str
-) -> Iterator[tuple[Any, str]]:
+    table: Mapping[object, object] | list[object], path: str, source: str
+) -> Iterator[tuple[object, str]]:
     """What a table or list holds, with the path of each; refuses a key that asks to run code."""
     if isinstance(table, list):
         yield from ((item, f"{path}[{index}]") for index, item in enumerate(table))

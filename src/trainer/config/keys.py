@@ -47,7 +47,7 @@ class Key:
     length: int | None = None
     is_filled: bool = False  # an empty text is out of bounds, as it is for a path
     # Called with the name and the value; raises ConfigError for a text of another form.
-    form: Callable[[str, Any], object] | None = None
+    form: Callable[[str, str], object] | None = None
 
     affects: Affects | None = None
     is_path: bool = False
@@ -59,7 +59,7 @@ class Key:
     column: int | None = None  # the place among the columns that TensorBoard lists first
 
     # Of an option inside a list only: every other key has its value in configs/.
-    default: Any = REQUIRED
+    default: object = REQUIRED
     type: str = ""  # the annotation of the field, such as `int | None`
 
     @property
@@ -77,7 +77,7 @@ class Key:
         """Whether a run with another value may end with other weights or metrics."""
         return self.affects not in ("speed", "place", "command")
 
-    def check(self, name: str, value: Any) -> None:
+    def check(self, name: str, value: object) -> None:
         """Raise ConfigError, which calls the key `name`, unless `value` is within the bounds."""
         if isinstance(value, list | tuple):
             if self.length is not None and len(value) != self.length:

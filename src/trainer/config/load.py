@@ -23,6 +23,7 @@ from trainer.config.schema import (
     SCHEMAS,
     SECTIONS,
     TOP_LEVEL,
+    ConfigTree,
     affects,
     is_custom,
 )
@@ -69,7 +70,7 @@ def load_eval(composed: DictConfig) -> EvalConfig:
     return EvalConfig(fit=fit, ckpt=whole["ckpt"], eval=options)
 
 
-def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
+def from_saved(saved: Mapping[str, object], *, source: str) -> FitConfig:
     """The config inside a checkpoint: a closed schema of names and plain values.
 
     Nothing in it is resolved, imported or called. Raises CheckpointError for an unknown key, a
@@ -87,12 +88,12 @@ def from_saved(saved: Mapping[str, Any], *, source: str) -> FitConfig:
         ) from error
 
 
-def to_plain(config: FitConfig) -> dict[str, Any]:
+def to_plain(config: FitConfig) -> ConfigTree:
     """`config` as plain values, ready for YAML or JSON: what `from_saved` reads back."""
     return dataclasses.asdict(config)
 
 
-def comparable(config: FitConfig) -> dict[str, Any]:
+def comparable(config: FitConfig) -> ConfigTree:
     """`config` as plain values, without the folders: where it is equal, runs train the same."""
     return {key: value for key, value in to_plain(config).items() if affects(key) != "command"}
 
@@ -238,7 +239,7 @@ def _describe(
     return ConfigError(f"{group}.{name} cannot be read: {str(error).splitlines()[0]}.")
 
 
-def _assign(merged: Any, name: str, section: DictConfig, key: Key) -> None:
+def _assign(merged: DictConfig, name: str, section: DictConfig, key: Key) -> None:
     value = section[name]
     # OmegaConf takes any number for a switch, and more words than YAML does.
     if key.type == "bool" and value not in (True, False, "true", "false"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from trainer.config.data import DATA
 from trainer.config.keys import Affects, Key, Section, keys_of
@@ -19,6 +19,8 @@ from trainer.config.scheduler import SCHEDULER
 from trainer.config.sweep import LAUNCHER, SWEEP
 from trainer.config.trainer import TrainerConfig
 
+# A config, or a group of one, as nested plain values.
+ConfigTree: TypeAlias = dict[str, Any]
 # Groups whose schema depends on the choice, found by the `name` in the group.
 SCHEMAS: dict[str, Mapping[str, type[Section]]] = {
     "data": DATA,
@@ -112,9 +114,9 @@ def custom_groups(config: FitConfig) -> list[str]:
     return [group for group in reversed(SCHEMAS) if is_custom(getattr(config, group))]
 
 
-def flatten(table: Mapping[str, Any], *, levels: int = 100) -> dict[str, Any]:
+def flatten(table: Mapping[str, object], *, levels: int = 100) -> dict[str, object]:
     """Nested tables as one of dotted keys. With `levels=2`, a table in a group is a value."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for key, value in table.items():
         if isinstance(value, Mapping) and levels > 1:
             inner = flatten(value, levels=levels - 1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, get_args
+from typing import Any, ClassVar, TypeAlias, TypeGuard, get_args
 
 from trainer.config import checks
 from trainer.config.keys import REQUIRED, Section, key, keys_of
@@ -173,7 +173,7 @@ def parse_transforms(items: object) -> list[Transform]:
     return [_parse_one(item) for item in items]
 
 
-def to_plain(parsed: list[Transform]) -> list[dict[str, Any]]:
+def to_plain(parsed: list[Transform]) -> list[dict[str, object]]:
     """`parsed` with every option spelt out, as `parse_transforms` reads it."""
     return [
         {"name": transform.name}
@@ -229,7 +229,7 @@ def _parse_one(item: object) -> Transform:
     return _build(TRANSFORMS[name], options)
 
 
-def _build(kind: type[Transform], given: dict[str, Any]) -> Transform:
+def _build(kind: type[Transform], given: dict[str, object]) -> Transform:
     known = keys_of(kind)
     for option in given:
         if option not in known:
@@ -261,39 +261,39 @@ def _wrong_type(option: str, value: object, wanted: str) -> ConfigError:
     return ConfigError(f"{option}={_as_yaml(value)} must be {wanted}.")
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     # Above the bound a float does not represent every integer, and far above math.isfinite()
     # overflows.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _is_pair(value: object) -> bool:
+def _is_pair(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, list | tuple) and len(value) == 2
 
 
-def _integer(option: str, value: Any) -> int:
+def _integer(option: str, value: object) -> int:
     if not _is_integer(value):
         raise _wrong_type(option, value, "an integer")
     return int(value)
 
 
-def _number(option: str, value: Any) -> float:
+def _number(option: str, value: object) -> float:
     if not _is_number(value):
         raise _wrong_type(option, value, "a number")
     return float(value)
 
 
-def _word(option: str, value: Any) -> str:
+def _word(option: str, value: object) -> str:
     if not isinstance(value, str):
         raise _wrong_type(option, value, "a word")
     return value
 
 
-def _size(option: str, value: Any) -> int | tuple[int, int] | None:
+def _size(option: str, value: object) -> int | tuple[int, int] | None:
     if value is None:
         return None
     if _is_integer(value):
@@ -303,7 +303,7 @@ def _size(option: str, value: Any) -> int | tuple[int, int] | None:
     return value[0], value[1]
 
 
-def _interval(option: str, value: Any) -> Interval:
+def _interval(option: str, value: object) -> Interval:
     if not _is_pair(value) or not all(map(_is_number, value)):
         raise _wrong_type(option, value, "two numbers, [min, max]")
     if value[0] > value[1]:
@@ -311,7 +311,7 @@ def _interval(option: str, value: Any) -> Interval:
     return float(value[0]), float(value[1])
 
 
-def _number_or_interval(option: str, value: Any) -> float | Interval:
+def _number_or_interval(option: str, value: object) -> float | Interval:
     if _is_pair(value):
         return _interval(option, value)
     if not _is_number(value):
@@ -320,7 +320,7 @@ def _number_or_interval(option: str, value: Any) -> float | Interval:
 
 
 # By the annotation of the option, as text: `from __future__ import annotations` keeps it so.
-_READERS: dict[str, Callable[[str, Any], object]] = {
+_READERS: dict[str, Callable[[str, object], object]] = {
     "int": _integer,
     "float": _number,
     "str": _word,

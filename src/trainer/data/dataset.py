@@ -24,7 +24,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SECONDS_TO_END = 3
 
 
-def make_dataset(target: str, kwargs: dict[str, Any]) -> Dataset[Any]:
+def make_dataset(target: str, kwargs: dict[str, object]) -> Dataset[object]:
     """The person's data set; raises ConfigError when it has no length or no samples."""
     dataset = call(import_class(target, key="data.target"), kwargs, key="data.target")
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
@@ -37,7 +37,7 @@ def make_dataset(target: str, kwargs: dict[str, Any]) -> Dataset[Any]:
     return dataset  # type: ignore[no-any-return]
 
 
-def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
+def first_sample(dataset: Dataset[object], target: str) -> tuple[Tensor, Tensor]:
     """Sample 0 as tensors (input, target).
 
     Raises CustomCodeError when the data set raises, ConfigError when the sample is no such pair.
@@ -48,8 +48,11 @@ def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
         raise CustomCodeError(
             f"data.target={target} raised {type(error).__name__} for sample 0: {error}."
         ) from error
-    is_pair = isinstance(sample, (tuple, list)) and len(sample) == 2
-    if not is_pair or not isinstance(sample[0], Tensor):
+    if (
+        not isinstance(sample, tuple | list)
+        or len(sample) != 2
+        or not isinstance(sample[0], Tensor)
+    ):
         raise ConfigError(
             f"data.target={target}: a sample must be a pair (input tensor, target), and sample 0 "
             "is not.",
@@ -66,8 +69,8 @@ def first_sample(dataset: Dataset[Any], target: str) -> tuple[Tensor, Tensor]:
 
 
 def split_dataset(
-    dataset: Dataset[Any], val_size: int, *, seed: int
-) -> tuple[Dataset[Any], Dataset[Any] | None]:
+    dataset: Dataset[object], val_size: int, *, seed: int
+) -> tuple[Dataset[object], Dataset[object] | None]:
     """The training part and the held-out part (None for `val_size` 0).
 
     Raises ConfigError when the training part is empty.
@@ -84,14 +87,14 @@ def split_dataset(
     return train, Subset(dataset, order[:val_size].tolist())
 
 
-def limited(dataset: Dataset[Any], limit: int | None) -> Dataset[Any]:
+def limited(dataset: Dataset[object], limit: int | None) -> Dataset[object]:
     """The first `limit` samples; all for None."""
     if limit is None or limit >= _length(dataset):
         return dataset
     return Subset(dataset, range(limit))
 
 
-def _length(dataset: Dataset[Any]) -> int:
+def _length(dataset: Dataset[object]) -> int:
     return len(dataset)  # type: ignore[arg-type]
 
 
@@ -104,7 +107,7 @@ class StreamedBatches:
 
     def __init__(
         self,
-        dataset: Dataset[Any],
+        dataset: Dataset[object],
         *,
         batch_size: int,
         num_workers: int,
@@ -211,14 +214,14 @@ class StreamedBatches:
         return classes
 
 
-class SeededSamples(Dataset[Any]):
+class SeededSamples(Dataset[object]):
     """The samples `indices` of a data set, the global generators seeded anew for each.
 
     A sample is then the same in any worker and after any resume, and what the data set draws does
     not move the generators of the model.
     """
 
-    def __init__(self, dataset: Dataset[Any], indices: Sequence[int], *, seed: int) -> None:
+    def __init__(self, dataset: Dataset[object], indices: Sequence[int], *, seed: int) -> None:
         self._dataset = dataset
         self._indices = indices
         self._seed = seed
@@ -226,7 +229,7 @@ class SeededSamples(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, position: int) -> Any:
+    def __getitem__(self, position: int) -> object:
         index = self._indices[position]
         with _seeded(derive_seed(self._seed, index)):
             return self._dataset[index]

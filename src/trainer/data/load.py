@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -162,7 +162,7 @@ def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device
         seed=seed,
     )
 
-    def stream_for_eval(dataset: Dataset[Any] | None) -> StreamedBatches | None:
+    def stream_for_eval(dataset: Dataset[object] | None) -> StreamedBatches | None:
         if dataset is None:
             return None
         return stream(limited(dataset, config.eval_limit), batch_size=config.eval_batch_size)
@@ -181,7 +181,7 @@ def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device
     )
 
 
-def _class_names(dataset: Dataset[Any], config: CustomDataConfig) -> tuple[str, ...]:
+def _class_names(dataset: Dataset[object], config: CustomDataConfig) -> tuple[str, ...]:
     if config.num_classes is not None:
         return tuple(map(str, range(config.num_classes)))
     if not hasattr(dataset, "classes"):

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
 
 from trainer.engine.progress import Limits, Monitor, Progress
 from trainer.engine.step import Step
 from trainer.schedule import Schedule
-from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, check
+from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, StateDict, check
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class LoopState:
         steps = {"train": self.logged_at, "val": self.evaluated_at}
         return frozenset(split for split, at in steps.items() if at == step)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The saved fields as plain values."""
         return {
             "window": dataclasses.asdict(self.window),
@@ -79,7 +78,7 @@ class LoopState:
             "owed": None if self.pending is None else dataclasses.asdict(self.pending),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` returned; raises ValueError for anything else."""
         check(
             state,

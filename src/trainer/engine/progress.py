@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, check
+from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, StateDict, check
 
 if TYPE_CHECKING:
     from trainer.config.checks import Cadence
@@ -54,11 +54,11 @@ class Progress:
             "samples": self.samples,
         }
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """All fields by name."""
         return dataclasses.asdict(self)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` returned; raises ValueError for anything else."""
         check(state, epoch=Count, batch=Count, step=Count, samples=Count, seconds=NUMBER)
         if not 0 <= state["seconds"] < LARGEST:
@@ -178,7 +178,7 @@ class Monitor:
             return StopReason.PATIENCE
         return StopReason.DONE
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The metric, its best value, the step of that, and the evaluations since."""
         return {
             "metric": self.metric,
@@ -187,7 +187,7 @@ class Monitor:
             "num_stale": self.num_stale,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` returned, unless of another metric; raises ValueError."""
         check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
         # A best accuracy is no bound for a loss.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainer.losses import Loss, l1_norm
 from trainer.optim import unwrapped_step
-from trainer.state_checks import NUMBER, Count, check
+from trainer.state_checks import NUMBER, Count, StateDict, check
 from trainer.tracking.observer import Update
 
 # How the model is run: as it is, or compiled.
@@ -176,7 +175,7 @@ class Step:
         norms = torch._foreach_norm([parameter.detach() for parameter in self._parameters])
         return bool(torch.stack(list(norms)).isfinite().all())
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """The metric sums that were not read yet."""
         self._count_correct()
         return {
@@ -185,7 +184,7 @@ class Step:
             "samples": self._samples,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` returned; raises ValueError for anything else."""
         check(state, loss=NUMBER, correct=Count, samples=Count)
         self._reset_sums()

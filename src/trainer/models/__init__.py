@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
@@ -15,7 +14,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {**BUILT_IN, "custom": custom}
 
 
 def make_model(
-    name: str, *, input_shape: tuple[int, ...], num_outputs: int, **options: Any
+    name: str, *, input_shape: tuple[int, ...], num_outputs: int, **options: object
 ) -> nn.Module:
     """The model called `name`: (N, *input_shape) -> (N, num_outputs), with torch's initial weights.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -16,7 +14,7 @@ def custom(
     num_outputs: int,
     *,
     target: str,
-    kwargs: dict[str, Any],
+    kwargs: dict[str, object],
     output: str,  # noqa: ARG001 - a key of the model group, for the choice of losses
 ) -> nn.Module:
     """`target(**kwargs)`, after a trial on a batch of two zeros.

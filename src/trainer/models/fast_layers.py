@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 # Fewer weights are multiplied in less time than the calls take.
 _MIN_WEIGHTS = 100_000
@@ -62,7 +62,7 @@ class _OneDnn(torch.autograd.Function):
 
     # once_differentiable: a gradient of the gradient is an error, where it would be wrong silently.
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         return _multiply(inputs, weight, bias)
 
@@ -108,7 +108,7 @@ class _ByRows(torch.autograd.Function):
     """The mean of each 2 x 2: the sum of two rows, then of two columns, times 1/4."""
 
     @staticmethod
-    def forward(_: Any, inputs: Tensor) -> Tensor:
+    def forward(_: object, inputs: Tensor) -> Tensor:
         # In this order of axes channels-last memory is contiguous, and a row is one piece.
         values = inputs.permute(0, 2, 3, 1)
         rows = values[:, 0::2] + values[:, 1::2]
@@ -116,7 +116,7 @@ class _ByRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(_: Any, gradients: Tensor) -> Tensor:
+    def backward(_: object, gradients: Tensor) -> Tensor:
         quarter = gradients.permute(0, 2, 3, 1) * 0.25
         num, height, width, channels = quarter.shape
         # Every value twice in its row, and then every row twice.

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from trainer.files import of_kind, read_json, write_json
+from trainer.files import JsonObject, of_kind, read_json, write_json
 from trainer.run.folder import NOTES_FILE, RECORD_FILE, is_retired
 from trainer.run.record import RunStatus, status_of
 
@@ -41,7 +40,7 @@ class Entry:
     path: Path
     digest: str
     id: str
-    record: dict[str, Any]
+    record: JsonObject
     started: float
 
     @property
@@ -112,7 +111,7 @@ def _entries(folders: Sequence[Path]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.started, str(entry.path)), reverse=True)
 
 
-def _digest(folder: Path, record: Mapping[str, Any]) -> str:
+def _digest(folder: Path, record: Mapping[str, object]) -> str:
     """From the folder's name and the start alone: it survives a move, and needs no file."""
     name = folder.name or Path(os.path.realpath(folder)).name
     # surrogateescape below: the bytes of a folder's name need not be text.
@@ -120,7 +119,7 @@ def _digest(folder: Path, record: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def _started(run: Path, record: Mapping[str, Any]) -> float:
+def _started(run: Path, record: Mapping[str, object]) -> float:
     """When a run was started, by its record, else by its folder's name, else 0."""
     starts = [str(record.get("started"))]
     if dated := _DATED.search(str(run)):

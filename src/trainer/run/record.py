@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from trainer.files import finite_or_null, of_kind, read_json, write_json
+from trainer.files import JsonObject, finite_or_null, of_kind, read_json, write_json
 from trainer.run.folder import CHECKPOINTS, RECORD_FILE
 from trainer.run.lock import is_locked
 
@@ -43,7 +42,7 @@ class RunStatus(StrEnum):
     DAMAGED = "damaged"  # run.json cannot be read
 
 
-def status_of(run: Path, record: Mapping[str, Any] | None = None) -> RunStatus:
+def status_of(run: Path, record: Mapping[str, object] | None = None) -> RunStatus:
     """The status of `run` by its lock and its `record`, which is read from run.json if not given.
 
     A run that says running is interrupted when no process holds its lock: it was killed.
@@ -81,14 +80,14 @@ class RunRecord:
         command: Sequence[str],
         seed: int,
         checksums: Mapping[str, str],
-        compiling: Mapping[str, Any],
+        compiling: Mapping[str, object],
         steps: int,
-        resumed: Mapping[str, Any] | None = None,
+        resumed: Mapping[str, object] | None = None,
     ) -> None:
         self._path = run / RECORD_FILE
         self._is_done = False
         before = read_json(self._path)
-        self._content: dict[str, Any] = {
+        self._content: JsonObject = {
             "status": RunStatus.RUNNING,
             "command": shlex.join(command),
             "started": before.get("started", now()),  # a resume keeps the first start, so the id

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeGuard
 
 from trainer.config.overrides import override
 from trainer.errors import EnvironmentFault, command_line, printable
@@ -17,6 +17,7 @@ from trainer.tracking.records import (
     SPLITS,
     EpochRecord,
     EvalRecord,
+    MetricsRow,
     Record,
     ResumePoint,
     TrainRecord,
@@ -64,7 +65,7 @@ class MetricsFile:
     def close(self, *_: object) -> None:
         self._file.close()
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, row: MetricsRow) -> None:
         try:
             append_whole(self._file, (as_json(row) + "\n").encode())
         except OSError as error:
@@ -78,18 +79,18 @@ class MetricsFile:
         )
 
 
-def as_json(row: dict[str, Any]) -> str:
+def as_json(row: Mapping[str, object]) -> str:
     """One line of strict JSON: a number that is not finite becomes null."""
     finite = {key: finite_or_null(value) for key, value in row.items()}
     return json.dumps(finite, allow_nan=False, ensure_ascii=False)
 
 
-def read_rows(run: Path) -> list[dict[str, Any]]:
+def read_rows(run: Path) -> list[MetricsRow]:
     """Read the rows of a run; skip lines that are not rows, such as an incomplete last one."""
     return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
 
 
-def parse_row(line: bytes) -> dict[str, Any] | str:
+def parse_row(line: bytes) -> MetricsRow | str:
     """Return the row in a line; where the line is no row of trainer's, say why in a phrase."""
     try:
         row = json.loads(line, parse_constant=_refuse)
@@ -98,7 +99,7 @@ def parse_row(line: bytes) -> dict[str, Any] | str:
     return _problem_of(row) or dict(row)
 
 
-def _problem_of(row: Any) -> str | None:
+def _problem_of(row: object) -> str | None:
     """Why a JSON value is no row, in a phrase."""
     if not isinstance(row, dict) or row.get("split") not in SPLITS:
         return "has no split that trainer knows"
@@ -115,7 +116,7 @@ def _problem_of(row: Any) -> str | None:
     return None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float | None]:
     """A number as trainer writes it, or null."""
     if isinstance(value, float):
         return math.isfinite(value)

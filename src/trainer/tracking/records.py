@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
+# A row of metrics.jsonl: the values of a record by name, and its `split`.
+MetricsRow: TypeAlias = dict[str, Any]
 SPLITS = ("train", "val", "test")
 
 
@@ -60,7 +62,7 @@ class EpochRecord:
 Record = TrainRecord | EvalRecord | EpochRecord
 
 
-def as_row(record: TrainRecord | EvalRecord) -> dict[str, Any]:
+def as_row(record: TrainRecord | EvalRecord) -> MetricsRow:
     """The record as a row of metrics.jsonl: its values by name, `split` first."""
     return {"split": record.split, **asdict(record)}
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -76,7 +75,7 @@ def _aligned(cell: str, width: int, *, to_right: bool) -> str:
     return " " * missing + cell if to_right else cell + " " * missing
 
 
-def write_json(content: Any, *, terminal: Terminal) -> None:
+def write_json(content: object, *, terminal: Terminal) -> None:
     """Print `content` as JSON, for programs; what JSON does not have as its text."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     terminal.out.file.write(f"{text}\n")

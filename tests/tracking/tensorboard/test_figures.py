@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.tracking.tensorboard.figures import Pixels, confusion_figure, reliability_figure
+from trainer.tracking.tensorboard.figures import confusion_figure, reliability_figure
+from trainer.tracking.tensorboard.image_grids import Pixels
 from trainer.tracking.tensorboard.predictions import Reliability
 
 CLASSES = ["T-shirt/top", "Trouser", "Ankle boot"]

@@ -10,11 +10,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.checkpoint.file import Header, examine
 from trainer.checkpoint.header import Description, check_version, parse, read_description
 from trainer.errors import CheckpointError, EnvironmentFault, TrainerError, printable
+from trainer.files import JsonObject
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -61,7 +61,7 @@ class RunFiles:
     """What the other files of a run are compared with: its record, its steps, and its lock."""
 
     run: Path
-    record: dict[str, Any]
+    record: JsonObject
     steps: tuple[CheckedStep, ...]
     is_locked: bool
 
@@ -104,7 +104,7 @@ def absence(path: Path) -> str:
     return "it is not a regular file" if os.path.lexists(path) else "it is missing"
 
 
-def read_record(run: Path) -> dict[str, Any] | Finding:
+def read_record(run: Path) -> JsonObject | Finding:
     """The content of run.json, or the finding when it is damaged."""
     path = run / RECORD_FILE
     if why := absence(path):
@@ -149,7 +149,7 @@ def check_record(files: RunFiles) -> Finding:
 def _checkpoint_damage(files: RunFiles) -> str:
     """How the steps of a run that is done differ from those that its run.json names."""
     recorded = files.record.get("checkpoints")
-    names: Mapping[str, Any] = recorded if isinstance(recorded, dict) else {}
+    names: JsonObject = recorded if isinstance(recorded, dict) else {}
     there = [step.folder.name for step in files.steps]
     for which in ("last", "best"):
         name = names.get(which)
@@ -222,7 +222,7 @@ def _examined(path: Path) -> Header:
     return found
 
 
-def _splits(state: Mapping[str, Any], number: int | None) -> frozenset[str]:
+def _splits(state: Mapping[str, object], number: int | None) -> frozenset[str]:
     """The splits that had their record at step `number`, by the loop state in the state table."""
     table = state.get("table")
     saved = table.get("journal") if isinstance(table, dict) else None

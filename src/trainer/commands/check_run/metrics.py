@@ -7,7 +7,6 @@ import math
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainer.commands.check_run.checkpoints import (
     DAMAGED,
@@ -174,7 +173,7 @@ def _disagreement_with(step: CheckedStep, rows: Rows) -> str:
     return ""
 
 
-def _is_same(value: Any, points: Points, step: int) -> bool:
+def _is_same(value: object, points: Points, step: int) -> bool:
     """Whether `value` from JSON, null for one that is not finite, is the one at `step`."""
     found = points.at(step)
     if found is None or not is_number(value):

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +103,7 @@ class Choice:
             return text
         return f"{text} (eager {self.eager_ms:.2f} ms a pass, compiled {self.compiled_ms:.2f} ms)"
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, object]:
         """For run.json."""
         return asdict(self)
 

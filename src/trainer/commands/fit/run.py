@@ -8,7 +8,6 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.checkpoint.header import VERSION, read_description
 from trainer.checkpoint.load import load_into, load_weights
@@ -30,6 +29,7 @@ from trainer.engine.fit import fit
 from trainer.engine.periodic import Cadences, Periodic
 from trainer.engine.progress import CadenceTimer, Progress, StopReason
 from trainer.errors import EnvironmentFault, Stopped
+from trainer.files import JsonObject
 from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.lock import locked
 from trainer.run.record import RunStatus
@@ -182,7 +182,7 @@ def _open_store(run: Run) -> CheckpointStore:
     return store
 
 
-def _description(components: Components) -> dict[str, Any]:
+def _description(components: Components) -> JsonObject:
     """The header of every checkpoint of the run, besides progress and metrics."""
     return {
         "version": VERSION,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.checkpoint.file import CheckpointFile, read_file
 from trainer.checkpoint.header import Description, parse_description
@@ -48,7 +48,7 @@ class SavedStep:
     folder: Path
     description: Description
     in_place: bool = False
-    changes: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    changes: dict[str, tuple[object, object]] = field(default_factory=dict)
     # The files as they were verified: kept until they are loaded, so that each is read once.
     _model: CheckpointFile | None = None
     _state: CheckpointFile | None = None
@@ -220,7 +220,7 @@ def _check_newest(step_folder: Path) -> None:
             )
 
 
-def _changes(saved: FitConfig, now: FitConfig) -> dict[str, tuple[Any, Any]]:
+def _changes(saved: FitConfig, now: FitConfig) -> dict[str, tuple[object, object]]:
     """Every key whose value differs, as (saved, now), but for those that say where results go."""
     before, after = (flatten(to_plain(config), levels=9) for config in (saved, now))
     return {

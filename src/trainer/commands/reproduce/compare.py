@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +27,9 @@ _MAX_NAMED = 3
 class RunOutcome:
     """What a run gave: its record, metrics, and the weights of its last step folder `step`."""
 
-    record: Mapping[str, Any]
+    record: Mapping[str, object]
     metrics: Mapping[str, float | None]
-    machine: Mapping[str, Any]
+    machine: Mapping[str, object]
     step: str
     weights: Mapping[str, Tensor]
 

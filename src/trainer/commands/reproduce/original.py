@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.checkpoint.file import read_file
 from trainer.checkpoint.header import Description, check_version, parse, read_description
@@ -16,6 +15,7 @@ from trainer.config import FitConfig, find_key
 from trainer.config.checks import MAX_THREADS
 from trainer.config.overrides import override
 from trainer.errors import CheckpointError, InputError, UsageError
+from trainer.files import JsonObject
 from trainer.run.find import find_checkpoint, find_run
 from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folder_name
 from trainer.run.index import Entry
@@ -36,7 +36,7 @@ class Original:
     entry: Entry
     step: Path
     description: Description
-    machine: dict[str, Any]
+    machine: JsonObject
 
     @property
     def config(self) -> FitConfig:
@@ -64,7 +64,7 @@ def read_original(reference: str, *, root: Path) -> Original:
     return Original(entry=entry, step=step, description=description, machine=read_machine(step))
 
 
-def read_machine(step: Path) -> dict[str, Any]:
+def read_machine(step: Path) -> JsonObject:
     """The machine on which a step was saved, every field checked; raises CheckpointError."""
     path = step / STATE_FILE
     content = parse(read_file(path).header.description, source=path)
@@ -72,7 +72,7 @@ def read_machine(step: Path) -> dict[str, Any]:
     table = content.get("table")
     machine = table.get("machine") if isinstance(table, dict) else None
     try:
-        check(machine, device=str, threads=Count, torch=str, variant=str)  # type: ignore[arg-type]
+        check(machine, device=str, threads=Count, torch=str, variant=str)
     except ValueError as error:
         raise CheckpointError(
             f"{path}: what it says of its machine makes no sense: {error}."
@@ -114,7 +114,7 @@ def _check_resumes(entry: Entry) -> None:
         _check_resume(resume, changes, entry.path)
 
 
-def _check_resume(resume: Mapping[str, Any], changes: Mapping[str, Any], run: Path) -> None:
+def _check_resume(resume: Mapping[str, object], changes: Mapping[str, object], run: Path) -> None:
     begun = Path(str(resume.get("from"))).parent.parent
     if begun.name not in ("", run.name, Path(os.path.realpath(run)).name):
         raise UsageError(
@@ -141,12 +141,12 @@ def _is_change(key: str) -> bool:
     return known is None or known.changes_bits
 
 
-def _change_text(values: Any) -> str:
+def _change_text(values: object) -> str:
     pair = values if isinstance(values, list) and len(values) == 2 else (None, None)
     return " -> ".join("null" if value is None else str(value)[:60] for value in pair)
 
 
-def with_original_machine(config: FitConfig, machine: Mapping[str, Any]) -> FitConfig:
+def with_original_machine(config: FitConfig, machine: JsonObject) -> FitConfig:
     """`config` with the threads and the compilation of the original, where it leaves them open.
 
     Both decide the last bits of a result.

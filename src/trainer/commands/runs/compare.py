@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from trainer.commands.runs.list import RunRow
 from trainer.commands.runs.read import (
@@ -39,13 +38,13 @@ def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
     if as_json:
         write_json(_whole(row), terminal=terminal)
         return
-    facts = [
+    known = [
         *_facts_of_record(row),
         *_facts_of_config(config_of(entry)),
         ("checkpoints", _checkpoints_text(entry)),
         ("tags", ", ".join(row.notes.tags)),
     ]
-    facts = [(name, printable(value)) for name, value in facts if value not in (None, "")]
+    facts = [(name, printable(value)) for name, value in known if value not in (None, "")]
     note_title = "note"
     for line in row.notes.note.splitlines():
         facts.append((note_title, printable(line)))
@@ -97,7 +96,7 @@ def diff(one: Entry, other: Entry, *, terminal: Terminal) -> bool:
     return bool(keys)
 
 
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing(configs: Sequence[Mapping[str, object]]) -> list[str]:
     """The keys whose values are not the same in all configs, those of a group together."""
     keys = dict.fromkeys(key for config in configs for key in config)
     changed = [
@@ -114,11 +113,11 @@ def _group(key: str) -> str:
     return key.partition(".")[0]
 
 
-def _value(config: Mapping[str, Any], key: str) -> str:
+def _value(config: Mapping[str, object], key: str) -> str:
     return as_text(config[key]) if key in config else "-"
 
 
-def _config_rows(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def _config_rows(configs: Sequence[Mapping[str, object]]) -> list[list[str]]:
     return [[key, *(_value(config, key) for config in configs)] for key in differing(configs)]
 
 
@@ -144,7 +143,7 @@ def _curve_rows(curves: Sequence[Mapping[str, Sequence[float]]]) -> list[list[st
     ]
 
 
-def _facts_of_record(row: RunRow) -> list[tuple[str, Any]]:
+def _facts_of_record(row: RunRow) -> list[tuple[str, object]]:
     """The facts from run.json, with None or an empty text where it has none."""
     record = row.entry.record
     commit = record.get("git_commit")
@@ -201,9 +200,9 @@ def _checkpoints_text(entry: Entry) -> str:
     return ", ".join(f"{which} {name}" for which, name in names.items()) + more
 
 
-def _facts_of_config(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _facts_of_config(config: Mapping[str, object]) -> list[tuple[str, str]]:
     """A line each for what was trained on what, and how; the whole is in config.yaml."""
-    facts: list[tuple[str, Any]] = []
+    facts: list[tuple[str, str]] = []
     for group, key in _GROUPS.items():
         name = config.get(f"{group}.name")
         if name is not None:
@@ -217,5 +216,5 @@ def _facts_of_config(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return facts
 
 
-def _whole(row: RunRow) -> dict[str, Any]:
+def _whole(row: RunRow) -> dict[str, object]:
     return {**row.plain(), "record": row.entry.record, "config": config_of(row.entry)}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from trainer.commands.runs.read import (
     as_text,
@@ -20,6 +19,7 @@ from trainer.commands.runs.read import (
 )
 from trainer.config.overrides import override
 from trainer.errors import UsageError, as_called, command_line, suggestion
+from trainer.files import JsonObject
 from trainer.run.find import MIN_DIGITS
 from trainer.run.index import METRICS, Entry, Notes, read_index, read_notes
 from trainer.run.record import RunStatus
@@ -49,12 +49,12 @@ class RunRow:
         return read_notes(self.entry.path)
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """Its config by dotted keys."""
         return quick_config_of(self.entry, self.description)
 
     @cached_property
-    def description(self) -> dict[str, Any]:
+    def description(self) -> JsonObject:
         """The description in its best checkpoint."""
         return description_of(self.entry)
 
@@ -68,7 +68,7 @@ class RunRow:
         """The metric that chose its best checkpoint."""
         return monitored(self.metrics, self.config)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """The row as JSON for programs."""
         entry = self.entry
         metric = self.monitored
@@ -258,7 +258,7 @@ def _near_keys(key: str, known: Iterable[str]) -> str:
     return f"{near}?" if question else "Filters: status=, tag=, or a config's key."
 
 
-def _is_value(value: Any, text: str) -> bool:
+def _is_value(value: object, text: str) -> bool:
     """Whether a filter's text is a value as it is written, one of several, or the same number."""
     wanted = [text, *text.split(",")]
     written = as_text(value).replace(" ", "")

@@ -11,19 +11,20 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import yaml
 
 from trainer.checkpoint.file import read_header
 from trainer.config import flatten
 from trainer.errors import TrainerError
+from trainer.files import JsonObject
 from trainer.run.folder import CHECKPOINTS, MODEL_FILE, step_folders, step_of
 from trainer.run.index import Entry
 from trainer.tracking.metrics_file import read_rows
 
 # Ten times faster than the loader in Python; of the same plain values.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Ours has three kilobytes.
 _MAX_CONFIG_BYTES = 1_000_000
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -31,18 +32,18 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _MONITORED = ("val/accuracy", "val/loss", "train/loss")
 
 
-def config_of(entry: Entry) -> dict[str, Any]:
+def config_of(entry: Entry) -> dict[str, object]:
     """The config of a run by dotted keys, from config.yaml, else from a checkpoint, else empty."""
     config = _flat(_from_yaml(entry.path / "config.yaml"))
     return config or _flat(description_of(entry).get("config"))
 
 
-def quick_config_of(entry: Entry, description: Mapping[str, Any]) -> dict[str, Any]:
+def quick_config_of(entry: Entry, description: Mapping[str, object]) -> dict[str, object]:
     """As `config_of`, from the checkpoint first: its JSON is read faster than YAML."""
     return _flat(description.get("config")) or _flat(_from_yaml(entry.path / "config.yaml"))
 
 
-def description_of(entry: Entry) -> dict[str, Any]:
+def description_of(entry: Entry) -> JsonObject:
     """The description in the best checkpoint, unchecked; empty without one."""
     with contextlib.suppress(OSError, TrainerError, ValueError, RecursionError):
         model = next((path for path in _models(entry) if path.is_file()), None)
@@ -51,14 +52,14 @@ def description_of(entry: Entry) -> dict[str, Any]:
     return {}
 
 
-def metrics_of(description: Mapping[str, Any]) -> dict[str, float | None]:
+def metrics_of(description: Mapping[str, object]) -> dict[str, float | None]:
     """The metrics in the description of a checkpoint."""
     found = description.get("metrics")
     content = found if isinstance(found, dict) else {}
     return {str(name): value for name, value in content.items() if is_finite(value)}
 
 
-def monitored(metrics: Mapping[str, float | None], config: Mapping[str, Any]) -> str | None:
+def monitored(metrics: Mapping[str, float | None], config: Mapping[str, object]) -> str | None:
     """The metric that chose the best checkpoint, or the likeliest one that has a value."""
     names = (config.get("trainer.monitor"), *_MONITORED)
     return next((str(name) for name in names if is_finite(metrics.get(str(name)))), None)
@@ -93,12 +94,12 @@ def sparkline(values: Sequence[float], *, width: int = 24) -> str:
     return "".join(_BLOCKS[min(7, int(8 * (mean - low) / span))] for mean in means)
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: object) -> TypeGuard[float]:
     """Whether a value is a number, and a finite one."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A value of a config as YAML and the command line write it, on one line."""
     if isinstance(value, str):
         return value
@@ -121,7 +122,7 @@ def _models(entry: Entry) -> Iterator[Path]:
         yield step / MODEL_FILE
 
 
-def _from_yaml(path: Path) -> Any:
+def _from_yaml(path: Path) -> object:
     try:
         if not path.is_file() or path.stat().st_size > _MAX_CONFIG_BYTES:
             return {}
@@ -134,6 +135,6 @@ def _from_yaml(path: Path) -> Any:
         return {}
 
 
-def _flat(content: Any) -> dict[str, Any]:
+def _flat(content: object) -> dict[str, object]:
     """Dotted keys; a table within a section is a value."""
     return flatten(content, levels=2) if isinstance(content, dict) else {}

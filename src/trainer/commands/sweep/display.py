@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -28,6 +28,7 @@ from trainer.files import read_json
 from trainer.run.folder import RECORD_FILE
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import FILE_NAME, parse_row
+from trainer.tracking.records import MetricsRow
 from trainer.tracking.table import number_text
 
 # Read of a job in one look at most. Only the end of more is read: what the job does now.
@@ -57,8 +58,8 @@ class RunFollower:
         self._start_over()
 
     def _start_over(self) -> None:
-        self.train: dict[str, Any] | None = None
-        self.val: dict[str, Any] | None = None
+        self.train: MetricsRow | None = None
+        self.val: MetricsRow | None = None
         self.fraction = 0.0
         self._epoch = 0
         self._step = 0
@@ -112,7 +113,7 @@ class RunFollower:
         self._offset += len(complete)
         return complete.split(b"\n")
 
-    def _advance(self, row: dict[str, Any]) -> None:
+    def _advance(self, row: MetricsRow) -> None:
         """Set the progress by the counters of a row; each but the step may be null."""
         self._step = row["step"]
         self._epoch = int(min(max(0, row["epoch"] or 0), self._epochs))
@@ -380,7 +381,7 @@ def _text(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ellipsis")
 
 
-def _metric(name: str, metrics: Mapping[str, Any]) -> str:
+def _metric(name: str, metrics: Mapping[str, object]) -> str:
     """`val/accuracy 0.9012`; empty where there is none."""
     value = value_of(metrics, name)
     return "" if value is None else f"{printable(name)} {number_text(value)}"

@@ -7,9 +7,8 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from trainer.config import CHOICES, FitConfig, affects, comparable, load_fit
+from trainer.config import CHOICES, ConfigTree, FitConfig, affects, comparable, load_fit
 from trainer.config.keys import keys_of
 from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import ConfigError, UsageError
@@ -138,10 +137,10 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
     }
     # Of a key that is given twice, the last one counts.
     words = {key_of(word): word for word in request.words if affects(_group_of(word)) != "command"}
-    axes: list[list[Any]] = []
+    axes: list[list[object]] = []
     shared: list[str] = []
     for axis in request.axes:
-        described: list[Any] = [axis.prefix + axis.key, sorted(axis.values)]
+        described: list[object] = [axis.prefix + axis.key, sorted(axis.values)]
         if sweep.name != "grid":  # for a grid, range(0,2) and 0,1 are the same jobs
             described += [axis.low, axis.high, axis.step, axis.log]
         axes.append(described)
@@ -160,7 +159,7 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
     )
 
 
-def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> dict[str, Any]:
+def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> ConfigTree:
     """The part of a config that all jobs share, from the shipped YAML and from the person's own."""
     plain = comparable(config)
     for axis in axes:
@@ -177,5 +176,5 @@ def config_hash(config: FitConfig) -> str:
     return _digest(comparable(config))
 
 
-def _digest(content: Any) -> str:
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

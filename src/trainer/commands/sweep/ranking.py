@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.task import JobStatus
+from trainer.files import JsonObject
+from trainer.tracking.metrics_file import is_number
 
 # The order of a table: first what can be compared, last what went wrong.
 _ENDED = (JobStatus.DONE, JobStatus.PRUNED, JobStatus.INTERRUPTED, JobStatus.FAILED)
 _SPLITS = ("val/", "test/")
 
 
-def value_of(metrics: Mapping[str, float | None], name: str) -> float | None:
+def value_of(metrics: Mapping[str, object], name: str) -> float | None:
     """The metric, where it is there and finite."""
     value = metrics.get(name)
-    return value if value is not None and math.isfinite(value) else None
+    if not is_number(value) or value is None:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def ranked(record: SweepRecord) -> list[JobRecord]:
@@ -45,7 +48,7 @@ def compared_metrics(names: Sequence[str], monitor: str) -> list[str]:
     return [name for name in names if name == monitor or name.startswith(_SPLITS)]
 
 
-def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[dict[str, Any]] | None:
+def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[JsonObject] | None:
     """Group ranked `jobs` that differ in their seed only, the best mean first.
 
     A group has its `values`, the numbers of its `jobs`, as `runs` how many of them are done, and
@@ -61,14 +64,14 @@ def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[dict[str, 
     if all(len({job.values.get("seed") for job in alike}) < 2 for alike in members.values()):
         return None
 
-    def rank(group: dict[str, Any]) -> tuple[bool, float]:
+    def rank(group: JsonObject) -> tuple[bool, float]:
         means = {name: spread["mean"] for name, spread in group["metrics"].items()}
         return _rank(record, means)
 
     return sorted((_group(record, alike, others) for alike in members.values()), key=rank)
 
 
-def _group(record: SweepRecord, jobs: Sequence[JobRecord], keys: Sequence[str]) -> dict[str, Any]:
+def _group(record: SweepRecord, jobs: Sequence[JobRecord], keys: Sequence[str]) -> JsonObject:
     done = [job for job in jobs if job.status == JobStatus.DONE]
     spreads = {}
     for name in compared_metrics(metric_names(done), record.monitor):

@@ -16,13 +16,13 @@ from typing import Any
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus
 from trainer.errors import EnvironmentFault, printable
-from trainer.files import read_json, write_json
+from trainer.files import JsonObject, read_json, write_json
 from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = "sweep.json"
 _TEXT_OR_NONE = (str, NoneType)
-_KINDS: dict[str, Any] = {
+_KINDS: dict[str, type | tuple[type, ...]] = {
     "kind": str,
     "identity": str,
     "command": list,
@@ -33,7 +33,7 @@ _KINDS: dict[str, Any] = {
     "ended": _TEXT_OR_NONE,
     "summary": dict,
 }
-_KINDS_OF_A_JOB: dict[str, Any] = {
+_KINDS_OF_A_JOB: dict[str, type | tuple[type, ...]] = {
     "number": Count,
     "values": dict,
     "command": list,
@@ -107,7 +107,7 @@ class SweepRecord:
     ended: str | None = None
     jobs: list[JobRecord] = field(default_factory=list)
     former: list[JobRecord] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: JsonObject = field(default_factory=dict)
 
     def write(self) -> None:
         """Write sweep.json; raises OSError: see `write_errors`."""
@@ -154,7 +154,7 @@ def read_record(folder: Path) -> SweepRecord | None:
     content = read_json(path)
     names = {item.name for item in dataclasses.fields(SweepRecord)} - {"folder", "jobs", "former"}
     try:
-        fields: dict[str, Any] = {name: content[name] for name in names}
+        fields: JsonObject = {name: content[name] for name in names}
         check(fields, **_KINDS)
         fields |= {name: [_job(job) for job in content[name]] for name in ("jobs", "former")}
         return SweepRecord(folder=folder, **fields)

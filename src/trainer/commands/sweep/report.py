@@ -10,9 +10,8 @@ import io
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -30,7 +29,7 @@ from trainer.commands.sweep.ranking import (
 from trainer.commands.sweep.record import JobRecord, SweepRecord, short
 from trainer.commands.sweep.task import JobStatus
 from trainer.errors import as_called, command_line, printable
-from trainer.files import write_text
+from trainer.files import JsonObject, write_text
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import number_text
 
@@ -53,7 +52,7 @@ class _Sheet:
     numbers: range = range(0)
 
 
-def summarize(record: SweepRecord) -> dict[str, Any]:
+def summarize(record: SweepRecord) -> JsonObject:
     """The result in plain values: `counts`, `best`, `groups`, `importance`, `why_no_importance`.
 
     `best` is the job that is done with the best monitored metric, or None. `groups` are those of
@@ -167,7 +166,7 @@ def _jobs_sheet(record: SweepRecord, jobs: Sequence[JobRecord]) -> _Sheet:
     return _Sheet(["job", *keys, *metrics, "run"], rows, range(first, first + len(metrics)))
 
 
-def _groups_sheet(record: SweepRecord, groups: Sequence[Mapping[str, Any]]) -> _Sheet:
+def _groups_sheet(record: SweepRecord, groups: Sequence[JsonObject]) -> _Sheet:
     keys = [key for key in differing_keys(record) if key != "seed"]
     metrics = list(dict.fromkeys(name for group in groups for name in group["metrics"]))
     rows = []
@@ -202,7 +201,7 @@ def _figure(value: float | None) -> str:
     return "" if value is None else number_text(value)
 
 
-def _spread(group: Mapping[str, Any], name: str) -> str:
+def _spread(group: JsonObject, name: str) -> str:
     """`0.9770 ± 0.0025`; of one run the value alone."""
     spread = group["metrics"].get(name)
     if not spread:
@@ -276,7 +275,7 @@ def _markdown(record: SweepRecord) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _importance(summary: Mapping[str, Any]) -> list[str]:
+def _importance(summary: JsonObject) -> list[str]:
     shares = summary["importance"]
     if shares is None:
         return [_markup(f"Not known: {summary['why_no_importance']}.")]

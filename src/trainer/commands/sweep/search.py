@@ -7,10 +7,10 @@ import itertools
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.commands.sweep import study
 from trainer.commands.sweep.pruning import PRUNING, settings
@@ -254,7 +254,7 @@ def _repeated(trials: Sequence[optuna.trial.FrozenTrial]) -> set[int]:
     return {trial.user_attrs[_REPEATS] for trial in trials if _REPEATS in trial.user_attrs}
 
 
-def _difference(old: Any, new: dict[str, Any]) -> str:
+def _difference(old: object, new: Mapping[str, object]) -> str:
     """A sentence: how the space of a study differs from that of the command."""
     if not isinstance(old, dict):
         return "The study of the sweep was not made by a sweep."

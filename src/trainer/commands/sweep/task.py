@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
+from trainer.config import ConfigTree
 from trainer.errors import printable
 from trainer.files import read_json
 from trainer.run.folder import RECORD_FILE
@@ -52,7 +53,7 @@ class Task:
     """
 
     number: int
-    config: dict[str, Any]
+    config: ConfigTree
     command: list[str]
     varied: list[str]
     folder: str
@@ -79,7 +80,7 @@ def read_outcome(run: Path) -> JobOutcome | None:
     record = read_json(run / RECORD_FILE)
     if not record:
         return None
-    status: Any = record.get("status")
+    status = record.get("status")
     metrics = record.get("metrics")
     error = record.get("error")
     if status not in (JobStatus.DONE, JobStatus.PRUNED, JobStatus.FAILED):
@@ -93,7 +94,7 @@ def read_outcome(run: Path) -> JobOutcome | None:
     )
 
 
-def _code_of(record: dict[str, Any]) -> dict[str, str]:
+def _code_of(record: Mapping[str, object]) -> dict[str, str]:
     versions = record.get("versions")
     commit = record.get("git_commit")
     if not isinstance(versions, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ def computes(module: nn.Module) -> bool:
     return not any(module.children()) and not isinstance(module, _PASSING)
 
 
-def first_of(value: Any) -> Any:
+def first_of(value: object) -> object:
     """The first item of a tuple or list; anything else as it is."""
     return value[0] if isinstance(value, tuple | list) and value else value
 
@@ -44,8 +43,8 @@ def outputs_of(
     """
     found: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+    def keep(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             # A recurrent layer and attention return the output of every step first.
             output = first_of(output)
             if isinstance(output, Tensor) and output.is_floating_point() and name not in found:

@@ -19,6 +19,7 @@ from trainer.tracking.tensorboard.predictions import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.ft2font import FT2Font
 
 Point = tuple[float, float]
 
@@ -129,7 +130,7 @@ def reliability_figure(reliability: Reliability) -> Pixels:
         y = bottom + share * height
         chart.write(text, _TEXT, at=(left - 8, y), ha="right", va="center_baseline")
         chart.write(text, _TEXT, at=(left + share * width, 44), va="bottom")
-    legend: dict[str, Any] = {"ha": "left", "va": "bottom"}
+    legend = {"ha": "left", "va": "bottom"}
     chart.write("accuracy", _TEXT, at=(left, bottom - 30), color=_BLUE, **legend)
     chart.write("mean confidence", _TEXT, at=(left + 120, bottom - 30), color=_RED, **legend)
     _draw_samples(chart, count, left=left, width=width)
@@ -235,7 +236,7 @@ class _Chart:
         text = "".join(signs)
         return shorten(text, _MAX_NAME_WIDTH, lambda part: self.width(part, size))
 
-    def _font(self) -> Any:
+    def _font(self) -> FT2Font:
         from matplotlib.font_manager import get_font
 
         # From matplotlib's cache, which has one for each thread: a font keeps the text that it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,7 +110,13 @@ class Recorder(TorchFunctionMode):
             raise ValueError("it returns nothing that was made of its input")
         self.calls.append(end)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         """Record a call of a function of torch, but for those inside such functions."""
         kwargs = kwargs or {}
         if self._hidden:
@@ -121,7 +127,7 @@ class Recorder(TorchFunctionMode):
         taken = self._start(call, (args, kwargs))
         return self._finish(call, taken, func(*args, **kwargs))
 
-    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _enter(self, module: nn.Module, args: object, kwargs: object) -> None:
         self._hidden += 1
         if self._hidden > 1:
             return
@@ -138,7 +144,7 @@ class Recorder(TorchFunctionMode):
         frame = _Frame(path=path, label=label, call=call, taken=taken, is_layer=is_layer)
         self._running.append(frame)
 
-    def _leave(self, _module: nn.Module, _args: Any, _kwargs: Any, result: Any) -> Any:
+    def _leave(self, _module: nn.Module, _args: object, _kwargs: object, result: object) -> object:
         if self._hidden > 1:
             self._hidden -= 1
             return result
@@ -171,7 +177,7 @@ class Recorder(TorchFunctionMode):
         self._labels.add(found)
         return found
 
-    def _start(self, call: Call, values: Any) -> Taken:
+    def _start(self, call: Call, values: object) -> Taken:
         """Note the sources of a call; returns the tensors in its arguments."""
         taken = [(tensor, _times_written(tensor)) for tensor in tensors_in(values)]
         for tensor, _ in taken:
@@ -193,7 +199,7 @@ class Recorder(TorchFunctionMode):
             call.details["parameters"] = tensor.numel()
         self._finish(call, [], tensor)
 
-    def _finish(self, call: Call, taken: Taken, result: Any) -> Any:
+    def _finish(self, call: Call, taken: Taken, result: Any) -> object:
         """Note a call that made or wrote tensors; returns what the model gets for `result`.
 
         That is another tensor on the same memory where `result` is what went in: tensors are known
@@ -233,9 +239,9 @@ class Recorder(TorchFunctionMode):
         return (-1, *shape[1:]) if is_of_batch and shape[:1] == self._inputs.shape[:1] else shape
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: object) -> Iterator[Tensor]:
     """The tensors in nested lists, tuples, dictionaries and data classes, in order."""
-    inner: Iterable[Any] = ()
+    inner: Iterable[object] = ()
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -288,14 +294,14 @@ def _name_of(func: Any) -> str:
     return re.sub(r"\W", "_", name).strip("_") or "function"
 
 
-def _arguments(args: Any, kwargs: Any) -> Details:
+def _arguments(args: Iterable[object], kwargs: Mapping[str, object]) -> Details:
     """The settings among the arguments of a function, as text."""
     texts = [repr(value) for value in args if _is_plain(value)]
     texts += [f"{name}={value!r}" for name, value in kwargs.items() if _is_plain(value)]
     return {"arguments": ", ".join(texts)[:_MAX_DETAIL]} if texts else {}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, (tuple, list)):
         return all(_is_plain(item) for item in value)
     return isinstance(value, (bool, int, float, str, slice, torch.dtype))
@@ -311,7 +317,7 @@ def _about(module: nn.Module) -> Details:
     return details
 
 
-def _is_among(value: Any, tensors: Iterable[Tensor]) -> bool:
+def _is_among(value: object, tensors: Iterable[Tensor]) -> bool:
     return any(value is tensor for tensor in tensors)  # == would compare their values
 
 

@@ -55,7 +55,7 @@ _STATUSES = {RunStatus.DONE: STATUS_SUCCESS, RunStatus.FAILED: STATUS_FAILURE}
 
 
 def start_summaries(
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     *,
     metrics: Sequence[str] = METRICS,
     started: float,
@@ -116,7 +116,7 @@ def _most_used() -> list[str]:
     return sorted(columns, key=columns.__getitem__)
 
 
-def values(config: Mapping[str, Any]) -> dict[str, Value]:
+def values(config: Mapping[str, object]) -> dict[str, Value]:
     """The values of a run under their dotted names, for the declared keys that it has.
 
     In a column of numbers or switches null is left out, in one of texts it is `none`; lists and

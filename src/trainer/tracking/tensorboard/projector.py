@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from google.protobuf import text_format
@@ -56,7 +56,9 @@ def last_layer(model: nn.Module, inputs: Tensor) -> str:
     """
     called: list[str] = []
 
-    def enter(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+    def enter(
+        name: str, _module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         if _has_rows(_argument(args, kwargs), len(inputs)):
             called.append(name)
 
@@ -88,7 +90,7 @@ def features(
     else:
         called = layer
         module = find_layer(model, layer)
-    caught: list[Any] = []
+    caught: list[object] = []
     found = []
     outputs = []
     with preserve_state(model), torch.no_grad():
@@ -111,12 +113,12 @@ def features(
     return called, torch.cat(found), torch.cat(outputs)
 
 
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _argument(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
     """The first argument of a call."""
     return first_of(args or tuple(kwargs.values()))
 
 
-def _has_rows(value: Any, num: int) -> bool:
+def _has_rows(value: object, num: int) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim > 0 and len(value) == num
 
 

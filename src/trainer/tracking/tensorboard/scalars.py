@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
-from trainer.tracking.records import EvalRecord, TagGroup, TrainRecord, as_row, scalar_tags
+from trainer.tracking.records import (
+    EvalRecord,
+    MetricsRow,
+    TagGroup,
+    TrainRecord,
+    as_row,
+    scalar_tags,
+)
 from trainer.tracking.tensorboard.writer import EventWriter
 
 _BETTER = {"loss": min, "accuracy": max}
@@ -27,7 +33,7 @@ class Scalars:
         writer: EventWriter,
         *,
         axes: Sequence[str],
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[MetricsRow],
         replays: bool,
     ) -> None:
         self._writer = writer
@@ -53,19 +59,19 @@ class Scalars:
             for name, value in self._best.items():
                 self._writer.scalar(f"{TagGroup.BEST}/val_{name}", value, record.step)
 
-    def _write_axes(self, row: Mapping[str, Any]) -> None:
+    def _write_axes(self, row: MetricsRow) -> None:
         for axis in self._axes:
             if axis == "samples":
                 self._write_values(row, f"{TagGroup.BY_SAMPLES}/", row["samples"])
             else:
                 self._write_values(row, f"{TagGroup.BY_SECONDS}/", round(1000 * row["seconds"]))
 
-    def _write_values(self, row: Mapping[str, Any], prefix: str, x: int) -> None:
+    def _write_values(self, row: MetricsRow, prefix: str, x: int) -> None:
         for name, tag in scalar_tags(row["split"]).items():
             if row[name] is not None:
                 self._writer.scalar(prefix + tag, row[name], x)
 
-    def _take_best(self, row: Mapping[str, Any]) -> None:
+    def _take_best(self, row: MetricsRow) -> None:
         for name, better in _BETTER.items():
             value = row[name]
             if value is not None and value == value:  # a NaN is never the best

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from trainer.config.logger import TensorBoardConfig
 from trainer.run.record import RunStatus
@@ -16,7 +16,7 @@ from trainer.tracking import FailSafe, Metrics
 from trainer.tracking.event_files import event_files, rewind
 from trainer.tracking.metrics_file import read_rows
 from trainer.tracking.observer import Update, Watch
-from trainer.tracking.records import EpochRecord, EvalRecord, Record, ResumePoint
+from trainer.tracking.records import EpochRecord, EvalRecord, MetricsRow, Record, ResumePoint
 from trainer.tracking.tensorboard import custom_scalars, hparams, projector
 from trainer.tracking.tensorboard.context import Context
 from trainer.tracking.tensorboard.graph import NotTraceable, trace
@@ -52,7 +52,7 @@ class TensorBoard:
         *,
         kinds: TensorBoardConfig,
         context: Context,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         varied: Sequence[str],
         texts: Mapping[str, str],
         warn: Callable[[str], None],
@@ -62,7 +62,7 @@ class TensorBoard:
         self._kinds = kinds
         self._context = context
         self._fail_safes: dict[str, FailSafe] = {}
-        rows: list[dict[str, Any]] = []
+        rows: list[MetricsRow] = []
         replays = False
         self._step = 0
         # TensorBoard ignores the first start of a run.
@@ -175,7 +175,7 @@ class TensorBoard:
         return looks
 
     def _write_start(
-        self, config: Mapping[str, Any], *, varied: Sequence[str], texts: Mapping[str, str]
+        self, config: Mapping[str, object], *, varied: Sequence[str], texts: Mapping[str, str]
     ) -> None:
         """Write what every start of a run writes again, since a resume drops it."""
         kinds = self._kinds

@@ -18,16 +18,19 @@ from itertools import cycle, islice
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from trainer import errors
 from trainer.commands.sweep.launchers import Handle, OnceHandle
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
+from trainer.config import ConfigTree
 from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, TrainerError, UsageError
 from trainer.signals import STOPPING, set_signals
 
+# One end of a pipe: whatever can be pickled goes through it.
+Pipe: TypeAlias = "connection.Connection[Any, Any]"
 _PRELOAD = "trainer.commands.sweep.launchers.preload"
 # What Optuna loads when a trial first reports to its study: 0.6 s of each.
 _PRELOAD_FOR_SEARCH = (
@@ -57,7 +60,7 @@ class LocalHandle(OnceHandle):
     def __init__(
         self,
         process: ForkServerProcess,
-        receiver: connection.Connection[Any, Any],
+        receiver: Pipe,
         device: str | None,
     ) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ class LocalLauncher:
     """
 
     def __init__(
-        self, config: GridConfig, *, num_jobs: int | None, configs: Sequence[dict[str, Any]]
+        self, config: GridConfig, *, num_jobs: int | None, configs: Sequence[ConfigTree]
     ) -> None:
         self._context = multiprocessing.get_context("forkserver")
         capacity = self._survey(configs)
@@ -126,7 +129,7 @@ class LocalLauncher:
         return self._handles[len(self._handles) - len(tasks) :]
 
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
-        ends: list[Any] = []
+        ends: list[Pipe | int] = []
         for handle in self._handles:
             if handle in handles:
                 ends += [handle.receiver, handle.process.sentinel]
@@ -163,7 +166,7 @@ class LocalLauncher:
         handle.process.join()
         handle.receiver.close()
 
-    def _survey(self, configs: Sequence[dict[str, Any]]) -> Capacity:
+    def _survey(self, configs: Sequence[ConfigTree]) -> Capacity:
         """Look at the machine, and unpack the data once for all jobs; raises errors of the data."""
         process, receiver = self._fork(_survey, str(Path.cwd()), list(configs))
         try:
@@ -182,7 +185,7 @@ class LocalLauncher:
 
     def _fork(
         self, target: Callable[..., None], *arguments: object
-    ) -> tuple[ForkServerProcess, connection.Connection[Any, Any]]:
+    ) -> tuple[ForkServerProcess, Pipe]:
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=target, args=(sender, *arguments))
         try:
@@ -239,7 +242,7 @@ def _check_devices(devices: Sequence[int], capacity: Capacity, *, wants_gpu: boo
             raise EnvironmentFault(f"sweep.devices={devices}: there is no GPU {gpu}; {there}.")
 
 
-def _work(sender: connection.Connection[Any, Any], task: Task) -> None:
+def _work(sender: Pipe, task: Task) -> None:
     """The process of a job."""
     os.setpgrp()  # Ctrl-C is for the sweep, which passes it on; a second one would not let it save
     # In this order: a signal that waits since the fork is taken by the handler.
@@ -260,9 +263,7 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _survey(
-    sender: connection.Connection[Any, Any], folder: str, configs: Sequence[dict[str, Any]]
-) -> None:
+def _survey(sender: Pipe, folder: str, configs: Sequence[ConfigTree]) -> None:
     """The process that needs torch, and the data, before the first job."""
     os.chdir(folder)
     for number in STOPPING:  # there is nothing to save, and the sweep says that it was stopped
@@ -273,7 +274,7 @@ def _survey(
     capacity = Capacity(
         threads=torch.get_num_threads(), gpus=torch.cuda.device_count(), memory=_free_memory()
     )
-    found: Any = capacity
+    found: object = capacity
     try:
         _unpack(configs)
     except TrainerError as error:
@@ -286,7 +287,7 @@ def _survey(
         sender.send(found)
 
 
-def _unpack(configs: Sequence[dict[str, Any]]) -> None:
+def _unpack(configs: Sequence[ConfigTree]) -> None:
     """Unpack the image sets of the jobs, so that no two jobs do it at once."""
     from trainer.data.image_sets.catalog import IMAGE_SETS
     from trainer.data.image_sets.locate import load_image_set

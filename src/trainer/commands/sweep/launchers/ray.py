@@ -11,7 +11,6 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
@@ -30,7 +29,7 @@ _TIME_TO_ANSWER = 10.0
 class RayHandle(OnceHandle):
     """A task of Ray."""
 
-    def __init__(self, ref: Any) -> None:
+    def __init__(self, ref: object) -> None:
         super().__init__()
         self.ref = ref
 
@@ -134,7 +133,7 @@ def _connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Else Ray warns of a change in a later version. Here a job without GPUs sees none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"include_dashboard": False, "object_store_memory": _STORE}
     else:

@@ -15,13 +15,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import SlurmConfig
 from trainer.errors import EnvironmentFault, printable
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor, Job
 
 # Seconds between two calls of squeue: Slurm serves others too.
 _ASK_EVERY = 15.0
@@ -69,7 +72,7 @@ class Slurm:
         self._first_seen: dict[str, float] = {}
         self._every = _ASK_EVERY
 
-    def end_of(self, job: Any) -> str | None:
+    def end_of(self, job: Job[JobOutcome]) -> str | None:
         """The state in which it ended, of `_ENDED`; None while it runs, waits, or is unknown."""
         first_seen = self._first_seen.setdefault(job.job_id, time.monotonic())
         self._update_states(self._every)
@@ -78,7 +81,7 @@ class Slurm:
         state = self._states.get(job.job_id, _FORGOTTEN)
         return state if state in _ENDED else None
 
-    def stop(self, job: Any, *, at_once: bool) -> None:
+    def stop(self, job: Job[JobOutcome], *, at_once: bool) -> None:
         """Let a job save and stop, or end it at once."""
         self._update_states(1.0)
         self._every = min(_ASK_EVERY, 2.0)  # a person waits
@@ -89,7 +92,7 @@ class Slurm:
             # kill it after KillWait (30 s as a rule); --batch fails for an element of an array.
             _call("scancel", "--signal=TERM", "--full", job.job_id)
 
-    def end(self, jobs: Sequence[Any]) -> None:
+    def end(self, jobs: Sequence[Job[JobOutcome]]) -> None:
         """End them all."""
         _call("scancel", *(job.job_id for job in jobs))
 
@@ -112,15 +115,15 @@ class Slurm:
 class Processes:
     """Processes on this machine instead of Slurm: a job has the id of submitit's process."""
 
-    def end_of(self, job: Any) -> str | None:
+    def end_of(self, job: Job[JobOutcome]) -> str | None:
         return "FAILED" if job.done() else None
 
-    def stop(self, job: Any, *, at_once: bool) -> None:
+    def stop(self, job: Job[JobOutcome], *, at_once: bool) -> None:
         del at_once  # the second signal means that
         if not job.done():  # after that the number may be another process's
             os.kill(int(job.job_id), signal.SIGTERM)
 
-    def end(self, jobs: Sequence[Any]) -> None:
+    def end(self, jobs: Sequence[Job[JobOutcome]]) -> None:
         """Signal the jobs until all have ended, for ten seconds at most."""
         until = time.monotonic() + _LEAVE_TIME
         while not all([job.done() for job in jobs]) and time.monotonic() < until:
@@ -140,7 +143,7 @@ def _call(*words: str) -> str | None:
 class SlurmHandle(OnceHandle):
     """A job of submitit."""
 
-    def __init__(self, job: Any, cluster: Slurm | Processes, results: _Results) -> None:
+    def __init__(self, job: Job[JobOutcome], cluster: Slurm | Processes, results: _Results) -> None:
         super().__init__()
         self.job = job
         self._cluster = cluster
@@ -270,7 +273,7 @@ class _Results:
         self._names: set[str] = set()
         self._looked = -self._every
 
-    def has(self, job: Any) -> bool:
+    def has(self, job: Job[JobOutcome]) -> bool:
         """Whether the result of `job` is there."""
         if time.monotonic() - self._looked >= self._every:
             with contextlib.suppress(OSError):
@@ -281,14 +284,14 @@ class _Results:
             self._looked = time.monotonic()
         return job.paths.result_pickle.name in self._names
 
-    def forget(self, job: Any) -> None:
+    def forget(self, job: Job[JobOutcome]) -> None:
         """Remove the result of an earlier job with this number: those of processes come again."""
         self._names.discard(job.paths.result_pickle.name)
         with contextlib.suppress(OSError):
             job.paths.result_pickle.unlink()
 
 
-def _executor(config: SlurmConfig, folder: Path) -> Any:
+def _executor(config: SlurmConfig, folder: Path) -> AutoExecutor:
     """submitit's executor; raises EnvironmentFault where submitit or Slurm is missing."""
     try:
         import submitit
@@ -337,7 +340,7 @@ def _name_of(folder: Path) -> str:
     return f"trainer-{folder.name}-{digest[:8]}"
 
 
-def _options(config: SlurmConfig) -> dict[str, Any]:
+def _options(config: SlurmConfig) -> dict[str, object]:
     """More options of sbatch; no requeue, since the same command continues a sweep."""
     # B: to the batch script. submitit would send USR2, upon which it drops what is not saved.
     warning = min(_WARNING_TIME, 30 * config.timeout_min)
