@@ -17,6 +17,10 @@ from trainer.errors import CheckpointError
 
 VERSION = 2
 _COUNTERS = {"epoch", "batch", "step", "samples"}
+# Above it a float no longer counts exactly, and a step of 400 digits is no possible folder name.
+_MAX_COUNT = 2**53
+# Of an axis and of the outputs: layers are made of these sizes.
+_MAX_SIZE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class Description:
     aliases: dict[str, str]
 
 
+# Closed: other tools passed over an unknown field, and such a field switched off the protection
+# against remote code (CVE-2026-4372).
 _FIELDS = {"version", *Description.__dataclass_fields__}
 
 
@@ -50,6 +56,7 @@ def read_description(path: Path) -> Description:
 def parse_description(text: str, *, source: Path) -> Description:
     """The description in `text`, every field checked; raises CheckpointError naming `source`."""
     content = parse(text, source=source)
+    # The version first: another one explains every unknown field.
     check_version(content, source=source)
     if set(content) != _FIELDS:
         wrong = min(set(content) ^ _FIELDS)
@@ -86,7 +93,7 @@ def parse(text: str, *, source: Path) -> dict[str, Any]:
     """JSON text as a table; raises CheckpointError."""
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested some thousand deep
         raise CheckpointError(
             f"{source} is damaged: its description is not JSON.", hint="Nothing was loaded."
         ) from error
@@ -109,13 +116,13 @@ def _check_shape(shape: object, num_outputs: object, source: Path) -> None:
 
 def _check_progress(progress: Any, source: Path) -> None:
     _check_table(progress, int, "progress", source)
-    are_counts = all(0 <= count < 2**53 for count in progress.values())
+    are_counts = all(0 <= count < _MAX_COUNT for count in progress.values())
     if set(progress) - _COUNTERS or not are_counts:
         raise _refused(source, "its counters make no sense")
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SIZE
 
 
 def _check_table(table: object, types: type | tuple[type, ...], name: str, path: Path) -> None:

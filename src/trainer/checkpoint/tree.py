@@ -32,6 +32,7 @@ def flatten(value: Any, *, path: str, tensors: dict[str, Tensor]) -> Any:
         parts = []
         for index, item in enumerate(value):
             parts.append(flatten(item, path=f"{path}.{index}", tensors=tensors))
+        # Kept apart: random.setstate takes a tuple and refuses a list.
         return {"$tuple": parts} if isinstance(value, tuple) else parts
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": repr(value)}
@@ -50,6 +51,7 @@ def _flatten_table(
     ]
     if all(isinstance(key, str) and not key.startswith("$") for key in table):
         return dict(items)
+    # torch's optimizers number their parameters, and JSON would turn these keys into text.
     return {"$items": items}
 
 
@@ -88,4 +90,5 @@ def _are_pairs(content: Any) -> bool:
 
 def to_saved(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU with storage that nothing else shares, ready to be written."""
+    # safetensors refuses tensors in channels-last layout, which build_model gives the weights.
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
