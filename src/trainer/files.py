@@ -63,6 +63,16 @@ def finite_or_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def as_table(value: object) -> dict[str, Any]:
+    """`value` if it is a JSON object, else an empty one: a file from outside may have anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """`value` if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty when there is no such file, or a damaged one."""
     try:
@@ -70,4 +80,4 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return as_table(content)

@@ -276,6 +276,8 @@ def _read_flag(word: str, rest: Iterator[str], verb: Verb) -> tuple[Flag, str | 
 def _unknown_flag(name: str, verb: Verb) -> UsageError:
     bare = name.lstrip("-")
     hint = verb.instead.get(name)
+    if hint is not None:
+        hint = hint.format(program=program())
     if verb.key(bare) is not None:
         hint = f"Keys are written without dashes: {bare}=…"
     elif hint is None and verb.config:
@@ -318,12 +320,14 @@ def _check_flags(flags: Mapping[str, str | None], verb: Verb) -> None:
 def _check_count(words: Sequence[str], verb: Verb) -> None:
     """Raises UsageError for an empty word, a missing run and one too many."""
     if "" in (words[:1] if verb.words == "text" else words):
-        raise UsageError("A word is empty.", hint="Name a run by its id; trainer runs lists them.")
+        raise UsageError(
+            "A word is empty.", hint=f"Name a run by its id; {program()} runs lists them."
+        )
     if len(words) < verb.least:
         missing = "A second run is missing." if words else "The run is missing."
         example = " ".join(["last", "<run>"][: verb.least])
         raise UsageError(
-            missing, hint=f"Write: {program()} {verb.name} {example}; trainer runs lists them."
+            missing, hint=f"Write: {program()} {verb.name} {example}; {program()} runs lists them."
         )
     if verb.most is not None and len(words) > verb.most:
         count = "one run" if verb.most == 1 else "two runs"

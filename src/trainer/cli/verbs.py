@@ -194,7 +194,7 @@ _ALL = (
         group="Look after",
         words="run",
         keys=(_PORT, _ROOT),
-        instead={"--logdir": "Name the folder alone: trainer tb runs"},
+        instead={"--logdir": "Name the folder alone: {program} tb runs"},
     ),
     Verb(
         "runs",

@@ -13,8 +13,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import InputError, TrainerError, UsageError, command_line, nearest, program
-from trainer.files import read_json
+from trainer.errors import (
+    InputError,
+    TrainerError,
+    UsageError,
+    command_line,
+    listing,
+    nearest,
+    program,
+)
+from trainer.files import as_table, read_json
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -33,10 +41,6 @@ _ID = re.compile(f"[0-9a-f]{{{MIN_DIGITS},64}}")
 _KEYWORDS = ("", LAST, "auto", "null")
 _MAX_NAMED = 5
 _MAX_LENGTH = 200
-_EXPECTED = (
-    "Give a run folder, the id of a run, a part of its name, or the word last; "
-    "trainer runs lists them."
-)
 _EXPECTED_CHECKPOINT = (
     "Give a run folder, a step folder in its checkpoints/, a model.safetensors, or the word last."
 )
@@ -127,9 +131,7 @@ def resolve_reference(reference: str, *, root: Path, index: Sequence[Entry] | No
         return reference
     if len(found) == 1:
         return str(found[0].path)
-    listed = ", ".join(f"{entry.id} ({entry.path})" for entry in found[:_MAX_NAMED])
-    if len(found) > _MAX_NAMED:
-        listed += f" and {len(found) - _MAX_NAMED} more"
+    listed = listing([f"{entry.id} ({entry.path})" for entry in found], most=_MAX_NAMED)
     raise UsageError(
         f"{reference} may mean {len(found)} runs.", where=f"{listed}.", hint="Name one of them."
     )
@@ -142,7 +144,7 @@ def not_a_run(
 
     The hint repeats `command` before the path of that run.
     """
-    hint = _EXPECTED
+    hint = _expected()
     parts = (path, *path.parents, *path.absolute().parents)
     run = next((part.parent for part in parts if part.name == CHECKPOINTS), None)
     if run is not None:
@@ -202,8 +204,8 @@ def _chosen_step(run: Path, steps: Sequence[Path], which: str) -> Path:
     if which == "last":
         return steps[-1]
     # A copy may have lost the links: the run's own record names the step too.
-    names = read_json(run / RECORD_FILE).get("checkpoints")
-    recorded = str(names.get(which, "")) if isinstance(names, dict) else ""
+    names = as_table(read_json(run / RECORD_FILE).get("checkpoints"))
+    recorded = str(names.get(which, ""))
     real = [os.path.realpath(step) for step in steps]
     for name in (which, recorded):
         # Path.resolve raises where links go round.
@@ -214,7 +216,7 @@ def _chosen_step(run: Path, steps: Sequence[Path], which: str) -> Path:
 
 
 def _missing(
-    reference: str, root: Path, error: type[TrainerError], *, expected: str = _EXPECTED
+    reference: str, root: Path, error: type[TrainerError], *, expected: str = ""
 ) -> TrainerError:
     """The error for a `reference` that names nothing, with what is near."""
     path = Path(reference)
@@ -231,7 +233,14 @@ def _missing(
                 f"There is: {others}.",
             )
     names = [] if os.sep in reference else [*(entry.name for entry in read_index(root)), LAST]
-    return error(what, hint=_near_path(path, besides=names) or expected)
+    return error(what, hint=_near_path(path, besides=names) or expected or _expected())
+
+
+def _expected() -> str:
+    return (
+        "Give a run folder, the id of a run, a part of its name, or the word last; "
+        f"{command_line('runs')} lists them."
+    )
 
 
 def _near_path(path: Path, *, besides: Sequence[str] = ()) -> str | None:

@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from trainer.files import finite_or_null, read_json, write_json
+from trainer.files import as_list, as_table, finite_or_null, read_json, write_json
 from trainer.run.folder import CHECKPOINTS, RECORD_FILE
 from trainer.run.lock import is_locked
 
 # Digits of a commit that are printed; a commit with changed files ends in `+changes`.
 COMMIT_LENGTH = 12
-_Kind = TypeVar("_Kind")
+
 _PACKAGES = (
     "trainer",
     "torch",
@@ -100,13 +100,14 @@ class RunRecord:
             "versions": _versions(),
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "checkpoints": _of_kind(dict, before.get("checkpoints")),
-            "metrics": _of_kind(dict, before.get("metrics")),
+            # Of a damaged record nothing is taken over: it must not stop the run.
+            "checkpoints": as_table(before.get("checkpoints")),
+            "metrics": as_table(before.get("metrics")),
         }
         if before.get("events_lost") is True:
             self._content["events_lost"] = True
         if resumed is not None:
-            earlier = _of_kind(list, before.get("resumed"))
+            earlier = as_list(before.get("resumed"))
             self._content["resumed"] = [*earlier, {"at": now(), **resumed}]
         self._write()
 
@@ -148,11 +149,6 @@ class RunRecord:
 
     def _write(self) -> None:
         write_json(self._path, self._content)
-
-
-def _of_kind(kind: type[_Kind], value: object) -> _Kind:
-    """`value`, or an empty one: a damaged record must not stop the run."""
-    return value if isinstance(value, kind) else kind()
 
 
 def git_commit() -> str | None:
