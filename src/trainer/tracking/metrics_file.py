@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from trainer.config.overrides import override
 from trainer.errors import EnvironmentFault, command_line, printable
 from trainer.files import finite_or_null, write_bytes
+from trainer.run.folder import METRICS_FILE
 from trainer.state_checks import LARGEST
 from trainer.tracking.records import (
     SPLITS,
@@ -26,7 +27,6 @@ from trainer.tracking.records import (
     as_row,
 )
 
-FILE_NAME = "metrics.jsonl"
 # A row has some hundred bytes; a longer line from outside could fill the memory.
 MAX_LINE_BYTES = 100_000
 _FIELDS = {
@@ -45,7 +45,7 @@ class MetricsFile:
     def __init__(
         self, run: Path, *, warn: Callable[[str], None], resumed: ResumePoint | None = None
     ) -> None:
-        self._path = run / FILE_NAME
+        self._path = run / METRICS_FILE
         try:
             if self._path.exists() and not self._path.is_file():
                 raise OSError("it is not a file")
@@ -94,7 +94,7 @@ def as_json(row: dict[str, Any]) -> str:
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """Read the rows of a run; skip a line that is no row, such as one that a kill cut off."""
-    return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
+    return [row for row in map(parse_row, _lines(run / METRICS_FILE)) if not isinstance(row, str)]
 
 
 def parse_row(line: bytes) -> dict[str, Any] | str:
