@@ -114,6 +114,11 @@ def suggestion(name: str, choices: Iterable[str], *, label: str = "Choices") -> 
     return f"Did you mean {near}? {all_of_them}" if near else all_of_them
 
 
+def reason_of(error: OSError) -> str:
+    """What the system says of the error, without its number: `No space left on device`."""
+    return error.strerror or str(error)
+
+
 def listing(names: Sequence[str], *, most: int) -> str:
     """The first `most` of the names, and how many more there are: `a, b and 3 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

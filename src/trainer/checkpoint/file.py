@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from trainer.errors import CheckpointError, EnvironmentFault, printable
+from trainer.errors import CheckpointError, EnvironmentFault, printable, reason_of
 from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folders, step_of
 
 DESCRIPTION_KEY, SEAL_KEY = "trainer", "sha256"
 BLANK_SEAL = "0" * 64
-MAX_NAME = 500  # of a tensor, and of an entry in a description
+_MAX_NAME = 500  # of a tensor, and of an entry in a description
 _SEAL = re.compile(f"[0-9a-f]{{{len(BLANK_SEAL)}}}")
 # A header of trainer's has some kilobytes. One from outside may be made to take all memory or
 # time: of safetensors itself, 200,000 empty tensors take 4.8 s, and 99 MB of blanks pass.
@@ -208,18 +208,19 @@ def _check_tensors(tensors: dict[str, Any], *, num_bytes: int) -> None:
     if len(tensors) > _MAX_TENSORS:
         raise _Damage(f"it has {len(tensors):,} tensors, more than any of trainer's")
     # In the order of the bytes, not of the names: a hole could carry what no tensor covers.
-    spans = sorted(_span(name, entry) for name, entry in tensors.items())
-    for (begin, end), previous in zip(spans, [0, *(end for _, end in spans)], strict=False):
-        if begin != previous or end < begin:
+    place = 0
+    for begin, end in sorted(_span(name, entry) for name, entry in tensors.items()):
+        if begin != place:
             raise _Damage("its tensors overlap or leave a hole")
-    if (spans[-1][1] if spans else 0) != num_bytes:
+        place = end
+    if place != num_bytes:
         raise _Damage("it is longer or shorter than its tensors")
 
 
 def _span(name: str, entry: Any) -> tuple[int, int]:
     """Where the bytes of a tensor begin and end; raises _Damage unless they fit its shape."""
     # Errors and check-run print names: escapes in one would drive the terminal.
-    if len(name) > MAX_NAME or not name.isprintable():
+    if not is_name(name):
         raise _Damage(f"a tensor has a name that trainer gives to none: {printable(name)[:40]!r}")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _Damage(f"its entry for {name} makes no sense")
@@ -229,6 +230,11 @@ def _span(name: str, entry: Any) -> tuple[int, int]:
     if not is_readable or not bits or math.prod(shape) * bits != 8 * (offsets[1] - offsets[0]):
         raise _Damage(f"the shape of {name} does not fit its bytes")
     return offsets[0], offsets[1]
+
+
+def is_name(text: str) -> bool:
+    """Whether trainer may have given this name to a tensor or an entry."""
+    return len(text) <= _MAX_NAME and text.isprintable()
 
 
 def _are_counts(values: object, *, most: int) -> bool:
@@ -272,7 +278,7 @@ def _refuse(path: Path, error: OSError | _Damage) -> NoReturn:
             hint="Take a newer one; with trainer.keep=… a run keeps more of them.",
         ) from error
     if isinstance(error, OSError):
-        raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise EnvironmentFault(f"{path} cannot be read: {reason_of(error)}.") from error
     if isinstance(error, _NoHeader) and not is_in_step:
         raise CheckpointError(
             f"{path} is not a safetensors file, or is truncated.",

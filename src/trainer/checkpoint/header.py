@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoint.file import MAX_NAME, read_file, read_header
+from trainer.checkpoint.file import is_name, read_file, read_header
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CheckpointError
 
@@ -64,8 +64,8 @@ def parse_description(text: str, *, source: Path) -> Description:
     _check_shape(content["input_shape"], content["num_outputs"], source)
     _check_progress(content["progress"], source)
     _check_table(content["metrics"], (int, float, type(None)), "metrics", source)
-    _check_table(content["checksums"], str, "checksums", source)
-    _check_table(content["aliases"], str, "aliases", source)
+    _check_table(content["checksums"], (str,), "checksums", source)
+    _check_table(content["aliases"], (str,), "aliases", source)
     if not isinstance(content["config"], dict):
         raise _refused(source, "its config is not a table")
     return Description(
@@ -115,22 +115,21 @@ def _check_shape(shape: object, num_outputs: object, source: Path) -> None:
 
 
 def _check_progress(progress: Any, source: Path) -> None:
-    _check_table(progress, int, "progress", source)
+    _check_table(progress, (int,), "progress", source)
     are_counts = all(0 <= count < _MAX_COUNT for count in progress.values())
     if set(progress) - _COUNTERS or not are_counts:
         raise _refused(source, "its counters make no sense")
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SIZE
+    # By type, not isinstance, here and below: JSON's true is a bool, which is an int.
+    return type(value) is int and 1 <= value <= _MAX_SIZE
 
 
-def _check_table(table: object, types: type | tuple[type, ...], name: str, path: Path) -> None:
+def _check_table(table: object, types: tuple[type, ...], name: str, path: Path) -> None:
     wrong = _refused(path, f"the field {name} of its description has the wrong type")
     if not isinstance(table, dict):
         raise wrong
     for key, value in table.items():
-        if not isinstance(value, types) or isinstance(value, bool):
-            raise wrong
-        if not key.isprintable() or len(key) > MAX_NAME:
+        if type(value) not in types or not is_name(key):
             raise wrong

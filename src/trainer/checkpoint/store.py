@@ -22,7 +22,7 @@ from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, is_in
 from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.config.overrides import override
-from trainer.errors import EnvironmentFault, command_line
+from trainer.errors import EnvironmentFault, command_line, reason_of
 from trainer.files import finite_or_null, part_path, remove, sync_folder
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -230,7 +230,7 @@ class CheckpointStore:
     def _failed(self, snapshot: _Snapshot, error: OSError) -> EnvironmentFault:
         # Half a step would take the room that the rest of the run may need.
         remove(part_path(self._run / CHECKPOINTS / step_folder_name(snapshot.step)))
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         with contextlib.suppress(OSError):
             tensors = (*snapshot.weights.values(), *snapshot.tensors.values())
             needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -14,7 +14,14 @@ from typing import Any
 
 from trainer.checkpoint.file import Header, examine
 from trainer.checkpoint.header import Description, check_version, parse, read_description
-from trainer.errors import CheckpointError, EnvironmentFault, TrainerError, listing, printable
+from trainer.errors import (
+    CheckpointError,
+    EnvironmentFault,
+    TrainerError,
+    listing,
+    printable,
+    reason_of,
+)
 from trainer.files import as_table
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -117,7 +124,7 @@ def read_record(run: Path) -> dict[str, Any] | Finding:
     except (ValueError, RecursionError):
         return Finding(RECORD_FILE, DAMAGED, detail="it is not JSON")
     except OSError as error:
-        return Finding(RECORD_FILE, UNREADABLE, detail=error.strerror or str(error))
+        return Finding(RECORD_FILE, UNREADABLE, detail=reason_of(error))
     if not isinstance(content, dict):
         return Finding(RECORD_FILE, DAMAGED, detail="it is not a table")
     if status_of(run, content) is RunStatus.DAMAGED:
@@ -184,7 +191,7 @@ def _check_step(folder: Path) -> CheckedStep:
         return _read_step(folder)
     except OSError as error:
         state = UNREADABLE
-        why = error.strerror or str(error)
+        why = reason_of(error)
     except EnvironmentFault as error:
         state = UNREADABLE
         why = error.what

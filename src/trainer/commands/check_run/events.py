@@ -15,7 +15,7 @@ from pathlib import Path
 from trainer.commands.check_run.checkpoints import DAMAGED, OK, UNREADABLE, Finding, RunFiles
 from trainer.commands.check_run.metrics import MAX_FILE_BYTES, SPLIT_OF, Points, Rows, is_kept
 from trainer.config.logger import TensorBoardConfig
-from trainer.errors import printable
+from trainer.errors import printable, reason_of
 from trainer.files import as_list, as_table
 from trainer.tracking.records import BESIDES_ROWS
 from trainer.tracking.table import counted
@@ -68,7 +68,7 @@ def check_tensorboard(files: RunFiles, rows: Rows) -> Finding:
             return Finding(_WHAT, "not compared", detail="metrics.jsonl is not sound")
         counts = _compare(points, rows, files, must_hold=logged.is_all)
     except OSError as error:
-        return Finding(_WHAT, UNREADABLE, detail=error.strerror or str(error))
+        return Finding(_WHAT, UNREADABLE, detail=reason_of(error))
     except _Damage as damage:
         return Finding(_WHAT, DAMAGED, detail=str(damage) if paths else "there is no event file")
     found = f"{_num_values(points)} values in {counted(len(paths), 'file')}"

@@ -18,6 +18,7 @@ from trainer.commands.check_run.checkpoints import (
     RunFiles,
     absence,
 )
+from trainer.errors import reason_of
 from trainer.files import as_table
 from trainer.run.folder import METRICS_FILE
 from trainer.tracking.metrics_file import MAX_LINE_BYTES, is_number, parse_row
@@ -78,7 +79,7 @@ def check_metrics(files: RunFiles) -> tuple[Finding, Rows]:
             _read_rows(path, rows, files)
     except OSError as error:
         rows.damage = "it cannot be read"
-        return Finding(METRICS_FILE, UNREADABLE, detail=error.strerror or str(error)), rows
+        return Finding(METRICS_FILE, UNREADABLE, detail=reason_of(error)), rows
     rows.damage = rows.damage or _disagreement(rows, files)
     return _finding_of(rows, files), rows
 

@@ -13,7 +13,7 @@ from trainer.commands.fit.compile import Choice
 from trainer.commands.fit.components import Components
 from trainer.commands.fit.saved_step import SavedStep
 from trainer.config import FitConfig, to_plain
-from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
+from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError, reason_of
 from trainer.files import remove, write_text
 from trainer.run.folder import (
     LOCK_FILE,
@@ -92,7 +92,7 @@ def begin(
         if not isinstance(error, OSError):
             raise
         raise EnvironmentFault(
-            f"Could not write to the run folder {folder}: {error.strerror or error}.",
+            f"Could not write to the run folder {folder}: {reason_of(error)}.",
             hint="Correct that and start it again, or choose another place with run.root=… or "
             "run.dir=…",
         ) from error

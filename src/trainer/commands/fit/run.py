@@ -113,7 +113,7 @@ def _check_installed(config: FitConfig) -> None:
     """Before anything is built: an installation without its dependencies may lack TensorBoard."""
     if not isinstance(config.logger, TensorBoardConfig):
         return
-    # Found, not imported: that takes a third of a second, and happens when the first event is due.
+    # Only looked for: it is imported when the trackers are made.
     if importlib.util.find_spec("tensorboard") is None:
         raise EnvironmentFault(
             f"logger={config.logger.name} needs the package tensorboard, which is not installed.",

@@ -186,8 +186,8 @@ class SavedStep:
 def read_step(folder: Path) -> SavedStep | None:
     """Read both files of a step folder; None when it is damaged or was renamed.
 
-    Raises CheckpointError for a step that is intact and not to be believed, EnvironmentFault for
-    one that may not be read: to continue from an older one would lose it.
+    Raises CheckpointError for a step that is intact but has wrong values, EnvironmentFault for one
+    that may not be read: a resume from an older step would lose it.
     """
     try:
         model, state = read_file(folder / MODEL_FILE), read_file(folder / STATE_FILE)
@@ -214,7 +214,7 @@ def _check_newest(step_folder: Path) -> None:
             f"{step_folder} is not in the checkpoints of a run.",
             hint="Name a folder for the run: add run.dir=…",
         )
-    # A later step that is damaged stands in no one's way: the resume skips it, too.
+    # A later step that is damaged does not count: the resume skips it, too.
     steps = step_folders(step_folder.parent.parent)
     for newer in reversed(steps[steps.index(step_folder) + 1 :]):
         if read_step(newer) is not None:

@@ -129,7 +129,7 @@ class NextCommands:
     """
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
-        # All else is in the checkpoint, and would only be in the way of copying the line.
+        # All else is in the checkpoint, and would only make the line longer.
         own = custom_groups(config)
         self._folder = folder
         self._words = [word for word in given if _group(word) in own]

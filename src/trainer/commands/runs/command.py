@@ -20,7 +20,7 @@ def run(
     """Run a verb on runs below `root`; returns the exit code.
 
     `words` are filters, or runs, or a run and its new tags or note. Raises UsageError or
-    InputError for runs that there are not.
+    InputError for a run that does not exist.
     """
     if verb == "ls":
         ls(words, options, root=root, terminal=terminal)

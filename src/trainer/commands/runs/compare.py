@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -98,7 +99,7 @@ def diff(one: Entry, other: Entry, *, terminal: Terminal) -> bool:
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys whose values are not the same in all configs, those of a group together."""
-    keys = dict.fromkeys(key for config in configs for key in config)
+    keys = _keys_of(configs)
     changed = [
         key
         for key in keys
@@ -106,8 +107,13 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         and any(_value(config, key) != _value(configs[0], key) for config in configs)
     ]
     # A key that only a later run has joins its group, instead of following all others.
-    groups = list(dict.fromkeys(_group(key) for key in keys))
+    groups = list(dict.fromkeys(map(_group, keys)))
     return sorted(changed, key=lambda key: groups.index(_group(key)))
+
+
+def _keys_of(tables: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every key of any of the tables, in the order in which they come."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(tables)))
 
 
 def _group(key: str) -> str:
@@ -123,7 +129,7 @@ def _config_rows(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _metric_rows(rows: Sequence[RunRow]) -> list[list[str]]:
-    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    names = _keys_of(row.metrics for row in rows)
     return [[name, *_marked(name, [row.metrics.get(name) for row in rows])] for name in names]
 
 
@@ -138,10 +144,9 @@ def _marked(metric: str, values: Sequence[float | None]) -> list[str]:
 
 
 def _curve_rows(curves: Sequence[Mapping[str, Sequence[float]]]) -> list[list[str]]:
-    names = sorted({name for found in curves for name in found})
     return [
         [f"{name} over steps", *(sparkline(found.get(name, []), width=16) for found in curves)]
-        for name in names
+        for name in sorted(_keys_of(curves))
     ]
 
 

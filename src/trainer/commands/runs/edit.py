@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program
+from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program, reason_of
 from trainer.files import remove
 from trainer.run.folder import retired_path
 from trainer.run.index import Entry, Notes, read_notes, write_notes
@@ -105,7 +105,7 @@ def _write(entry: Entry, notes: Notes) -> None:
         write_notes(entry.path, notes)
     except OSError as error:
         raise EnvironmentFault(
-            f"Could not write to {entry.path}: {error.strerror or error}.",
+            f"Could not write to {entry.path}: {reason_of(error)}.",
             hint="Correct that and try again.",
         ) from error
 
@@ -156,7 +156,7 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
                     f"Some of {run} could not be removed.", hint=f"The rest is in {retired}."
                 )
     except OSError as error:
-        return EnvironmentFault(f"{run} could not be removed: {error.strerror or error}.")
+        return EnvironmentFault(f"{run} could not be removed: {reason_of(error)}.")
     except TrainerError as error:  # a process has begun to train in it
         return error
     _remove_empty_parents(run, root.absolute())

@@ -192,7 +192,7 @@ def _split_metric(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
 def chosen(words: Sequence[str], root: Path) -> list[RunRow]:
     """The runs below `root` that pass every filter.
 
-    Raises UsageError for a key that none of them has, and for a status that there is not.
+    Raises UsageError for a key that none of them has, and for a status that does not exist.
     """
     rows = [RunRow(entry=entry) for entry in read_index(root)]
     for word in words:
@@ -202,6 +202,12 @@ def chosen(words: Sequence[str], root: Path) -> list[RunRow]:
     return rows
 
 
+_TEXTS: dict[str, Callable[[RunRow], str]] = {
+    "name": lambda row: row.entry.name,
+    "status": lambda row: row.status,
+}
+
+
 def ordered(rows: list[RunRow], by: str) -> list[RunRow]:
     """The runs by start, the newest first; by name or status, from A to Z; or by a metric.
 
@@ -209,10 +215,8 @@ def ordered(rows: list[RunRow], by: str) -> list[RunRow]:
     """
     if by == "started":
         return rows
-    if by == "name":
-        return sorted(rows, key=lambda row: row.entry.name)
-    if by == "status":
-        return sorted(rows, key=lambda row: row.status)
+    if by in _TEXTS:
+        return sorted(rows, key=_TEXTS[by])
     # Equal values keep the order by start, because sorting is stable; a NaN would break it.
     sign = -1 if is_maximized(by) else 1
 
