@@ -441,7 +441,7 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     ),
     "without its end": (
         lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:-1]]),
-        "line 8 is cut",
+        "line 8 is incomplete",
     ),
     "the last row is gone": (
         lambda run: edit_lines(run, lambda lines: lines[:-1]),
