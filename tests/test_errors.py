@@ -26,9 +26,11 @@ from trainer.errors import (
     UsageError,
     as_called,
     command_line,
+    listing,
     nearest,
     printable,
     program,
+    reason_of,
     suggestion,
 )
 
@@ -153,3 +155,18 @@ def test_a_command_to_copy_begins_as_the_persons_own(
     assert command_line("eval", "ckpt=a b") == f"{begins} eval 'ckpt=a b'"
     assert as_called("trainer fit seed=1") == f"{begins} fit seed=1"
     assert as_called("torchrun x") == "torchrun x"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [([], ""), (["a", "b"], "a, b"), (["a", "b", "c", "d"], "a, b and 2 more")],
+)
+def test_a_list_of_names_that_is_too_long(names: list[str], text: str) -> None:
+    assert listing(names, most=2) == text
+
+
+def test_the_reason_is_the_systems_or_ours() -> None:
+    assert reason_of(OSError(28, "No space left on device", "run.json")) == (
+        "No space left on device"
+    )
+    assert reason_of(OSError("it is truncated")) == "it is truncated"

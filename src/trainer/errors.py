@@ -20,7 +20,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # C0 and C1 control characters, with which a hostile name would drive the terminal.
@@ -123,8 +123,19 @@ def suggestion(name: str, choices: Iterable[str], *, label: str = "Choices") -> 
     """A hint for a wrong `name`: the nearest choice, then all of them."""
     known = sorted(choices)
     near = nearest(name, known)
-    listing = f"{label}: {', '.join(known)}."
-    return f"Did you mean {near}? {listing}" if near else listing
+    all_of_them = f"{label}: {', '.join(known)}."
+    return f"Did you mean {near}? {all_of_them}" if near else all_of_them
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says of the error, without its number: `No space left on device`."""
+    return error.strerror or str(error)
+
+
+def listing(names: Sequence[str], *, most: int) -> str:
+    """The first `most` of the names, and how many more there are: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def program() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
 # An object in a JSON file. Nothing is known of its values until they are checked.
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -68,11 +69,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def of_kind(kind: type[T], value: object) -> T:
-    """`value`, or an empty one where it is of another kind: what was read may be damaged."""
-    return value if isinstance(value, kind) else kind()
-
-
 def append_whole(file: io.FileIO, content: bytes) -> None:
     """Append all of `content` to an unbuffered file, or nothing of it; raises OSError."""
     size = file.seek(0, os.SEEK_END)
@@ -91,6 +87,16 @@ def finite_or_null(value: T) -> T | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def as_table(value: object) -> JsonObject:
+    """`value` if it is a JSON object, else an empty one: a file from outside may have anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """`value` if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def read_json(path: Path) -> JsonObject:
     """The object in a JSON file; empty when there is no such file, or a damaged one."""
     try:
@@ -98,4 +104,4 @@ def read_json(path: Path) -> JsonObject:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):  # deep nesting, in a file from outside
         return {}
-    return of_kind(dict, content)
+    return as_table(content)

@@ -199,7 +199,7 @@ def inflate(path: Path) -> None:
     ("spoil", "said"),
     [
         (zero_data, "is damaged (its checksum differs)"),
-        (zero_file, "is damaged (it is cut short, or not a safetensors file)"),
+        (zero_file, "is damaged (it is truncated, or not a safetensors file)"),
         (add_byte, "is damaged (it is longer or shorter than its tensors)"),
         (overlap, "is damaged (its tensors overlap or leave a hole)"),
         (repeat_a_key, "is damaged (its header is not JSON: the key 'fc1.bias' occurs twice)"),

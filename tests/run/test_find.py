@@ -127,6 +127,12 @@ def test_what_is_no_run(reference: str, words: str, root: Path) -> None:
     assert words in message_of(lambda: find_run(reference, root=root), UsageError)
 
 
+def test_the_hint_begins_as_the_command_did(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/lib/trainer/__main__.py", "runs"])
+    hint = message_of(lambda: find_run("nothing-like-it-at-all", root=root), UsageError)
+    assert "the word last; python -m trainer runs lists them." in hint
+
+
 def test_runs_in_the_order_of_their_start_whatever_their_names_say(tmp_path: Path) -> None:
     late = make_saved_run(tmp_path / "2020-01-01" / "late", 1, started="2026-11-21T10:00:00")
     early = make_saved_run(tmp_path / "2026-11-21" / "early", 1, started="2026-11-20T10:00:00")

@@ -61,6 +61,7 @@ def check_fits(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source:
 
     `model` may be on torch's meta device.
     """
+    # All at once and before the first is loaded: load_state_dict fills those that fit, then raises.
     own = model.state_dict()
     differing = [
         f"{name}: checkpoint {_form(weights.get(name))}, model {_form(own.get(name))}"
@@ -92,6 +93,7 @@ def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_
     """
     folder = state.path.parent
     saved = _saved_table(state, model_seal)
+    # An entry that only one side has would start afresh, or be dropped, and nobody would notice.
     one_sided = sorted(set(table) ^ set(saved))
     if one_sided:
         raise CheckpointError(
@@ -105,6 +107,7 @@ def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_
         try:
             entry.load_state_dict(unflatten(saved[name], tensors=tensors))
         except _UNFIT as error:
+            # torch begins such an error with a heading; the last line names the parameter.
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
                 f"{folder}: its {name} does not fit this run: {lines[-1].strip()[:200]}",
@@ -121,6 +124,7 @@ def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, object]:
             f"{state.path}: unknown or missing field in its description.",
             hint="Nothing was loaded.",
         )
+    # Of two saves that a copy has mixed, each file by itself is intact.
     if content["model"] != model_seal:
         raise CheckpointError(
             f"{state.path} belongs to another {MODEL_FILE} than the one beside it."
@@ -131,6 +135,7 @@ def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, object]:
 def _tensors_of(file: CheckpointFile) -> dict[str, Tensor]:
     try:
         return parse_tensors(file.content)
+    # KeyError: a type of numbers that this version of torch does not have.
     except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(
             f"{file.path} cannot be read: {str(error).splitlines()[0][:100]}.",
@@ -143,6 +148,7 @@ def _form(tensor: Tensor | None) -> str:
     if tensor is None:
         return "none"
     shape = "x".join(map(str, tensor.shape)) or "scalar"
+    # The type is compared too: load_state_dict would convert the numbers and not report it.
     if tensor.dtype in (torch.float32, torch.int64):
         return shape
     return f"{shape} {str(tensor.dtype).removeprefix('torch.')}"

@@ -22,7 +22,7 @@ from trainer.checkpoint.file import BLANK_SEAL, DESCRIPTION_KEY, SEAL_KEY, is_in
 from trainer.checkpoint.header import VERSION
 from trainer.checkpoint.tree import flatten, to_saved
 from trainer.config.overrides import override
-from trainer.errors import EnvironmentFault, command_line
+from trainer.errors import EnvironmentFault, command_line, reason_of
 from trainer.files import JsonObject, finite_or_null, part_path, remove, sync_folder
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -79,6 +79,7 @@ class CheckpointStore:
     ) -> None:
         self._run, self._weights, self._table = run, weights, dict(table)
         self._description, self._keep = description, keep
+        # One thread: saves end in their order, so `last` never goes back to an older step.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._last: Path | None = None
@@ -149,6 +150,7 @@ class CheckpointStore:
         """
         self._last = newest
         best = self._run / CHECKPOINTS / step_folder_name(best_step)
+        # `newest` has just been verified, and a large model takes seconds to hash.
         self._best = best if best == newest or is_intact(best) else None
         link = best.with_name("best")
         if self._best is not None:
@@ -182,6 +184,7 @@ class CheckpointStore:
         return _Snapshot(
             step=step,
             weights=weights,
+            # Text now: training changes the counters while the thread writes.
             description=json.dumps(description, ensure_ascii=False),
             tensors={name: to_saved(tensor) for name, tensor in tensors.items()},
             table=table,
@@ -198,7 +201,10 @@ class CheckpointStore:
                 final.rename(retired_path(final))
             part_path(final).rename(final)
             sync_folder(final.parent)
+            # Only now: a rename replaces no folder with files in it, and of a process that is
+            # killed between the two, `repair_checkpoints` takes the old step back.
             remove(retired_path(final))
+            # The links follow the folder, and the prune the links: each always has a whole step.
             _link(final.parent / "last", final.name)
             self._last = final
             if snapshot.is_best:
@@ -215,7 +221,7 @@ class CheckpointStore:
         aside.mkdir(parents=True)
         content = _serialized(snapshot.weights, snapshot.description)
         seal = write_file(aside / MODEL_FILE, content)
-        # The state names its model: files of two saves can then not be taken for one.
+        # The state names its model, so that files of two saves are not taken for one.
         state = {"version": VERSION, "model": seal, "table": snapshot.table}
         write_file(
             aside / STATE_FILE, _serialized(snapshot.tensors, json.dumps(state, ensure_ascii=False))
@@ -223,8 +229,9 @@ class CheckpointStore:
         sync_folder(aside)
 
     def _failed(self, snapshot: _Snapshot, error: OSError) -> EnvironmentFault:
+        # Half a step would take the room that the rest of the run may need.
         remove(part_path(self._run / CHECKPOINTS / step_folder_name(snapshot.step)))
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         with contextlib.suppress(OSError):
             tensors = (*snapshot.weights.values(), *snapshot.tensors.values())
             needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -235,13 +242,13 @@ class CheckpointStore:
             return EnvironmentFault(
                 f"Could not save step {snapshot.step} in {self._run}: {reason}.",
                 where="No checkpoint was saved yet.",
-                hint="Put that right, and start it again.",
+                hint="Correct that, and start it again.",
             )
         resume = command_line("fit", override("resume", str(self._run)))
         return EnvironmentFault(
             f"Could not save step {snapshot.step} in {self._run}: {reason}.",
             where=f"Last good checkpoint: {self._last}.",
-            hint=f"Put that right, then: {resume}",
+            hint=f"Correct that, then: {resume}",
         )
 
     def _prune(self) -> None:
@@ -254,6 +261,7 @@ class CheckpointStore:
 
 
 def _check_ours(path: Path) -> None:
+    # What a person has put there, such as a file or a device, is never replaced.
     if not path.is_dir() and not path.is_symlink():
         raise OSError(f"{path.name} is in the way, and is not a folder")
 
@@ -269,7 +277,7 @@ def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
     seen: dict[tuple[object, ...], str] = {}
     for name, tensor in state.items():
         place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if tensor.numel() and place in seen:
+        if tensor.numel() and place in seen:  # empty tensors all have the address 0
             aliases[name] = seen[place]
         else:
             seen[place] = name
@@ -282,9 +290,10 @@ def _link(link: Path, name: str) -> None:
 
     A file system without links has none; commands find the steps all the same.
     """
+    # Aside and renamed: a link cannot be made over another, and readers look it up at any time.
     aside = link.with_name(f".{link.name}.link")
     with contextlib.suppress(OSError):
-        aside.unlink()
+        aside.unlink()  # of a process that was killed here
     try:
         aside.symlink_to(name, target_is_directory=True)
     except OSError as error:

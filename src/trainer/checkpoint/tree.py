@@ -33,6 +33,7 @@ def flatten(value: object, *, path: str, tensors: dict[str, Tensor]) -> object:
         parts = []
         for index, item in enumerate(value):
             parts.append(flatten(item, path=f"{path}.{index}", tensors=tensors))
+        # Kept apart: random.setstate takes a tuple and refuses a list.
         return {"$tuple": parts} if isinstance(value, tuple) else parts
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": repr(value)}
@@ -49,6 +50,7 @@ def _flatten_table(table: dict[Any, Any], *, path: str, tensors: dict[str, Tenso
     ]
     if all(isinstance(key, str) and not key.startswith("$") for key in table):
         return dict(items)
+    # torch's optimizers number their parameters, and JSON would turn these keys into text.
     return {"$items": items}
 
 
@@ -87,4 +89,5 @@ def _are_pairs(content: object) -> bool:
 
 def to_saved(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU with storage that nothing else shares, ready to be written."""
+    # safetensors refuses tensors in channels-last layout, which build_model gives the weights.
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -46,7 +46,7 @@ def user_code_errors(config: FitConfig) -> Iterator[None]:
     except (TrainerError, OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if not own:
+        if not own:  # then it is a fault of trainer, and is reported as one
             raise
         what = f"{type(error).__name__}: {error}"
         raise CustomCodeError(
@@ -96,11 +96,12 @@ def check_checkpoint_fits(
     if is_custom(config.model):
         return
     try:
+        # On the meta device tensors have a shape and no memory.
         with torch.device("meta"):
             model = make_model(
                 **options(config.model), input_shape=input_shape, num_outputs=num_outputs
             )
-    except (RuntimeError, OverflowError) as error:
+    except (RuntimeError, OverflowError) as error:  # more elements, or a size, than 64 bits hold
         raise CheckpointError(
             f"{source}: the model of its config is too large to be made."
         ) from error
@@ -118,6 +119,7 @@ def evaluate_split(
     watch: Watch | None = None,
 ) -> Evaluation:
     """Evaluate `model` on `train`, `val` or `test`; raises UsageError for a missing split."""
+    # The train split without augmentation and in its order: the same every time.
     batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[split]
     if batches is None:
         raise UsageError(

@@ -35,12 +35,14 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
     fit, description, model_file = config.fit, saved.description, saved.model_file
     device = prepare_device(fit)
     data = build_data(fit, device=device, report=terminal)
+    # Before the model is made, in words of data: torch would name layers and matrices.
     if (data.input_shape, data.num_outputs) != (description.input_shape, description.num_outputs):
         raise CheckpointError(
             f"data={fit.data.name} has samples {data.input_shape} and {data.num_outputs} outputs; "
             f"the model was trained on {description.input_shape} and {description.num_outputs}.",
             hint="Name data of the same shape, or leave data out to use what it was trained on.",
         )
+    # Against a model without memory first: the config of a stranger may ask for any sizes.
     weights = saved.weights()
     shape, num_outputs = data.input_shape, data.num_outputs
     check_checkpoint_fits(
@@ -48,10 +50,12 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
     )
     model = build_model(fit, input_shape=shape, num_outputs=num_outputs)
     load_into(model, weights, source=model_file)
+    # A class that fails when it is made is named there; here its forward may raise.
     with user_code_errors(fit):
         result = evaluate_split(fit, model.to(device), data, config.eval.split, device=device)
     if config.eval.json:
         content = _as_json(config, result, data=data, checkpoint=model_file)
+        # Alone on standard output, for programs: notes and warnings are on standard error.
         sys.stdout.write(as_json(content) + "\n")
         return
     metrics = {
@@ -81,6 +85,7 @@ def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: 
         "loss": result.loss,
         "accuracy": result.accuracy,
     }
+    # Targets that are values have no classes.
     if result.confusion is not None and data.classes:
         rows = zip(data.classes, class_reports(result.confusion), strict=True)
         content["classes"] = [

@@ -24,6 +24,7 @@ from trainer.errors import (
     TrainerError,
     command_line,
     is_debugging,
+    listing,
     printable,
 )
 from trainer.run.find import find_path, no_run, not_a_run
@@ -53,6 +54,7 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
     the port cannot be had.
     """
     folders = [_find(reference, root) for reference in references] or [_all_below(root)]
+    # The cheap checks first: importing TensorBoard takes a third of a second.
     for folder in folders:
         _check_records(folder)
     server = _tensorboard()
@@ -61,13 +63,14 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
         # From here on there are links to remove. A first signal only requests a stop, below.
         signals = stack.enter_context(Signals(before_leaving=stack.close))
         stack.enter_context(_muted())
+        # A folder of runs is served as it is, since links would leave out the runs to come.
         if len(folders) == 1 and not is_run(folders[0]):
             logdir = folders[0]
             listed = f"all in {logdir}, also those to come"
         else:
             links = short_names(folders)
             logdir = stack.enter_context(_linked(links))
-            listed = _listed(list(links))
+            listed = listing(list(links), most=_MAX_NAMED)
         _launch(server, logdir, port, lambda: _taken(port, references, root))
         address = f"http://localhost:{port}/"
         rows = [
@@ -77,6 +80,7 @@ def run(references: Sequence[str], *, root: Path, port: int, terminal: Terminal)
             ("to stop", "Ctrl-C"),
         ]
         terminal.facts("TensorBoard", rows)
+        # The server runs in another thread; Python handles signals in this one only.
         while not signals.should_stop():
             time.sleep(0.1)
     if signals.stopped_by == signal.SIGINT:
@@ -104,6 +108,7 @@ def short_names(folders: Sequence[Path]) -> dict[str, Path]:
 
     A name is that of the folder without the time, or whole, or after its parent's, or numbered.
     """
+    # By their real paths: a run that two words name is shown once.
     paths = dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders)
     names: dict[Path, str] = {}
     forms: tuple[Callable[[Path], str], ...] = (
@@ -173,6 +178,7 @@ def _tensorboard() -> TensorBoard:
 
         return program.TensorBoard(plugins=default.get_plugins())
     except ImportError as error:
+        # Missing, or there and in conflict with another package: the remedies differ.
         if (error.name or "").partition(".")[0] == "tensorboard":
             what = "TensorBoard is not installed."
             hint = "Install it: pip install tensorboard"
@@ -188,6 +194,7 @@ def _launch(
     """Start the server in a thread; it listens when this returns."""
     from tensorboard.program import TensorBoardPortInUseError, TensorBoardServerException
 
+    # On this machine alone: TensorBoard has no password, and serves whatever is in the folder.
     server.configure(argv=("",), logdir=str(logdir.absolute()), host=HOST, port=port)
     try:
         server.launch()
@@ -236,7 +243,7 @@ def _is_taken(port: int) -> bool:
             if error.errno == errno.EADDRINUSE:
                 return True
             raise
-    # A browser asks localhost there first.
+    # A server on the IPv6 address would answer instead: a browser tries it first for localhost.
     with contextlib.suppress(OSError), socket.create_connection(("::1", port), timeout=1):
         return True
     return False
@@ -248,6 +255,7 @@ def _free_port(above: int) -> int:
         with contextlib.suppress(OSError):
             if not _is_taken(port):
                 return port
+    # With port 0 the system chooses a free one.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as any_one:
         any_one.bind((HOST, 0))
         return int(any_one.getsockname()[1])
@@ -268,6 +276,7 @@ def _muted() -> Iterator[None]:
     if is_debugging() or sys.stderr is None:  # None: closed by the caller
         yield
         return
+    # By descriptor: sys.stderr is Python's alone, and the data server is another program.
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -278,8 +287,3 @@ def _muted() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more

@@ -13,8 +13,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import InputError, TrainerError, UsageError, command_line, nearest, program
-from trainer.files import of_kind, read_json
+from trainer.errors import (
+    InputError,
+    TrainerError,
+    UsageError,
+    command_line,
+    listing,
+    nearest,
+    program,
+)
+from trainer.files import as_table, read_json
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -36,13 +44,6 @@ _MAX_LENGTH = 200
 _EXPECTED_CHECKPOINT = (
     "Give a run folder, a step folder in its checkpoints/, a model.safetensors, or the word last."
 )
-
-
-def _expected() -> str:
-    return (
-        "Give a run folder, the id of a run, a part of its name, or the word last; "
-        f"{command_line('runs')} lists them."
-    )
 
 
 def find_run(reference: str, *, root: Path, index: Sequence[Entry] | None = None) -> Entry:
@@ -132,9 +133,7 @@ def resolve_reference(reference: str, *, root: Path, index: Sequence[Entry] | No
         return reference
     if len(found) == 1:
         return str(found[0].path)
-    listed = ", ".join(f"{entry.id} ({entry.path})" for entry in found[:_MAX_NAMED])
-    if len(found) > _MAX_NAMED:
-        listed += f" and {len(found) - _MAX_NAMED} more"
+    listed = listing([f"{entry.id} ({entry.path})" for entry in found], most=_MAX_NAMED)
     raise UsageError(
         f"{reference} may mean {len(found)} runs.", where=f"{listed}.", hint="Name one of them."
     )
@@ -208,7 +207,7 @@ def _chosen_step(run: Path, steps: Sequence[Path], which: str) -> Path:
     if which == "last":
         return steps[-1]
     # A copy may have lost the links: the run's own record names the step too.
-    names = of_kind(dict, read_json(run / RECORD_FILE).get("checkpoints"))
+    names = as_table(read_json(run / RECORD_FILE).get("checkpoints"))
     recorded = str(names.get(which, ""))
     real = [os.path.realpath(step) for step in steps]
     for name in (which, recorded):
@@ -238,6 +237,13 @@ def _missing(
             )
     names = [] if os.sep in reference else [*(entry.name for entry in read_index(root)), LAST]
     return error(what, hint=_near_path(path, besides=names) or expected or _expected())
+
+
+def _expected() -> str:
+    return (
+        "Give a run folder, the id of a run, a part of its name, or the word last; "
+        f"{command_line('runs')} lists them."
+    )
 
 
 def _near_path(path: Path, *, besides: Sequence[str] = ()) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from trainer.files import JsonObject, of_kind, read_json, write_json
+from trainer.files import JsonObject, as_list, as_table, read_json, write_json
 from trainer.run.folder import NOTES_FILE, RECORD_FILE, is_retired
 from trainer.run.record import RunStatus, status_of
 
@@ -56,7 +56,7 @@ class Entry:
     @property
     def metrics(self) -> dict[str, float | None]:
         """The final metrics in run.json: of the validation at the best checkpoint, and the test."""
-        found = of_kind(dict, self.record.get("metrics"))
+        found = as_table(self.record.get("metrics"))
         return {str(name): value for name, value in found.items() if _is_metric(value)}
 
 
@@ -81,7 +81,7 @@ def entry_of(run: Path) -> Entry:
 def read_notes(run: Path) -> Notes:
     """The tags and the note of a run, none where there are none."""
     content = read_json(run / NOTES_FILE)
-    words = [tag for tag in of_kind(list, content.get("tags")) if isinstance(tag, str)]
+    words = [tag for tag in as_list(content.get("tags")) if isinstance(tag, str)]
     return Notes(tags=tuple(dict.fromkeys(words)), note=of_kind(str, content.get("note")))
 
 

@@ -14,12 +14,20 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from trainer.files import JsonObject, finite_or_null, of_kind, read_json, write_json
+from trainer.files import (
+    JsonObject,
+    as_list,
+    as_table,
+    finite_or_null,
+    read_json,
+    write_json,
+)
 from trainer.run.folder import CHECKPOINTS, RECORD_FILE
 from trainer.run.lock import is_locked
 
 # Digits of a commit that are printed; a commit with changed files ends in `+changes`.
 COMMIT_LENGTH = 12
+
 _PACKAGES = (
     "trainer",
     "torch",
@@ -100,13 +108,14 @@ class RunRecord:
             "versions": _versions(),
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "checkpoints": of_kind(dict, before.get("checkpoints")),
-            "metrics": of_kind(dict, before.get("metrics")),
+            # Of a damaged record nothing is taken over: it must not stop the run.
+            "checkpoints": as_table(before.get("checkpoints")),
+            "metrics": as_table(before.get("metrics")),
         }
         if before.get("events_lost") is True:
             self._content["events_lost"] = True
         if resumed is not None:
-            earlier = of_kind(list, before.get("resumed"))
+            earlier = as_list(before.get("resumed"))
             self._content["resumed"] = [*earlier, {"at": now(), **resumed}]
         self._write()
 

@@ -12,6 +12,7 @@ from typing import NoReturn, TypeGuard
 from trainer.config.overrides import override
 from trainer.errors import EnvironmentFault, command_line, printable
 from trainer.files import append_whole, finite_or_null, write_bytes
+from trainer.run.folder import METRICS_FILE
 from trainer.state_checks import LARGEST
 from trainer.tracking.records import (
     SPLITS,
@@ -24,7 +25,6 @@ from trainer.tracking.records import (
     as_row,
 )
 
-FILE_NAME = "metrics.jsonl"
 # A row has some hundred bytes; a longer line from outside could fill the memory.
 MAX_LINE_BYTES = 100_000
 _FIELDS = {
@@ -43,7 +43,7 @@ class MetricsFile:
     def __init__(
         self, run: Path, *, warn: Callable[[str], None], resumed: ResumePoint | None = None
     ) -> None:
-        self._path = run / FILE_NAME
+        self._path = run / METRICS_FILE
         try:
             if self._path.exists() and not self._path.is_file():
                 raise OSError("it is not a file")
@@ -86,8 +86,8 @@ def as_json(row: Mapping[str, object]) -> str:
 
 
 def read_rows(run: Path) -> list[MetricsRow]:
-    """Read the rows of a run; skip lines that are not rows, such as an incomplete last one."""
-    return [row for row in map(parse_row, _lines(run / FILE_NAME)) if not isinstance(row, str)]
+    """Read the rows of a run; skip a line that is no row, such as one that a kill cut off."""
+    return [row for row in map(parse_row, _lines(run / METRICS_FILE)) if not isinstance(row, str)]
 
 
 def parse_row(line: bytes) -> MetricsRow | str:

@@ -104,7 +104,12 @@ def ago(seconds: float, *, now: float | None = None) -> str:
         if passed >= size:
             number = int(passed // size)
             unit = name
-    return f"{number} {unit}{'' if number == 1 else 's'} ago"
+    return f"{counted(number, unit)} ago"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration_text(seconds: float) -> str:

@@ -162,7 +162,7 @@ def test_a_run_that_was_killed(trainer: Trainer, copy: Copy) -> None:
     states = check(trainer, run, code=0).rows
     assert states["run.json"] == (
         "interrupted",
-        "says running, but no process holds it: it was killed",
+        "says running, but no process trains in it: it was killed",
     )
     assert states["metrics.jsonl"][0] == "interrupted"
     assert "past step-000012: a resume drops that and makes it again" in states["metrics.jsonl"][1]
@@ -182,7 +182,7 @@ def test_a_killed_run_that_lacks_what_was_saved_is_damaged(trainer: Trainer, cop
         "damaged",
         "Loss/train lacks step 10, which metrics.jsonl has",
     )
-    assert f"To go on from it: trainer fit resume={run.folder}" in checked.err
+    assert f"To continue from it: trainer fit resume={run.folder}" in checked.err
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -209,7 +209,7 @@ def test_a_run_killed_before_anything_was_saved(trainer: Trainer, tmp_path: Path
     run = Run(tmp_path / "run")
     checked = check(trainer, run, code=0)
     assert checked.rows["metrics.jsonl"][1].endswith(
-        "1 with no checkpoint: nothing was saved to go on from"
+        "1 with no checkpoint: nothing was saved to resume from"
     )
     assert "last" not in checked.rows
     (run.folder / "metrics.jsonl").unlink()
@@ -437,11 +437,11 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     ),
     "torn": (
         lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:40]]),
-        "line 8 is cut off",
+        "line 8 is incomplete",
     ),
     "without its end": (
         lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:-1]]),
-        "line 8 is cut",
+        "line 8 is incomplete",
     ),
     "the last row is gone": (
         lambda run: edit_lines(run, lambda lines: lines[:-1]),
@@ -511,7 +511,7 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     ),
     "a row past the end": (
         lambda run: edit_row(run, row_at(run, "train"), step=99),
-        "goes on to step 99",
+        "its rows reach step 99",
     ),
 }
 
@@ -661,7 +661,7 @@ def test_what_to_do_when_the_newest_step_is_damaged(trainer: Trainer, copy: Copy
     )
     assert err[1:] == [
         "Newest intact step: step-000009.",
-        f"To go on from it: trainer fit resume={run.folder}",
+        f"To continue from it: trainer fit resume={run.folder}",
     ]
     outcome = trainer("fit", f"resume={run.folder}")
     assert outcome.code == 0 and "Resumed at step 9" in outcome.out
@@ -690,7 +690,7 @@ def test_an_interrupted_run_with_a_torn_row(trainer: Trainer, copy: Copy) -> Non
     state, detail = check(trainer, run, code=0).rows["metrics.jsonl"]
     assert (
         state == "interrupted"
-        and "the last line is cut off" in detail
+        and "the last line is incomplete" in detail
         and "a resume drops that" in detail
     )
     assert trainer("fit", f"resume={run.folder}").code == 0
@@ -702,7 +702,7 @@ def test_an_interrupted_run_with_a_torn_event(trainer: Trainer, copy: Copy) -> N
     with event_files(run.folder)[0].open("ab") as file:
         file.write(event_files(run.folder)[0].read_bytes()[:13])
     state, detail = check(trainer, run, code=0).rows["TensorBoard"]
-    assert state == "interrupted" and "cut off within a record" in detail
+    assert state == "interrupted" and "truncated within a record" in detail
     assert trainer("fit", f"resume={run.folder}").code == 0
     assert check(trainer, run, code=0).rows["TensorBoard"][0] == "ok"
 

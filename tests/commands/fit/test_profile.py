@@ -117,7 +117,7 @@ def test_rows_are_the_longest_first_and_shares_of_the_whole(tmp_path: Path) -> N
         (0, 4, "Nothing was profiled: the run ended after 4 updates, before update 5."),
         (0, 0, "Nothing was profiled: the run ended after 0 updates, before update 5."),
         (5, 5, "Nothing was profiled: the run ended after 5 updates, before update 6."),
-        (7, 9, "Nothing was profiled: the run went on from step 7, past update 7."),
+        (7, 9, "Nothing was profiled: the run continued from step 7, past update 7."),
     ],
 )
 def test_a_run_without_the_updates_says_so_once(
@@ -165,7 +165,7 @@ def test_a_trace_that_cannot_be_written_is_a_sentence_and_the_rows_are_told(tmp_
     heard = train(path, first=2, count=2, until=5)
     assert heard.warnings == [
         f"The trace of the profile was not written to {path} (No such file or directory). Training "
-        "goes on."
+        "continues."
     ]
     [found] = heard.found
     assert found.trace is None and found.rows
@@ -189,7 +189,7 @@ def test_a_trace_that_has_no_room_or_is_cut_off_does_not_replace_the_one_before(
 ) -> None:
     path = tmp_path / "trace.json"
     write_trace(Exporter('{"traceEvents": []}\n'), path)
-    with pytest.raises(OSError, match="cut off"):
+    with pytest.raises(OSError, match="truncated"):
         write_trace(Exporter('{"traceEvents": [{"ph'), path)
     with pytest.raises(OSError, match="No space left on device"):
         write_trace(Exporter('{"traceEvents": [1]}', num_events=10**12), path)
@@ -235,7 +235,7 @@ def test_a_profiler_that_fails_is_a_sentence(
     assert heard.found == [] and list(tmp_path.iterdir()) == []
     assert (
         len(heard.warnings) == 1
-        and "(RuntimeError: it is in use). Training goes on." in heard.warnings[0]
+        and "(RuntimeError: it is in use). Training continues." in heard.warnings[0]
     )
 
 

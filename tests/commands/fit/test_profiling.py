@@ -80,7 +80,7 @@ def test_a_run_that_is_gone_on_with(fit: Fit, trainer: Trainer) -> None:
     past = trainer("fit", f"resume={run.folder}", "trainer.max_steps=12", "trainer.profile_steps=2")
     assert past.code == 0 and "Profile of" not in past.out
     assert (
-        "Warning: Nothing was profiled: the run went on from step 8, past update 5."
+        "Warning: Nothing was profiled: the run continued from step 8, past update 5."
         in past.err.splitlines()
     )
     assert num_updates(run.folder / "trace.json") == 3, "the trace of before is still there"
@@ -128,7 +128,7 @@ def test_a_full_disk_is_a_sentence_and_training_goes_on(tmp_path: Path, disk: Di
     assert (
         "Warning: The trace of the profile was not written to disk/run/trace.json (No space left "
         "on device). "
-        "Training goes on."
+        "Training continues."
     ) in ran.err.splitlines()
     assert re.search(r"^Profile of updates 4 to 108: ", ran.out, re.MULTILINE)
     run = Run(disk.inside / "run")

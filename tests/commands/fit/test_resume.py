@@ -239,7 +239,7 @@ def test_auto_in_a_folder_means_that_folder(
         stop_after(patched, 11)
         assert trainer("fit", *words).code == 143
     other = trainer("fit", *words, "optimizer.lr=0.5")
-    assert other.code == 2 and "holds a run of another config" in other.err
+    assert other.code == 2 and "is a run of another config" in other.err
     assert "Resumed at step 11 of" in trainer("fit", *words).out
     done = trainer("fit", *words)
     assert done.code == 2 and f"{tmp_path / 'mine'} is complete." in done.err

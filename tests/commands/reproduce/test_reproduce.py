@@ -431,7 +431,7 @@ def test_a_run_that_branched_off(original: Run, trainer: Trainer) -> None:
     assert trainer("fit", f"resume={step}", "run.dir=branch").code == 0
     refused(
         trainer("reproduce", "branch"),
-        "went on from a step of",
+        "continued from a step of",
         f"trainer reproduce {original.folder}",
     )
 

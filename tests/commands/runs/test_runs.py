@@ -259,7 +259,7 @@ def test_show_says_what_a_run_is(trained: Path) -> None:
 def test_show_of_a_run_that_was_cut_has_its_curves_tags_and_note(folder: Path) -> None:
     write_notes(folder / CUT, Notes(tags=("odd",), note="why?\nno power"))
     shown = out(folder, "show", "x-cut")
-    assert "interrupted: it says running, but no process holds it" in shown
+    assert "interrupted: it says running, but no process trains in it" in shown
     assert re.search(r"^val/accuracy +0.5000 +▄$", shown, flags=re.MULTILINE)
     assert re.search(r"tags +odd\n +note +why\?\n +no power\n", shown)
 

@@ -13,8 +13,15 @@ from pathlib import Path
 
 from trainer.checkpoint.file import Header, examine
 from trainer.checkpoint.header import Description, check_version, parse, read_description
-from trainer.errors import CheckpointError, EnvironmentFault, TrainerError, printable
-from trainer.files import JsonObject
+from trainer.errors import (
+    CheckpointError,
+    EnvironmentFault,
+    TrainerError,
+    listing,
+    printable,
+    reason_of,
+)
+from trainer.files import JsonObject, as_table
 from trainer.run.folder import (
     CHECKPOINTS,
     MODEL_FILE,
@@ -29,7 +36,7 @@ from trainer.tracking.records import ResumePoint
 OK = "ok"
 DAMAGED = "damaged"
 UNREADABLE = "unreadable"
-# A record of trainer has some kilobytes.
+# A record has some kilobytes; a file of that name may be anything. Read no further, it is no JSON.
 _MAX_RECORD_BYTES = 10_000_000
 
 
@@ -81,7 +88,7 @@ class RunFiles:
         if self.is_locked:
             return "it is being written"
         if self.newest is None:
-            return "nothing was saved to go on from"
+            return "nothing was saved to resume from"
         return "a resume drops that and makes it again"
 
     @property
@@ -99,6 +106,7 @@ class RunFiles:
 
 def absence(path: Path) -> str:
     """Why `path` is not a regular file that can be opened, in a phrase; empty when it is one."""
+    # Before anything opens it: to open a named pipe would wait for its writer.
     if path.is_file():
         return ""
     return "it is not a regular file" if os.path.lexists(path) else "it is missing"
@@ -115,7 +123,7 @@ def read_record(run: Path) -> JsonObject | Finding:
     except (ValueError, RecursionError):
         return Finding(RECORD_FILE, DAMAGED, detail="it is not JSON")
     except OSError as error:
-        return Finding(RECORD_FILE, UNREADABLE, detail=error.strerror or str(error))
+        return Finding(RECORD_FILE, UNREADABLE, detail=reason_of(error))
     if not isinstance(content, dict):
         return Finding(RECORD_FILE, DAMAGED, detail="it is not a table")
     if status_of(run, content) is RunStatus.DAMAGED:
@@ -126,6 +134,7 @@ def read_record(run: Path) -> JsonObject | Finding:
 def check_record(files: RunFiles) -> Finding:
     """The status in run.json, and whether it agrees with the lock and the checkpoints."""
     record = files.record
+    # The lock comes first: it is the system's, and run.json may be older.
     if files.is_locked:
         process = printable(record.get("process"))[:20]
         host = printable(record.get("host"))[:60]
@@ -135,7 +144,7 @@ def check_record(files: RunFiles) -> Finding:
         return Finding(RECORD_FILE, RunStatus.RUNNING, detail=detail)
     status = RunStatus(record["status"])
     if status is RunStatus.RUNNING:
-        detail = "says running, but no process holds it: it was killed"
+        detail = "says running, but no process trains in it: it was killed"
         return Finding(RECORD_FILE, RunStatus.INTERRUPTED, detail=detail)
     ended = f"ended {printable(record.get('ended'))[:40]}"
     if status is not RunStatus.DONE:
@@ -148,8 +157,7 @@ def check_record(files: RunFiles) -> Finding:
 
 def _checkpoint_damage(files: RunFiles) -> str:
     """How the steps of a run that is done differ from those that its run.json names."""
-    recorded = files.record.get("checkpoints")
-    names: JsonObject = recorded if isinstance(recorded, dict) else {}
+    names = as_table(files.record.get("checkpoints"))
     there = [step.folder.name for step in files.steps]
     for which in ("last", "best"):
         name = names.get(which)
@@ -167,9 +175,11 @@ def _checkpoint_damage(files: RunFiles) -> str:
 
 def check_steps(run: Path) -> tuple[CheckedStep, ...]:
     """Every step folder of a run, the lowest step first, without those removed meanwhile."""
+    # Not by `step_folders`: that passes over a folder without its model file, which is damage here.
     folders = [path for path in (run / CHECKPOINTS).glob("step-*") if step_of(path) is not None]
     folders.sort(key=lambda folder: step_of(folder) or 0)
     checked = [_check_step(folder) for folder in folders]
+    # A run that trains removes older steps while they are read: that is no damage.
     return tuple(step for step in checked if os.path.lexists(step.folder))
 
 
@@ -180,18 +190,20 @@ def _check_step(folder: Path) -> CheckedStep:
         return _read_step(folder)
     except OSError as error:
         state = UNREADABLE
-        why = error.strerror or str(error)
+        why = reason_of(error)
     except EnvironmentFault as error:
         state = UNREADABLE
         why = error.what
     except TrainerError as error:
         why = error.what
+    # The row begins with the name of the folder: its path would only push the reason away.
     detail = printable(why.replace(f"{folder}{os.sep}", ""))[:200]
     return CheckedStep(folder=folder, finding=Finding(folder.name, state, detail=detail))
 
 
 def _read_step(folder: Path) -> CheckedStep:
     """Verify both files, byte for byte, and that they belong together; raises what is wrong."""
+    # The seals first: what a file with a flipped bit says of itself would lead astray.
     model = _examined(folder / MODEL_FILE)
     state = _examined(folder / STATE_FILE)
     description = read_description(folder / MODEL_FILE)
@@ -204,6 +216,7 @@ def _read_step(folder: Path) -> CheckedStep:
         )
     number = step_of(folder)
     saved = description.progress.get("step")
+    # A folder that was renamed would hide later steps from a resume, or take their place.
     if number is not None and saved != number:
         raise CheckpointError(f"it holds step {saved}")
     detail = f"both files verified, {size / 1e6:,.2f} MB"
@@ -224,9 +237,9 @@ def _examined(path: Path) -> Header:
 
 def _splits(state: Mapping[str, object], number: int | None) -> frozenset[str]:
     """The splits that had their record at step `number`, by the loop state in the state table."""
-    table = state.get("table")
-    saved = table.get("journal") if isinstance(table, dict) else None
-    if number is None or not isinstance(saved, dict):
+    # `journal` and its fields are names on the disk; the code calls it the loop state.
+    saved = as_table(as_table(state.get("table")).get("journal"))
+    if number is None:
         return frozenset()
     keys = {"train": "logged_at", "val": "evaluated_at"}
     return frozenset(split for split, key in keys.items() if saved.get(key) == number)
@@ -251,6 +264,7 @@ def check_link(which: str, files: RunFiles) -> Finding | None:
         return Finding(which, state, detail=f"{points}, which is {state}")
     if which == "last" and files.newest is not None and step.folder != files.newest.folder:
         detail = f"{points}, not at {files.newest.folder.name}, the newest"
+        # A kill between the folder and its link leaves an older link; a run that is done has none.
         if files.is_done:
             return Finding(which, DAMAGED, detail=detail)
         return Finding(which, files.unfinished_state, detail=f"{detail}; a resume takes the newest")
@@ -258,6 +272,7 @@ def check_link(which: str, files: RunFiles) -> Finding | None:
 
 
 def _check_no_link(which: str, files: RunFiles) -> Finding | None:
+    # A run without evaluations never had a best: of that, no link is missing.
     was_evaluated = any(step.description and step.description.metrics for step in files.steps)
     if not files.steps or (which == "best" and not was_evaluated):
         return None
@@ -271,22 +286,20 @@ def _check_target(which: str, target: Path, points: str, files: RunFiles) -> Fin
         if files.is_locked:
             detail = f"{points}, which was saved meanwhile"
             return Finding(which, files.unfinished_state, detail=detail)
+        # Killed between the two renames of a step that is saved again: neither has the name.
         if os.path.lexists(retired_path(target)) and not files.is_done:
-            detail = f"{points}, which was being replaced; a resume puts that right"
+            detail = f"{points}, which was being replaced; a resume repairs that"
             return Finding(which, files.unfinished_state, detail=detail)
     return Finding(which, DAMAGED, detail=f"{points}, which is no step of this run")
 
 
 def check_leftovers(files: RunFiles) -> Finding | None:
     """What a killed process left among the checkpoints; None when there is nothing."""
-    names = sorted(path.name for path in (files.run / CHECKPOINTS).glob(".step-*"))
-    if not names:
+    paths = sorted((files.run / CHECKPOINTS).glob(".step-*"))
+    if not paths:
         return None
-    detail = printable(names[0])[:40]
-    if len(names) > 1:
-        detail += f" and {len(names) - 1} more"
+    names = listing([printable(path.name)[:40] for path in paths], most=1)
+    detail = f"{names} was left by an interrupted save; a resume cleans up"
     if files.is_locked:
-        detail += " is being written"
-    else:
-        detail += " was left by a save that was cut short; a resume tidies up"
+        detail = f"{names} is being written"
     return Finding("leftovers", files.unfinished_state, detail=detail)

@@ -28,6 +28,7 @@ from trainer.errors import (
     command_line,
     printable,
 )
+from trainer.files import as_table
 from trainer.run.find import find_path, not_a_run
 from trainer.run.folder import is_run_folder
 from trainer.run.lock import is_locked
@@ -45,7 +46,7 @@ def run(reference: str, *, root: Path, terminal: Terminal) -> None:
     """
     folder = _find(reference, root)
     findings, files = check(folder)
-    # A resume that began meanwhile has moved files.
+    # A resume that began meanwhile has moved files, which would look like damage.
     if not files.is_locked and is_locked(folder):
         findings, files = check(folder)
     terminal.line(printable(folder), style="bold")
@@ -56,6 +57,7 @@ def run(reference: str, *, root: Path, terminal: Terminal) -> None:
         styles={finding.state: _STYLES.get(finding.state, "yellow") for finding in findings},
         is_ruled=True,
     )
+    # Damage first: what cannot be read may be whole, and has another exit code.
     for state in (DAMAGED, UNREADABLE):
         wrong = [finding for finding in findings if finding.state == state]
         if wrong:
@@ -70,7 +72,7 @@ def check(folder: Path) -> tuple[list[Finding], RunFiles]:
     record = read_record(folder)
     files = RunFiles(
         run=folder,
-        record=record if isinstance(record, dict) else {},
+        record=as_table(record),
         steps=check_steps(folder),
         is_locked=was_locked,
     )
@@ -106,7 +108,8 @@ def _error_of(wrong: Sequence[Finding], files: RunFiles) -> TrainerError:
     what = f"{first.what} of {files.run} is {first.state}: {first.detail.rstrip('.')}{more}."
     if first.state == UNREADABLE:
         return EnvironmentFault(
-            what, hint="Nothing says that it is damaged. Put that right, and check again."
+            what,
+            hint="It need not be damaged. Correct what keeps it from being read, and check again.",
         )
     where, hint = _advice(files)
     return InputError(what, where=where, hint=hint)
@@ -116,14 +119,16 @@ def _advice(files: RunFiles) -> tuple[str, str]:
     """What is intact, and what to do with it."""
     if files.is_locked:
         return "A process trains in it.", "Let it end, or stop it, and check again."
+    # A resume in place takes the newest intact step by itself, so the run is named, not the step.
     newest = files.newest
     if newest is None:
         return "No step is intact.", "Take it from another copy, or train again."
     resume = command_line("fit", override("resume", str(files.run)))
     if newest != files.steps[-1]:
-        return f"Newest intact step: {newest.folder.name}.", f"To go on from it: {resume}"
+        return f"Newest intact step: {newest.folder.name}.", f"To continue from it: {resume}"
     where = f"The newest step, {newest.folder.name}, is intact."
     if not files.is_done:
-        return where, f"To go on from it: {resume}"
+        return where, f"To continue from it: {resume}"
+    # A resume would refuse a run that is complete.
     evaluate = command_line("eval", override("ckpt", str(newest.folder)))
     return where, f"To use it: {evaluate}"

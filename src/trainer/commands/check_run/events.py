@@ -15,12 +15,14 @@ from pathlib import Path
 from trainer.commands.check_run.checkpoints import DAMAGED, OK, UNREADABLE, Finding, RunFiles
 from trainer.commands.check_run.metrics import MAX_FILE_BYTES, SPLIT_OF, Points, Rows, is_kept
 from trainer.config.logger import TensorBoardConfig
-from trainer.errors import printable
+from trainer.errors import printable, reason_of
+from trainer.files import as_list, as_table
 from trainer.tracking.records import BESIDES_ROWS
+from trainer.tracking.table import counted
 
 _WHAT = "TensorBoard"
 _WRITTEN = ("logger=tensorboard", "logger=tensorboard_full")
-_LOST = "events could not be written from some step on, as a warning reported"
+_LOST = "events could not be written after some step, as a warning reported"
 _CHANGED = "the logger was changed on a resume, so some were never written"
 _FEWER = "fewer"
 _MORE = "more"
@@ -55,18 +57,21 @@ def check_tensorboard(files: RunFiles, rows: Rows) -> Finding:
     logged = _logged(files)
     if not paths and not logged.is_all:
         return Finding(_WHAT, "not written", detail=_LOST if logged.gap == _LOST else logged.logger)
+    # Installed without its dependencies, trainer checks all but these files.
     if paths and importlib.util.find_spec("tensorboard") is None:
         return Finding(_WHAT, "not checked", detail="the package tensorboard is not installed")
     try:
         points, is_cut = _read_points(paths, files)
+        # Read all the same: the events may have damage of another kind. But rows that are wrong
+        # are no measure.
         if rows.damage:
             return Finding(_WHAT, "not compared", detail="metrics.jsonl is not sound")
         counts = _compare(points, rows, files, must_hold=logged.is_all)
     except OSError as error:
-        return Finding(_WHAT, UNREADABLE, detail=error.strerror or str(error))
+        return Finding(_WHAT, UNREADABLE, detail=reason_of(error))
     except _Damage as damage:
         return Finding(_WHAT, DAMAGED, detail=str(damage) if paths else "there is no event file")
-    found = f"{_counted(points)} in {len(paths)} file{'s' * (len(paths) != 1)}"
+    found = f"{_num_values(points)} values in {counted(len(paths), 'file')}"
     if differences := _differences_text(counts, is_cut=is_cut):
         detail = f"{found}, {differences}: {files.outlook}"
         return Finding(_WHAT, files.unfinished_state, detail=detail)
@@ -90,17 +95,14 @@ def _logged(files: RunFiles) -> _Logged:
 
 def _is_logger_changed(files: RunFiles) -> bool:
     """Whether a resume changed what is written: then some records never were."""
-    resumes = files.record.get("resumed")
-    for resume in resumes if isinstance(resumes, list) else ():
-        changes = resume.get("changes") if isinstance(resume, dict) else None
-        if isinstance(changes, dict) and ("logger.name" in changes or "logger.scalars" in changes):
-            return True
-    return False
+    resumes = as_list(files.record.get("resumed"))
+    changes = [as_table(as_table(resume).get("changes")) for resume in resumes]
+    return any("logger.name" in keys or "logger.scalars" in keys for keys in changes)
 
 
-def _counted(points: Mapping[str, Points]) -> str:
-    num = sum(len(found.steps) for tag, found in points.items() if tag in SPLIT_OF)
-    return f"{num} values"
+def _num_values(points: Mapping[str, Points]) -> int:
+    # Of the tags that rows have; others, such as those of layers, are in no row.
+    return sum(len(found.steps) for tag, found in points.items() if tag in SPLIT_OF)
 
 
 def _differences_text(counts: Counter[str], *, is_cut: bool) -> str:
@@ -110,12 +112,12 @@ def _differences_text(counts: Counter[str], *, is_cut: bool) -> str:
     if numbers:
         parts.append(f"{' and '.join(numbers)} than metrics.jsonl")
     if is_cut:
-        parts.append("cut off within a record")
+        parts.append("truncated within a record")
     return ", ".join(parts)
 
 
 def _read_points(paths: Sequence[Path], files: RunFiles) -> tuple[dict[str, Points], bool]:
-    """The scalars by tag, as far as TensorBoard reads them, and whether a file is cut off.
+    """The scalars by tag, as far as TensorBoard reads them, and whether a file is truncated.
 
     Raises _Damage or OSError.
     """
@@ -131,6 +133,7 @@ def _read_points(paths: Sequence[Path], files: RunFiles) -> tuple[dict[str, Poin
         try:
             _add_points(path, points)
         except CutOffEvents as error:
+            # A kill leaves a record without its end; a run that is done has flushed it.
             is_cut = True
             if files.is_done:
                 raise _Damage(printable(error)[:120]) from error
@@ -151,6 +154,7 @@ def _add_points(path: Path, points: dict[str, Points]) -> None:
             if not value.HasField("simple_value"):
                 continue
             known = points.setdefault(value.tag, Points())
+            # TensorBoard would draw a line that goes back.
             if not known.add(event.step, value.simple_value):
                 tag = printable(value.tag)[:60]
                 raise _Damage(f"{tag} has step {event.step} after step {known.steps[-1]} in {name}")
@@ -176,6 +180,7 @@ def _compare(
                 raise _Damage(f"{tag} has another value at step {step} than metrics.jsonl")
             if kind == _FEWER and not must_hold:
                 continue
+            # Past the last checkpoint the two were written at different moments before the kill.
             if not is_kept(split, step, files):
                 counts[kind] += 1
             elif kind == _MORE:
@@ -187,6 +192,7 @@ def _compare(
 
 def _differences(expected: Points, found: Points) -> Iterator[tuple[str, int]]:
     """The steps, in order, at which `found` has one value fewer, one more, or another one."""
+    # Both are sorted by step: one pass, however many values there are.
     i = 0
     j = 0
     while i < len(expected.steps) or j < len(found.steps):

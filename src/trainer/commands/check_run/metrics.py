@@ -17,10 +17,14 @@ from trainer.commands.check_run.checkpoints import (
     RunFiles,
     absence,
 )
-from trainer.tracking.metrics_file import FILE_NAME, MAX_LINE_BYTES, is_number, parse_row
+from trainer.errors import reason_of
+from trainer.files import as_table
+from trainer.run.folder import METRICS_FILE
+from trainer.tracking.metrics_file import MAX_LINE_BYTES, is_number, parse_row
 from trainer.tracking.records import SPLITS, scalar_tags
 
 SPLIT_OF = {tag: split for split in SPLITS for tag in scalar_tags(split).values()}
+# Of metrics.jsonl, and of an event file: some million rows.
 MAX_FILE_BYTES = 1_000_000_000
 
 
@@ -28,6 +32,7 @@ MAX_FILE_BYTES = 1_000_000_000
 class Points:
     """The values of one TensorBoard tag by step, in 32 bits as there; NaN where a row has null."""
 
+    # 12 bytes a value, where lists of numbers take about 70.
     steps: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("f"))
 
@@ -62,38 +67,38 @@ class Rows:
 
 def check_metrics(files: RunFiles) -> tuple[Finding, Rows]:
     """The finding on metrics.jsonl, and its rows for the comparison with TensorBoard."""
-    path = files.run / FILE_NAME
+    path = files.run / METRICS_FILE
     rows = Rows(damage=absence(path))
     if rows.damage == "it is missing" and not files.steps and not files.is_done:
         rows.damage = ""
         detail = "the run ended before its first row"
-        return Finding(FILE_NAME, "not written", detail=detail), rows
+        return Finding(METRICS_FILE, "not written", detail=detail), rows
     try:
         if not rows.damage:
             _read_rows(path, rows, files)
     except OSError as error:
         rows.damage = "it cannot be read"
-        return Finding(FILE_NAME, UNREADABLE, detail=error.strerror or str(error)), rows
+        return Finding(METRICS_FILE, UNREADABLE, detail=reason_of(error)), rows
     rows.damage = rows.damage or _disagreement(rows, files)
     return _finding_of(rows, files), rows
 
 
 def _finding_of(rows: Rows, files: RunFiles) -> Finding:
     if rows.damage:
-        return Finding(FILE_NAME, DAMAGED, detail=rows.damage)
+        return Finding(METRICS_FILE, DAMAGED, detail=rows.damage)
     by_split = ", ".join(f"{number} {split}" for split, number in rows.counts.items())
     counted = f"{sum(rows.counts.values())} rows: {by_split}"
     notes = []
     if rows.is_torn:
-        notes.append("the last line is cut off")
+        notes.append("the last line is incomplete")
     if rows.num_past:
         newest = files.newest
         past = "with no checkpoint" if newest is None else f"past {newest.folder.name}"
         notes.append(f"{rows.num_past} {past}")
     if not notes:
-        return Finding(FILE_NAME, OK, detail=counted)
+        return Finding(METRICS_FILE, OK, detail=counted)
     detail = f"{counted}; {', '.join(notes)}: {files.outlook}"
-    return Finding(FILE_NAME, files.unfinished_state, detail=detail)
+    return Finding(METRICS_FILE, files.unfinished_state, detail=detail)
 
 
 def _read_rows(path: Path, rows: Rows, files: RunFiles) -> None:
@@ -103,13 +108,16 @@ def _read_rows(path: Path, rows: Rows, files: RunFiles) -> None:
         return
     number = 0
     with path.open("rb") as file:
+        # A line without an end could be the whole file.
         while line := file.readline(MAX_LINE_BYTES):
             number += 1
             why = _add_row(line, rows, files)
+            # A row is written in one call, and taken back when the disk is full: only a kill in the
+            # midst of it leaves a part.
             if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
                 rows.is_torn = True
                 if files.is_done:
-                    rows.damage = f"line {number} is cut off, and the run is done"
+                    rows.damage = f"line {number} is incomplete, and the run is done"
             elif why:
                 rows.damage = f"line {number} {why}; a resume would drop it"
             if rows.damage:
@@ -124,6 +132,7 @@ def _add_row(line: bytes, rows: Rows, files: RunFiles) -> str:
     split = row["split"]
     step = row["step"]
     tags = scalar_tags(split)
+    # Every row has a loss, so its steps are those of the split. The test has one row.
     known = rows.points[tags["loss"]].steps
     if known and (step <= known[-1] or split == "test"):
         return f"has step {step} of {split} after step {known[-1]}"
@@ -138,6 +147,7 @@ def is_kept(split: str, step: int, files: RunFiles) -> bool:
     """Whether a record stays: all of a run that is done, else those that a resume keeps."""
     if files.is_done:
         return True
+    # The end of the resumed run writes the row of the test again.
     return split != "test" and files.point is not None and files.point.has(split, at=step)
 
 
@@ -148,8 +158,7 @@ def _disagreement(rows: Rows, files: RunFiles) -> str:
             return why
     if not files.is_done:
         return ""
-    final = files.record.get("metrics")
-    loss = final.get("test/loss") if isinstance(final, dict) else None
+    loss = as_table(files.record.get("metrics")).get("test/loss")
     points = rows.points["Loss/test"]
     if loss is not None and not (points.steps and _is_same(loss, points, points.steps[0])):
         return "it has not the test/loss that run.json has"
@@ -158,7 +167,7 @@ def _disagreement(rows: Rows, files: RunFiles) -> str:
         return ""
     last = max([0, *rows.points["Loss/train"].steps[-1:], *rows.points["Loss/val"].steps[-1:]])
     if last > files.point.step:
-        return f"it goes on to step {last}, past the last checkpoint of a run that is done"
+        return f"its rows reach step {last}, past the last checkpoint of a run that is done"
     return ""
 
 
@@ -178,4 +187,5 @@ def _is_same(value: object, points: Points, step: int) -> bool:
     found = points.at(step)
     if found is None or not is_number(value):
         return False
+    # In 32 bits, as `points` are: the last digits of a float in JSON would differ.
     return math.isnan(found) if value is None else found == array("f", [value])[0]

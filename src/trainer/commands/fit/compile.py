@@ -47,6 +47,7 @@ def compiled(model: nn.Module, *, batch_size: int) -> Forward:
     epoch is not worth it. The names of its tensors stay the same. Random numbers, of dropout, are
     drawn as in eager mode.
     """
+    # This imports torch's compiler, which takes over a second: called only where it is needed.
     whole = torch.compile(model, dynamic=False, options={"fallback_random": True})
 
     def forward(inputs: Tensor) -> Tensor:
@@ -62,7 +63,9 @@ def try_out(once: Callable[[Forward], None], forward: Forward) -> float:
     try:
         for _ in range(_WARM_UP):
             once(forward)
+    # The name is looked up only after an error, when the compiler has been imported.
     except torch._dynamo.exc.TorchDynamoException as error:
+        # The first line has the reason; a trace of the compiler follows.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CompileError(lines[0][:200] if lines else type(error).__name__) from error
     return time.perf_counter() - start
@@ -118,10 +121,12 @@ def choose_variant(components: Components, terminal: Terminal, *, keep: bool) ->
     machine = components.machine
     if setting == "off":
         return Choice(variant=EAGER, why="as set")
+    # A resumed run keeps its way even where the other is faster: it rounds differently.
     if setting == "auto" and keep and machine.saved_variant == EAGER:
         choice = Choice(variant=EAGER, why="as before")
     else:
         trial = _Trial(components, terminal)
+        # Passes move the statistics of batch norm and draw for dropout: training must not see it.
         with preserve_state(components.model):
             try:
                 if setting == "on":
@@ -169,6 +174,7 @@ class _Trial:
         if known is None:
             model = self._components.model
             eager = seconds_a_pass(self._once, {EAGER: model})[EAGER]
+            # Decided by the cheap measurement alone: the other one means compiling.
             if num_passes * eager < _WORTH_S:
                 return Choice(variant=EAGER, why=_TOO_SHORT, eager_ms=1e3 * eager)
             known = self._measure()
@@ -226,6 +232,7 @@ def _key(components: Components, inputs: Tensor) -> str:
     config = to_plain(components.config)
     machine = [device_name(components.device), torch.get_num_threads(), str(torch.__version__)]
     facts = {
+        # The layers too: a person's class may have changed behind the same name.
         "model": [config["model"], repr(components.model)],
         "loss": config["loss"],
         "precision": config["trainer"]["precision"],
@@ -258,6 +265,7 @@ def _remember(key: str, figures: Mapping[str, float]) -> None:
     if folder is None:
         return
     path = folder / _MEMORY_FILE
+    # Without a lock: of two runs at once one measurement may be lost, and is made again.
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {**read_json(path), key: dict(figures)})

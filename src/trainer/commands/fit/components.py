@@ -87,13 +87,16 @@ def build_components(
     _check_precision(config, device)
     data = build_data(config, device=device, report=report)
     check(config, data)
+    # After the data: whatever a person's data set draws, the first weights are the same.
     seed_everything(config.seed)
     model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs)
+    # Before the optimizer, which keeps the parameters that it is given.
     model = model.to(device)
     average = None
     if trainer.ema is not None:
         formula = get_ema_multi_avg_fn(trainer.ema)  # type: ignore[no-untyped-call]
         average = AveragedModel(model, multi_avg_fn=formula)
+    # bf16 has the range of fp32, so only the gradients of fp16 underflow.
     scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
     optimizer = make_optimizer(model, **options(config.optimizer))
     step = Step(
@@ -109,6 +112,7 @@ def build_components(
         ema=average,
     )
     state = _build_state(config, data, step=step, optimizer=optimizer, should_prune=should_prune)
+    # An entry of the table, because a resume sets the threads that the run had.
     machine = Machine(device, threads=trainer.threads)
     table = _state_table(state, optimizer=optimizer, machine=machine)
     if scaler is not None:
@@ -154,6 +158,7 @@ def _build_state(
     schedule = Schedule(
         optimizer,
         **options(config.scheduler),
+        # Of the whole run: a schedule depends on where the run is to end.
         num_steps=limits.num_updates(data.train.num_batches),
         maximize=monitor.maximize,
     )
@@ -171,6 +176,8 @@ def _state_table(
     state: TrainState, *, optimizer: torch.optim.Optimizer, machine: Machine
 ) -> dict[str, Stateful]:
     """What a checkpoint saves beside the weights, by its name on the disk."""
+    # The names stay when the code renames its own: a step with another set of names is refused,
+    # and check-run reads `journal`.
     return {
         "optimizer": OptimizerState(optimizer),
         "schedule": state.schedule,

@@ -13,7 +13,7 @@ from trainer.commands.fit.compile import Choice
 from trainer.commands.fit.components import Components
 from trainer.commands.fit.saved_step import SavedStep
 from trainer.config import FitConfig, to_plain
-from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError
+from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError, reason_of
 from trainer.files import remove, write_text
 from trainer.run.folder import (
     LOCK_FILE,
@@ -48,6 +48,7 @@ class Run:
 def new_folder(config: FitConfig) -> Path:
     """Make the folder of a run; raises UsageError when it is in use, or EnvironmentFault."""
     if config.run.dir is not None:
+        # A folder in use is not empty either, but who uses it is the more useful message.
         check_free(Path(config.run.dir))
         return create_exact_folder(Path(config.run.dir))
     return create_dated_folder(Path(config.run.root), config.run_name)
@@ -85,13 +86,14 @@ def begin(
         write_text(folder / "config.yaml", text)
         return record
     except BaseException as error:
+        # Also after Ctrl-C: a new folder with half a record could never be used again.
         if saved is None or not saved.in_place:
             _remove_new(folder)
         if not isinstance(error, OSError):
             raise
         raise EnvironmentFault(
-            f"Could not write to the run folder {folder}: {error.strerror or error}.",
-            hint="Put that right and start it again, or choose another place with run.root=… or "
+            f"Could not write to the run folder {folder}: {reason_of(error)}.",
+            hint="Correct that and start it again, or choose another place with run.root=… or "
             "run.dir=…",
         ) from error
 
@@ -109,13 +111,14 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
     """Write to run.json whatever ends the run early."""
     try:
         yield
+    # BrokenPipeError: whoever reads the output has gone, as `head` does. The run can be resumed.
     except (Stopped, KeyboardInterrupt, SystemExit, BrokenPipeError):
         record_end(record, RunStatus.INTERRUPTED)
         raise
     except TrainerError as error:
         status = RunStatus.FAILED
         if isinstance(error, EnvironmentFault):
-            # Not the run's fault: it can be resumed once the machine is put right.
+            # Not the run's fault: it can be resumed once the machine works again.
             status = RunStatus.INTERRUPTED
         if isinstance(error, TrainingError):
             steps = step_folders(folder)

@@ -52,9 +52,11 @@ def open_saved(reference: str, *, root: Path, in_place: bool) -> Iterator[SavedS
     run = folder.parent.parent
     is_in_run = folder.parent.name == CHECKPOINTS
     with contextlib.ExitStack() as stack:
+        # The lock first: what looks left behind may be the save of a run that trains.
         if in_place and is_in_run:
             stack.enter_context(locked(run))
             repair_checkpoints(run)
+        # A step that a person names is never replaced by another, be it damaged.
         is_choice = is_in_run and not _names_step(Path(reference), folder)
         candidates = step_folders(run)[::-1] if is_choice else [folder]
         saved = next(filter(None, map(read_step, candidates)), None)
@@ -104,12 +106,12 @@ def open_interrupted(config: FitConfig, *, root: Path) -> Iterator[SavedStep | N
         run = Path(config.run.dir)
         if status_of(run) is RunStatus.DONE:
             evaluate = command_line("eval", override("ckpt", str(run)))
-            raise UsageError(f"{run} is complete.", hint=f"To see how it is: {evaluate}")
+            raise UsageError(f"{run} is complete.", hint=f"To evaluate it: {evaluate}")
         saved = stack.enter_context(open_folder(run))
         if saved is not None and comparable(saved.description.config) != trains_as:
             resume = command_line("fit", override("resume", str(run)))
             raise UsageError(
-                f"{run} holds a run of another config.",
+                f"{run} is a run of another config.",
                 hint=f"To change it on purpose: {resume}; else name another run.dir.",
             )
         yield saved
@@ -126,9 +128,10 @@ def _newest_interrupted(
         if not any(_is_of(step, trains_as) for step in step_folders(run)):
             continue
         saved = stack.enter_context(open_saved(str(run), root=root, in_place=True))
+        # The headers of damaged steps may have promised it; the newest intact one decides.
         if comparable(saved.description.config) == trains_as:
             return saved
-        stack.close()
+        stack.close()  # another run's lock is given back before the next is tried
     return None
 
 
@@ -148,7 +151,7 @@ def _find_folder(reference: str, root: Path, *, in_place: bool) -> Path:
             check_free(Path(reference))  # a run in use may not have saved yet
         raise
     if not folder.is_dir():
-        read_header(folder)
+        read_header(folder)  # what is no checkpoint at all has another error
         raise CheckpointError(
             f"{folder} holds weights only, and a resume needs the optimizer's state beside them.",
             hint="Give a run folder or a step folder: resume=runs/<run>",
@@ -158,6 +161,7 @@ def _find_folder(reference: str, root: Path, *, in_place: bool) -> Path:
 
 def _names_step(reference: Path, folder: Path) -> bool:
     """Whether a person named that very step: by its folder, a file in it, or a link to it."""
+    # Not Path.resolve, which raises where links go round.
     here = Path(os.path.realpath(reference))
     return Path(os.path.realpath(folder)) in (here, here.parent)
 

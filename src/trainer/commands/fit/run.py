@@ -81,17 +81,19 @@ def run(
         check_logger(components)
         keep_variant = saved is not None and "trainer.compile" not in saved.changes
         choice = choose_variant(components, terminal, keep=keep_variant)
+        # The folder comes last: a command that is refused until here leaves nothing on the disk.
         if saved is not None and saved.in_place:
             folder = saved.run
         else:
             folder = new_folder(config)
-            locks.enter_context(locked(folder))
+            locks.enter_context(locked(folder))  # in place, the caller holds the lock
         record = begin(components, folder, command=command, saved=saved, choice=choice)
         interrupted = functools.partial(record_end, record, RunStatus.INTERRUPTED)
         with (
+            # Outermost: a signal while the end is recorded must not take the record away.
             Signals(before_leaving=interrupted) as signals,
             ending(record, folder),
-            user_code_errors(config),
+            user_code_errors(config),  # innermost: `ending` records the name of the class
         ):
             return _train_and_test(
                 Run(
@@ -111,6 +113,7 @@ def _check_installed(config: FitConfig) -> None:
     """Before anything is built: an installation without its dependencies may lack TensorBoard."""
     if not isinstance(config.logger, TensorBoardConfig):
         return
+    # Only looked for: it is imported when the trackers are made.
     if importlib.util.find_spec("tensorboard") is None:
         raise EnvironmentFault(
             f"logger={config.logger.name} needs the package tensorboard, which is not installed.",
@@ -132,6 +135,7 @@ def _train_and_test(run: Run) -> FitResult:
                 periodic=_make_periodic(run, store, watchers, profile=profile),
                 should_stop=run.signals.should_stop,
             )
+        # The store has been left: all that was saved is on the disk now.
         record_best = None if store.best is None else store.best.name
         record_last = None if store.last is None else store.last.name
         run.record.checkpoints(best=record_best, last=record_last)
@@ -150,6 +154,7 @@ def _train_and_test(run: Run) -> FitResult:
         except EvaluationStopped:
             raise _stopped(run, store) from None
         watchers.metrics = metrics
+    # After the trackers have closed: what is missing in a run that says done is damage.
     run.record.end(RunStatus.DONE, metrics=metrics)
     summary.end(run, metrics, reason=reason)
     return FitResult(run.folder, metrics)
@@ -170,12 +175,14 @@ def _open_store(run: Run) -> CheckpointStore:
         return store
     store.adopt(run.saved.folder, best_step=state.monitor.best_step)
     if store.best is None:
+        # In a new folder that is no surprise: the best stayed with the run it branched off from.
         if state.monitor.best is not None and run.saved.in_place:
             run.terminal.warn(
                 f"The best so far, of step {state.monitor.best_step}, is not there or damaged: a "
                 "new one is found."
             )
         state.monitor.forget()
+    # A run that was killed before its test saves its last step again: with what it had measured.
     state.loop_state.metrics = run.saved.description.metrics
     if run.saved.in_place and state.loop_state.pending is None:
         state.loop_state.saved_at = state.progress.step
@@ -230,6 +237,7 @@ def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, flo
         return {}
     best = _best_step(store)
     description = read_description(best / MODEL_FILE)
+    # From the disk: of the best weights memory keeps no copy while later ones are trained.
     load_into(components.evaluated, load_weights(best, description.aliases), source=best)
     watch = None if watchers.observer is None else watchers.observer.watch("test")
     result = components.evaluate("test", should_stop=run.signals.should_stop, watch=watch)
@@ -245,6 +253,7 @@ def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, flo
 def _best_metrics(store: CheckpointStore) -> dict[str, float | None]:
     """The metrics of the best checkpoint in training and on the validation set."""
     found = read_description(_best_step(store) / MODEL_FILE).metrics
+    # A loss of None was not finite; an accuracy of None is that of targets without classes.
     return {
         name: value for name, value in found.items() if value is not None or name.endswith("loss")
     }

@@ -85,6 +85,7 @@ class SavedStep:
         if self.in_place:
             _check_newest(self.folder)
         self.changes = _changes(self.description.config, config)
+        # Its state has the numbers of another algorithm, such as momenta that this one lacks.
         if "optimizer.name" in self.changes:
             saved, now = self.changes["optimizer.name"]
             raise CheckpointError(
@@ -92,6 +93,7 @@ class SavedStep:
                 hint=f"Continue with optimizer={saved}, or start anew.",
             )
         at = self.description.progress
+        # Within an epoch `batch` counts batches of an order that the change would make anew.
         moved = [key for key in self.changes if affects(key) in ("order", "samples")]
         if moved and at.get("batch"):
             raise UsageError(
@@ -103,7 +105,6 @@ class SavedStep:
 
     def check_model(self, config: FitConfig, data: Data) -> None:
         """Raise CheckpointError unless its weights fit the model of `config`; makes no model."""
-
         from trainer.commands.build import check_checkpoint_fits
 
         check_checkpoint_fits(
@@ -157,6 +158,7 @@ class SavedStep:
 
     def _check_place(self, components: Components) -> None:
         """Check that both files are at the same place, and that training can continue there."""
+        # A batch behind the end of the epoch would never be reached: training would never end.
         done = components.state.progress
         is_in_epoch = done.batch < components.data.train.num_batches
         if done.counters() != self.progress.counters() or not is_in_epoch:
@@ -172,6 +174,7 @@ class SavedStep:
         done = self.progress
         limits = components.state.limits
         is_done = read_json(self.run / RECORD_FILE).get("status") == RunStatus.DONE
+        # A run that was killed between its last step and its test can still be resumed, in place.
         if limits.are_reached(done) and (is_done or not self.in_place):
             raise UsageError(
                 f"{self.folder} is complete: epoch {done.epoch} of {limits.epochs}, step "
@@ -183,8 +186,8 @@ class SavedStep:
 def read_step(folder: Path) -> SavedStep | None:
     """Read both files of a step folder; None when it is damaged or was renamed.
 
-    Raises CheckpointError for a step that is intact and not to be believed, EnvironmentFault for
-    one that may not be read: to continue from an older one would lose it.
+    Raises CheckpointError for a step that is intact but has wrong values, EnvironmentFault for one
+    that may not be read: a resume from an older step would lose it.
     """
     try:
         model, state = read_file(folder / MODEL_FILE), read_file(folder / STATE_FILE)
@@ -211,6 +214,7 @@ def _check_newest(step_folder: Path) -> None:
             f"{step_folder} is not in the checkpoints of a run.",
             hint="Name a folder for the run: add run.dir=…",
         )
+    # A later step that is damaged does not count: the resume skips it, too.
     steps = step_folders(step_folder.parent.parent)
     for newer in reversed(steps[steps.index(step_folder) + 1 :]):
         if read_step(newer) is not None:
@@ -222,7 +226,7 @@ def _check_newest(step_folder: Path) -> None:
 
 def _changes(saved: FitConfig, now: FitConfig) -> dict[str, tuple[object, object]]:
     """Every key whose value differs, as (saved, now), but for those that say where results go."""
-    before, after = (flatten(to_plain(config), levels=9) for config in (saved, now))
+    before, after = (flatten(to_plain(config)) for config in (saved, now))
     return {
         key: (before.get(key), after.get(key))
         for key in {**before, **after}

@@ -77,12 +77,14 @@ def end(run: Run, metrics: Mapping[str, float | None], *, reason: StopReason) ->
         rows.append(("best", f"{monitor.metric} {monitor.best:.6g} at step {monitor.best_step}"))
     if "test/loss" in metrics:
         rows.append(("test", describe_metrics(metrics, "test")))
+    # For a line through points the weights are the result.
     if learned := describe_line(components.model):
         rows.append(("learned", learned))
     rows.append(("run", str(run.folder)))
     rows.append(("evaluate", next_commands.evaluate()))
     if isinstance(components.config.logger, TensorBoardConfig):
         rows.append(("tensorboard", command_line("tb", str(run.folder))))
+    # The run is complete, so a resume without a later end would be refused.
     train_longer = longer(components.state.limits, components.state.progress)
     rows.append(("resume", next_commands.resume(train_longer)))
     run.terminal.facts("", rows)
@@ -97,6 +99,7 @@ def describe_metrics(metrics: Mapping[str, float | None], split: str) -> str:
 
 def describe_line(model: nn.Module) -> str:
     """`y = 2.0000 x + 1.0000` for a linear model of one input and one output; else empty."""
+    # By the parameters, not the config: the weights may have come from any run.
     parameters = dict(model.named_parameters())
     if any(parameter.numel() != 1 for parameter in parameters.values()):
         return ""
@@ -111,6 +114,8 @@ def describe_line(model: nn.Module) -> str:
 
 def longer(limits: Limits, done: Progress) -> str:
     """The override that trains a complete run twice as far, by the limit that ended it."""
+    # From where it ended, which patience or an earlier, longer run may have put elsewhere. A run of
+    # 0 steps has no double.
     if limits.max_steps is not None and done.step >= limits.max_steps:
         return f"trainer.max_steps={2 * max(limits.max_steps, done.step) or 100}"
     return f"trainer.epochs={2 * max(limits.epochs, done.epoch) or 1}"
@@ -124,10 +129,12 @@ class NextCommands:
     """
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
+        # All else is in the checkpoint, and would only make the line longer.
         own = custom_groups(config)
         self._folder = folder
         self._words = [word for word in given if _group(word) in own]
         for flag, value in itertools.pairwise(given):
+            # Their YAML is where the name of the class may be.
             if flag in ("-cd", "--config-dir") and own:
                 self._words += [flag, value]
 

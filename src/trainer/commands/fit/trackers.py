@@ -13,7 +13,7 @@ from trainer.config import to_plain
 from trainer.config.logger import TensorBoardConfig
 from trainer.device import device_label
 from trainer.errors import Stopped
-from trainer.files import read_json
+from trainer.files import as_table, read_json
 from trainer.run.folder import RECORD_FILE
 from trainer.run.record import RunStatus
 from trainer.tracking import FailSafeTracker, Metrics, ObservingTracker, Tracker, Trackers
@@ -61,11 +61,13 @@ def _make(run: Run) -> Watchers:
     components = run.components
     terminal = run.terminal
     resumed = None if run.saved is None else run.saved.point(components)
+    # First the source of truth, which alone may end the run by an error.
     trackers: list[Tracker] = [MetricsFile(run.folder, warn=terminal.warn, resumed=resumed)]
     observer = None
 
     def warn_of_loss(text: str) -> None:
         terminal.warn(text)
+        # check-run reads it: events that are missing are no damage then.
         run.record.lose_events()
 
     if isinstance(components.config.logger, TensorBoardConfig):
@@ -94,6 +96,7 @@ def _make_tensorboard(run: Run, resumed: ResumePoint | None) -> ObservingTracker
     data = components.data
     kinds = components.config.logger
     assert isinstance(kinds, TensorBoardConfig), "the caller has checked"
+    # Samples that the model is not trained on, where there are any, without augmentation.
     observed = data.train_unshuffled if data.val is None else data.val
     return TensorBoard(
         run.folder,
@@ -102,6 +105,7 @@ def _make_tensorboard(run: Run, resumed: ResumePoint | None) -> ObservingTracker
             model=components.model,
             evaluated=components.evaluated,
             classes=data.classes,
+            # A function: a pass over the data begins only when a record needs it.
             samples=lambda: observed.epoch(0),
             first=observed.first,
         ),
@@ -116,13 +120,13 @@ def _make_tensorboard(run: Run, resumed: ResumePoint | None) -> ObservingTracker
 def _texts(folder: Path, *, device: str) -> dict[str, str]:
     """The config, the command and the environment, as Markdown beside the curves."""
     record = read_json(folder / RECORD_FILE)
-    versions = record.get("versions", {})
+    versions = as_table(record.get("versions"))
     facts = {
         "device": device,
         "host": record.get("host"),
         "started": record.get("started"),
         "git commit": record.get("git_commit") or "none",
-        **(versions if isinstance(versions, dict) else {}),
+        **versions,
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return {

@@ -23,6 +23,7 @@ def run(
     Returns 0 when they are equal bit for bit, else 1. Raises DataError when the data is another,
     and what fit raises.
     """
+    # Imported here, because they load torch: a run that cannot be reproduced is refused before.
     from trainer.checkpoint.load import load_weights
     from trainer.commands.build import check_checkpoint_fits
     from trainer.commands.fit import run as fit
@@ -32,6 +33,7 @@ def run(
     # Read before training: damage is reported at once, and the run may be removed meanwhile.
     weights = load_weights(original.step, description.aliases)
 
+    # fit calls it before it makes the model and the run folder: a refusal leaves no trace.
     def check_data(config: FitConfig, data: Data) -> None:
         _check_data(data, original)
         shape, num_outputs = data.input_shape, data.num_outputs
@@ -64,6 +66,8 @@ def run(
 
 def _check_data(data: Data, original: Original) -> None:
     """Raise DataError when a file is not as it was, or the data has another shape."""
+    # By checksum, not by path: the files may have been moved. Data from a formula and a person's
+    # own has none; of that only the shape can be compared.
     then = original.description.checksums
     now = data.checksums
     for name in {**then, **now}:
@@ -71,7 +75,7 @@ def _check_data(data: Data, original: Original) -> None:
             raise DataError(
                 f"{name} is not what the run was trained on: SHA-256 {_digits(then, name)} then, "
                 f"{_digits(now, name)} now.",
-                hint="Nothing was trained. Give the files of then: data.root=…",
+                hint="Nothing was trained. Name the folder of the original files: data.root=…",
             )
     description = original.description
     before = _form(description.input_shape, description.num_outputs)

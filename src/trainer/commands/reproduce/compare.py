@@ -13,6 +13,7 @@ from trainer.checkpoint.header import read_description
 from trainer.checkpoint.load import load_weights
 from trainer.commands.reproduce.original import read_machine
 from trainer.errors import printable
+from trainer.files import as_table
 from trainer.run.find import find_checkpoint
 from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.index import entry_of
@@ -36,6 +37,7 @@ class RunOutcome:
     @classmethod
     def of(cls, run: Path) -> RunOutcome:
         """The outcome of a run that has ended."""
+        # Read from its folder, as the original was: what counts is what a later command finds.
         entry = entry_of(run)
         step = find_checkpoint(str(run), root=run, prefer="last")
         return cls(
@@ -58,6 +60,7 @@ def report(then: RunOutcome, now: RunOutcome, *, own: Sequence[str], terminal: T
     `own` are the keys that name a person's own classes, whose code is not compared.
     """
     difference = weights_difference(then.weights, now.weights)
+    # The metrics are equal as numbers: one that is not finite is null in run.json.
     if not difference and then.step == now.step and dict(then.metrics) == dict(now.metrics):
         terminal.line(
             f"Bit-identical: all {len(then.weights)} tensors of step {then.num_steps} "
@@ -71,6 +74,7 @@ def report(then: RunOutcome, now: RunOutcome, *, own: Sequence[str], terminal: T
     known = known_differences(then, now)
     changes = [(printable(name), printable(f"{old} -> {new}")) for name, old, new in known]
     terminal.facts("", [("weights", printable(difference or same_weights)), *changes])
+    # The kind of processor, for one, is not recorded, and decides which kernels run.
     if not known:
         terminal.line(
             "Versions, commit, host, device and threads are the same: what is known does not "
@@ -88,6 +92,7 @@ def weights_difference(then: Mapping[str, Tensor], now: Mapping[str, Tensor]) ->
     distances: dict[str, float] = {}
     others: list[str] = []
     names = list({**then, **now})
+    # Other numbers of steps or a class that was changed can give other tensors, too.
     for name in names:
         if name not in then or name not in now or then[name].shape != now[name].shape:
             others.append(name)
@@ -121,13 +126,12 @@ def _known(outcome: RunOutcome) -> dict[str, str]:
     """Versions, commit, host, and on what it was trained."""
     record = outcome.record
     machine = outcome.machine
-    versions = record.get("versions")
-    known: dict[str, str] = {}
-    if isinstance(versions, dict):
-        known = {str(name): str(version) for name, version in versions.items()}
+    versions = as_table(record.get("versions"))
+    known = {str(name): str(version) for name, version in versions.items()}
     commit, plus, changes = str(record.get("git_commit") or "none").partition("+")
     return known | {
-        # With its build, such as +cpu, which decides which kernels there are.
+        # In place of the version in run.json: with its build, such as +cpu, which decides which
+        # kernels there are.
         "torch": str(machine["torch"]),
         "commit": commit[:COMMIT_LENGTH] + plus + changes,
         "host": str(record.get("host") or "none"),
@@ -161,6 +165,7 @@ def _is_bit_identical(then: Tensor, now: Tensor) -> bool:
     """Whether two tensors of one shape are the same: 0 and -0 are not, a NaN and itself are."""
     if then.dtype != now.dtype:
         return False
+    # Flat, because a single number has no axis that could be seen as bytes.
     return torch.equal(
         *(tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (then, now))
     )
@@ -172,4 +177,5 @@ def _distance(then: Tensor, now: Tensor) -> float:
         return 0.0
     wide = torch.complex128 if then.is_complex() or now.is_complex() else torch.float64
     apart = (then.to(wide) - now.to(wide)).abs()
+    # Two equal infinities are 0 apart, though their difference is a NaN.
     return float(torch.where(then == now, 0.0, apart).nan_to_num(nan=torch.inf).max())

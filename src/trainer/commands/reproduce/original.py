@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from trainer.checkpoint.header import Description, check_version, parse, read_de
 from trainer.config import FitConfig, find_key
 from trainer.config.checks import MAX_THREADS
 from trainer.config.overrides import override
-from trainer.errors import CheckpointError, InputError, UsageError
-from trainer.files import JsonObject
+from trainer.errors import CheckpointError, InputError, UsageError, command_line, listing
+from trainer.files import JsonObject, as_table
 from trainer.run.find import find_checkpoint, find_run
 from trainer.run.folder import MODEL_FILE, STATE_FILE, step_folder_name
 from trainer.run.index import Entry
@@ -54,12 +53,13 @@ def read_original(reference: str, *, root: Path) -> Original:
     _check_resumes(entry)
     step = find_checkpoint(str(entry.path), root=root, prefer="last")
     description = read_description(step / MODEL_FILE)
-    names = entry.record.get("checkpoints")
-    last = names.get("last", step.name) if isinstance(names, dict) else step.name
+    # Three must agree: the newest folder, run.json, and the counters in the file. A last checkpoint
+    # that was removed or renamed would be compared as an earlier end of the run.
+    last = as_table(entry.record.get("checkpoints")).get("last", step.name)
     if not step.name == last == step_folder_name(description.progress.get("step", 0)):
         raise CheckpointError(
             f"{step} is not the last checkpoint of the run, which is {str(last)[:60]}.",
-            hint=f"See what is there: {shlex.join(['trainer', 'check-run', str(entry.path)])}",
+            hint=f"See what is there: {command_line('check-run', str(entry.path))}",
         )
     return Original(entry=entry, step=step, description=description, machine=read_machine(step))
 
@@ -69,15 +69,15 @@ def read_machine(step: Path) -> JsonObject:
     path = step / STATE_FILE
     content = parse(read_file(path).header.description, source=path)
     check_version(content, source=path)
-    table = content.get("table")
-    machine = table.get("machine") if isinstance(table, dict) else None
+    machine = as_table(content.get("table")).get("machine")
     try:
         check(machine, device=str, threads=Count, torch=str, variant=str)
     except ValueError as error:
         raise CheckpointError(
-            f"{path}: what it says of its machine makes no sense: {error}."
+            f"{path}: its description of the machine is invalid: {error}."
         ) from error
     assert isinstance(machine, dict), "it has been checked"
+    # The run is trained with as many: a file from outside must not start thousands.
     if not 1 <= machine["threads"] <= MAX_THREADS:
         raise CheckpointError(f"{path}: a run cannot have had {machine['threads']} threads.")
     return machine
@@ -86,6 +86,7 @@ def read_machine(step: Path) -> JsonObject:
 def _check_done(entry: Entry) -> None:
     run = entry.path
     status = entry.status
+    # A resume has the lock for a while before run.json says running.
     if status is RunStatus.RUNNING or is_locked(run):
         raise UsageError(
             f"{run} is still running.", hint="Wait for it to end, and reproduce it then."
@@ -93,12 +94,12 @@ def _check_done(entry: Entry) -> None:
     if status is RunStatus.DAMAGED:
         raise InputError(
             f"The run.json of {run} is damaged: nothing says how the run ended.",
-            hint=f"See what is there: {shlex.join(['trainer', 'check-run', str(run)])}",
+            hint=f"See what is there: {command_line('check-run', str(run))}",
         )
     if status is not RunStatus.DONE:
         raise UsageError(
             f"{run} is not done ({status}): there is no end of it to compare with.",
-            hint=f"Finish it first: {shlex.join(['trainer', 'fit', override('resume', str(run))])}",
+            hint=f"Finish it first: {command_line('fit', override('resume', str(run)))}",
         )
 
 
@@ -115,21 +116,21 @@ def _check_resumes(entry: Entry) -> None:
 
 
 def _check_resume(resume: Mapping[str, object], changes: Mapping[str, object], run: Path) -> None:
+    # By name, not by path: the runs may have been moved since. A link to the run has another name.
     begun = Path(str(resume.get("from"))).parent.parent
     if begun.name not in ("", run.name, Path(os.path.realpath(run)).name):
         raise UsageError(
-            f"{run} went on from a step of {begun}, so its config alone does not give it.",
-            hint=f"Reproduce that one: {shlex.join(['trainer', 'reproduce', str(begun)])} "
+            f"{run} continued from a step of {begun}, so its config alone does not give it.",
+            hint=f"Reproduce that one: {command_line('reproduce', str(begun))} "
             "(or, was this folder renamed, give it its name back).",
         )
     changed = [
         f"{key} {_change_text(values)}" for key, values in changes.items() if _is_change(key)
     ]
     if changed:
-        listed = ", ".join(changed[:_MAX_LISTED])
-        more = f" and {len(changed) - _MAX_LISTED} more" if len(changed) > _MAX_LISTED else ""
+        listed = listing(changed, most=_MAX_LISTED)
         raise UsageError(
-            f"{run} was changed when it was resumed at step {resume.get('step')}: {listed}{more}.",
+            f"{run} was changed when it was resumed at step {resume.get('step')}: {listed}.",
             hint="No one config gives that run. What was run when is in its run.json, under "
             "command and resumed.",
         )
@@ -137,6 +138,7 @@ def _check_resume(resume: Mapping[str, object], changes: Mapping[str, object], r
 
 def _is_change(key: str) -> bool:
     """Whether a resume that changed this key may have changed a bit."""
+    # A key that this version does not know may have changed anything.
     known = find_key(key)
     return known is None or known.changes_bits
 
@@ -151,11 +153,12 @@ def with_original_machine(config: FitConfig, machine: JsonObject) -> FitConfig:
 
     Both decide the last bits of a result.
     """
-    from trainer.device import COMPILED
+    from trainer.device import COMPILED  # loads torch
 
     options = config.trainer
     threads = machine["threads"] if options.threads is None else options.threads
     compiles = options.compile
+    # `auto` would measure again, and may find the other way faster today.
     if compiles == "auto":
         compiles = "on" if machine["variant"] == COMPILED else "off"
     return dataclasses.replace(

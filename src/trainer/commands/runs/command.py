@@ -20,7 +20,7 @@ def run(
     """Run a verb on runs below `root`; returns the exit code.
 
     `words` are filters, or runs, or a run and its new tags or note. Raises UsageError or
-    InputError for runs that there are not.
+    InputError for a run that does not exist.
     """
     if verb == "ls":
         ls(words, options, root=root, terminal=terminal)
@@ -50,12 +50,13 @@ def _run_on_several(
         compare(entries, terminal=terminal, as_json="json" in options)
     elif verb == "rm":
         rm(entries, root=root, is_agreed="yes" in options, terminal=terminal)
-    elif len(entries) != 2:
+    elif len(entries) != 2:  # also for one run that two words name
         raise UsageError(
             "diff compares two runs.",
             hint=f"Name two different ones: {program()} runs diff <run> <run>",
         )
     else:
+        # As git's: 0 also for a difference, unless the flag makes it the answer to a script.
         differs = diff(*entries, terminal=terminal)
         return int(differs and "exit-code" in options)
     return 0
@@ -63,6 +64,7 @@ def _run_on_several(
 
 def _found(references: Sequence[str], root: Path) -> list[Entry]:
     """The runs that the words name, each once."""
+    # Read once: each look-up would read the run.json of every run below the root anew.
     index = read_index(root)
     found = [find_run(reference, root=root, index=index) for reference in references]
     return list({entry.path: entry for entry in found}.values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from trainer.commands.runs.list import RunRow
@@ -15,21 +16,19 @@ from trainer.commands.runs.read import (
     sparkline,
 )
 from trainer.config import affects
+from trainer.config.schema import SCHEMAS
 from trainer.errors import printable
+from trainer.files import as_list, as_table
 from trainer.run.folder import step_folders
 from trainer.run.index import Entry
 from trainer.run.record import COMMIT_LENGTH, RunStatus
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import ago, duration_text, number_text, write_json, write_table
 
-# The groups of a config that `show` prints, and the key of each that it adds.
-_GROUPS = {
-    "data": "batch_size",
-    "model": None,
-    "loss": None,
-    "optimizer": "lr",
-    "scheduler": None,
-}
+# The groups of a config that `show` prints: what is logged changes no result.
+_GROUPS = [group for group in SCHEMAS if group != "logger"]
+# The key of a group that `show` prints beside its name.
+_ADDED_KEYS = {"data": "batch_size", "optimizer": "lr"}
 
 
 def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
@@ -51,7 +50,7 @@ def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
         note_title = ""
     terminal.facts(f"Run {entry.id}", facts)
     curves = curves_of(entry.path)
-    # Of a run that has not ended the last values of the curves.
+    # A run that has not ended has no final metrics: these are the last values of its curves.
     values = {name: curve[-1] for name, curve in curves.items() if name not in row.metrics}
     metrics = [
         [name, number_text(value), sparkline(curves.get(name, []))]
@@ -77,6 +76,7 @@ def compare(entries: Sequence[Entry], *, terminal: Terminal, as_json: bool = Fal
         *_curve_rows([curves_of(entry.path) for entry in entries]),
     ]
     write_table(("", *(entry.id for entry in entries)), table, terminal=terminal)
+    # A config that cannot be read has no keys, so it would look like one that differs in all.
     unread = [entry.id for entry, config in zip(entries, configs, strict=True) if not config]
     if unread:
         terminal.warn(f"The config of {', '.join(unread)} cannot be read.")
@@ -98,15 +98,21 @@ def diff(one: Entry, other: Entry, *, terminal: Terminal) -> bool:
 
 def differing(configs: Sequence[Mapping[str, object]]) -> list[str]:
     """The keys whose values are not the same in all configs, those of a group together."""
-    keys = dict.fromkeys(key for config in configs for key in config)
+    keys = _keys_of(configs)
     changed = [
         key
         for key in keys
         if affects(key) != "command"
         and any(_value(config, key) != _value(configs[0], key) for config in configs)
     ]
-    groups = list(dict.fromkeys(_group(key) for key in keys))
+    # A key that only a later run has joins its group, instead of following all others.
+    groups = list(dict.fromkeys(map(_group, keys)))
     return sorted(changed, key=lambda key: groups.index(_group(key)))
+
+
+def _keys_of(tables: Iterable[Mapping[str, object]]) -> list[str]:
+    """Every key of any of the tables, in the order in which they come."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(tables)))
 
 
 def _group(key: str) -> str:
@@ -122,13 +128,14 @@ def _config_rows(configs: Sequence[Mapping[str, object]]) -> list[list[str]]:
 
 
 def _metric_rows(rows: Sequence[RunRow]) -> list[list[str]]:
-    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    names = _keys_of(row.metrics for row in rows)
     return [[name, *_marked(name, [row.metrics.get(name) for row in rows])] for name in names]
 
 
 def _marked(metric: str, values: Sequence[float | None]) -> list[str]:
     """The values as text, the best with an asterisk where they differ."""
     finite = {value for value in values if value is not None and is_finite(value)}
+    # Of equal values, or a single one, none is the best.
     if len(finite) < 2:
         return [number_text(value) for value in values]
     best = max(finite) if is_maximized(metric) else min(finite)
@@ -136,10 +143,9 @@ def _marked(metric: str, values: Sequence[float | None]) -> list[str]:
 
 
 def _curve_rows(curves: Sequence[Mapping[str, Sequence[float]]]) -> list[list[str]]:
-    names = sorted({name for found in curves for name in found})
     return [
         [f"{name} over steps", *(sparkline(found.get(name, []), width=16) for found in curves)]
-        for name in names
+        for name in sorted(_keys_of(curves))
     ]
 
 
@@ -147,20 +153,19 @@ def _facts_of_record(row: RunRow) -> list[tuple[str, object]]:
     """The facts from run.json, with None or an empty text where it has none."""
     record = row.entry.record
     commit = record.get("git_commit")
-    resumed = record.get("resumed")
+    resumed = as_list(record.get("resumed"))
     host = record.get("host")
-    found = record.get("versions")
-    versions = found.items() if isinstance(found, dict) else ()
+    versions = as_table(record.get("versions"))
     return [
         ("status", _status_text(row)),
         ("path", row.entry.path),
         ("command", record.get("command")),
         ("started", _started_text(row.entry.started)),
         ("took", _duration_of(row.entry)),
-        ("resumed", f"{len(resumed)} times" if isinstance(resumed, list) and resumed else None),
+        ("resumed", f"{len(resumed)} times" if resumed else None),
         ("seed", record.get("seed")),
         ("commit", str(commit)[:COMMIT_LENGTH] if commit else None),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("host", f"{host}, process {record.get('process')}" if host else None),
     ]
 
@@ -168,10 +173,11 @@ def _facts_of_record(row: RunRow) -> list[tuple[str, object]]:
 def _status_text(row: RunRow) -> str:
     record = row.entry.record
     text = str(row.status)
+    # A process that was killed could not write how it ended: run.json still says running.
     if row.status is RunStatus.DAMAGED:
         text += ": its run.json cannot be read"
     elif row.status is RunStatus.INTERRUPTED and record["status"] == RunStatus.RUNNING:
-        text += ": it says running, but no process holds it"
+        text += ": it says running, but no process trains in it"
     return f"{text}: {record['error']}" if record.get("error") else text
 
 
@@ -186,16 +192,16 @@ def _duration_of(entry: Entry) -> str:
         ended = datetime.fromisoformat(str(entry.record.get("ended"))).timestamp()
     except (ValueError, OverflowError):
         return ""
+    # Both are times of the clock, which may have been set back in between.
     return duration_text(max(0.0, ended - entry.started))
 
 
 def _checkpoints_text(entry: Entry) -> str:
+    # The folders count: run.json names the checkpoints of a run only once it ends or stops.
     steps = [step.name for step in step_folders(entry.path)]
-    names = entry.record.get("checkpoints")
-    if not steps:
-        return "none"
-    if not isinstance(names, dict) or not names:
-        return ", ".join(steps)
+    names = as_table(entry.record.get("checkpoints"))
+    if not names or not steps:
+        return ", ".join(steps) or "none"
     more = f" ({len(steps)} kept)" if len(steps) > 1 else ""
     return ", ".join(f"{which} {name}" for which, name in names.items()) + more
 
@@ -203,9 +209,10 @@ def _checkpoints_text(entry: Entry) -> str:
 def _facts_of_config(config: Mapping[str, object]) -> list[tuple[str, str]]:
     """A line each for what was trained on what, and how; the whole is in config.yaml."""
     facts: list[tuple[str, str]] = []
-    for group, key in _GROUPS.items():
+    for group in _GROUPS:
         name = config.get(f"{group}.name")
         if name is not None:
+            key = _ADDED_KEYS.get(group, "")
             value = config.get(f"{group}.{key}")
             more = "" if value is None else f" ({key} {as_text(value)})"
             facts.append((group, f"{as_text(name)}{more}"))

@@ -10,14 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program
+from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program, reason_of
 from trainer.files import remove
 from trainer.run.folder import retired_path
 from trainer.run.index import Entry, Notes, read_notes, write_notes
 from trainer.run.lock import check_free, locked
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import ago, size_text, write_table
+from trainer.tracking.table import ago, counted, size_text, write_table
 
+# No comma and no equals sign: `runs ls tag=a,b` separates tags by the one and keys by the other.
 _TAG = re.compile(r"\w[\w.:/-]{0,39}")
 
 
@@ -35,10 +36,12 @@ def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Termi
             for entry, size in zip(chosen, sizes, strict=True)
         ]
         write_table(("ID", "STARTED", "RUN", "SIZE"), cells, terminal=terminal)
+        # The table comes first, so that the question is about something that was seen.
         if is_agreed or _agrees(len(chosen), sum(sizes)):
+            # One that cannot be removed keeps none of the others: the errors follow at the end.
             faults = [_remove(entry.path, root) for entry in chosen]
             errors += [fault for fault in faults if fault is not None]
-            terminal.line(f"Removed {_counted(len(entries) - len(errors))}.")
+            terminal.line(f"Removed {counted(len(entries) - len(errors), 'run')}.")
         else:
             terminal.line("Nothing was removed.")
     for further in errors[1:]:
@@ -102,25 +105,22 @@ def _write(entry: Entry, notes: Notes) -> None:
         write_notes(entry.path, notes)
     except OSError as error:
         raise EnvironmentFault(
-            f"Could not write to {entry.path}: {error.strerror or error}.",
-            hint="Put that right and try again.",
+            f"Could not write to {entry.path}: {reason_of(error)}.",
+            hint="Correct that and try again.",
         ) from error
 
 
 def _agrees(number: int, num_bytes: int) -> bool:
     """Ask on the terminal; raises UsageError where there is none."""
+    # In a script the answer would be read from whatever is on its standard input.
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "Nothing was removed: without a terminal no one can confirm it.",
             hint=f"Say that you are sure: {program()} runs rm … --yes",
         )
-    sys.stdout.write(f"Remove {_counted(number)}, {size_text(num_bytes)}? [y/N] ")
+    sys.stdout.write(f"Remove {counted(number, 'run')}, {size_text(num_bytes)}? [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _counted(number: int) -> str:
-    return f"{number} run{'' if number == 1 else 's'}"
 
 
 def _size(run: Path) -> int:
@@ -130,7 +130,7 @@ def _size(run: Path) -> int:
     total = 0
     for folder, _, names in os.walk(run):
         for name in names:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # removed since the folder was listed
                 total += os.lstat(Path(folder, name)).st_size
     return total
 
@@ -151,12 +151,12 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
                 # Out of sight at once: the files of a large run take their time.
                 run.rename(retired)
                 remove(retired)
-            if retired.exists():
+            if retired.exists():  # `remove` passes over what the rights or the disk refuse
                 return EnvironmentFault(
                     f"Some of {run} could not be removed.", hint=f"The rest is in {retired}."
                 )
     except OSError as error:
-        return EnvironmentFault(f"{run} could not be removed: {error.strerror or error}.")
+        return EnvironmentFault(f"{run} could not be removed: {reason_of(error)}.")
     except TrainerError as error:  # a process has begun to train in it
         return error
     _remove_empty_parents(run, root.absolute())
@@ -166,6 +166,7 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
 def _remove_empty_parents(run: Path, root: Path) -> None:
     """Remove the folders of the sweep and of the day, where nothing else is in them."""
     for folder in run.parents:
+        # Not the root itself, and nothing above a run that lies elsewhere.
         if root not in folder.parents:
             break
         with contextlib.suppress(OSError):  # it is not empty

@@ -25,9 +25,9 @@ from trainer.commands.sweep.record import JobRecord
 from trainer.commands.sweep.task import JobStatus
 from trainer.errors import printable
 from trainer.files import read_json
-from trainer.run.folder import RECORD_FILE
+from trainer.run.folder import METRICS_FILE, RECORD_FILE
 from trainer.tracking.console import Terminal
-from trainer.tracking.metrics_file import FILE_NAME, parse_row
+from trainer.tracking.metrics_file import parse_row
 from trainer.tracking.records import MetricsRow
 from trainer.tracking.table import number_text
 
@@ -49,7 +49,7 @@ class RunFollower:
 
     def __init__(self, run: Path, *, epochs: int, max_steps: int | None) -> None:
         self._run = run
-        self._path = run / FILE_NAME
+        self._path = run / METRICS_FILE
         self._epochs = max(1, epochs)
         self._max_steps = max_steps
         self._identity: tuple[int, int] | None = None
