@@ -82,7 +82,8 @@ def read_notes(run: Path) -> Notes:
     """The tags and the note of a run, none where there are none."""
     content = read_json(run / NOTES_FILE)
     words = [tag for tag in as_list(content.get("tags")) if isinstance(tag, str)]
-    return Notes(tags=tuple(dict.fromkeys(words)), note=of_kind(str, content.get("note")))
+    note = content.get("note")
+    return Notes(tags=tuple(dict.fromkeys(words)), note=note if isinstance(note, str) else "")
 
 
 def write_notes(run: Path, notes: Notes) -> None:
