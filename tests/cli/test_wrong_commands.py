@@ -10,14 +10,14 @@ import json
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from commandline import DATASETS as IMAGES
-from commandline import Ran, needs_datasets, run_python, run_trainer, trainer_main
+from commandline import needs_datasets, run_trainer, trainer_main
 from composing import choices_of
+from wrong_commands import Outcome, check, run_commands
 
 # Command -> exit code and words that must be in the message.
 WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -231,33 +231,6 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit resume=mine": (3, ("mine holds no checkpoint",)),
 }
 
-DRIVER = """
-import contextlib, io, json, sys
-from pathlib import Path
-from trainer.cli.main import main
-
-for words in json.load(sys.stdin):
-    before = set(Path().rglob("*"))
-    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
-    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-        try:
-            main(words)
-        except SystemExit as ended:
-            code = ended.code
-    texts = [stream.seek(0) or stream.read() for stream in streams]
-    made = sorted(map(str, set(Path().rglob("*")) - before))
-    print(json.dumps([code, *texts, made, "torch" in sys.modules]))
-"""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, what it said and made, and whether torch was loaded by then."""
-
-    ran: Ran
-    made: list[str]
-    has_torch: bool
-
 
 def write_files(folder: Path) -> None:
     """Files that are not what a command takes them for."""
@@ -281,25 +254,7 @@ def write_files(folder: Path) -> None:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     folder = tmp_path_factory.mktemp("wrong")
     write_files(folder)
-    done = run_python(
-        "-c", DRIVER, cwd=folder, text=json.dumps([shlex.split(command) for command in WRONG])
-    )
-    assert done.code == 0, done.err
-    found = {}
-    for command, line in zip(WRONG, done.out.splitlines(), strict=True):
-        code, out, err, made, has_torch = json.loads(line)
-        found[command] = Outcome(Ran(code, out, err), made, has_torch)
-    return found
-
-
-def check(ran: Ran, code: int, words: tuple[str, ...]) -> None:
-    """The rules for every wrong command."""
-    assert ran.code == code, ran.err
-    assert ran.out == ""
-    assert 1 <= len(ran.err.splitlines()) <= 3, ran.err
-    assert "Traceback" not in ran.err
-    assert "fault of trainer" not in ran.err
-    assert [word for word in words if word not in ran.err] == [], ran.err
+    return run_commands(WRONG, folder)
 
 
 @pytest.mark.parametrize("command", WRONG)

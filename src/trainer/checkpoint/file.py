@@ -223,7 +223,7 @@ def _span(name: str, entry: object) -> tuple[int, int]:
     if not is_name(name):
         raise _Damage(f"a tensor has a name that trainer gives to none: {printable(name)[:40]!r}")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _Damage(f"its entry for {name} makes no sense")
+        raise _Damage(f"its entry for {name} is invalid")
     shape, offsets = entry["shape"], entry["data_offsets"]
     bits = _BITS.get(str(entry["dtype"]), 0)
     is_readable = _are_counts(shape, most=16) and _are_counts(offsets, most=2) and len(offsets) == 2

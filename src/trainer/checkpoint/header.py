@@ -113,7 +113,7 @@ def _refused(path: Path, why: str) -> CheckpointError:
 def _check_shape(shape: object, num_outputs: object, source: Path) -> None:
     sizes = shape if isinstance(shape, list) and 1 <= len(shape) <= 4 else [None]
     if not all(_is_count(size) for size in (*sizes, num_outputs)):
-        raise _refused(source, "its input shape or number of outputs makes no sense")
+        raise _refused(source, "its input shape or number of outputs is invalid")
 
 
 def _check_progress(progress: Any, source: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from trainer.errors import EnvironmentFault, UsageError
+from trainer.errors import EnvironmentFault, UsageError, reason_of
 from trainer.files import part_path, remove
 
 CHECKPOINTS = "checkpoints"
@@ -150,6 +150,6 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EnvironmentFault(
-            f"Could not make the run folder {folder}: {error.strerror or error}.",
+            f"Could not make the run folder {folder}: {reason_of(error)}.",
             hint="Choose a place that can be written with run.root=… or run.dir=…",
         ) from error

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.errors import EnvironmentFault, UsageError
+from trainer.errors import EnvironmentFault, UsageError, reason_of
 from trainer.run.folder import LOCK_FILE
 
 # A process that has just taken the lock may not have written its name yet, or only checks whether
@@ -39,7 +39,7 @@ def locked(run: Path) -> Iterator[None]:
             owner = _take(handle)
         except OSError as error:
             raise EnvironmentFault(
-                f"{run} cannot be locked: {error.strerror or error}.", hint=hint
+                f"{run} cannot be locked: {reason_of(error)}.", hint=hint
             ) from error
         if owner is not None:
             raise UsageError(

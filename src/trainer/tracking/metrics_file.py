@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn, TypeGuard
 
 from trainer.config.overrides import override
-from trainer.errors import EnvironmentFault, command_line, printable
+from trainer.errors import EnvironmentFault, command_line, printable, reason_of
 from trainer.files import append_whole, finite_or_null, write_bytes
 from trainer.run.folder import METRICS_FILE
 from trainer.state_checks import LARGEST
@@ -74,7 +74,7 @@ class MetricsFile:
     def _refused(self, error: OSError) -> EnvironmentFault:
         resume = command_line("fit", override("resume", str(self._path.parent)))
         return EnvironmentFault(
-            f"Could not write {self._path}: {error.strerror or error}.",
+            f"Could not write {self._path}: {reason_of(error)}.",
             hint=f"Fix this, then: {resume}",
         )
 
@@ -109,10 +109,10 @@ def _problem_of(row: object) -> str | None:
         return f"{kind} {printable(name)[:40]}"
     for name, value in row.items():
         if name != "split" and not is_number(value):
-            return f"has a {name} that makes no sense"
+            return f"has a {name} that is invalid"
     # Unlike the other values it is never null: a resume cuts by it.
     if type(row["step"]) is not int or row["step"] < 0:
-        return "has a step that makes no sense"
+        return "has a step that is invalid"
     return None
 
 

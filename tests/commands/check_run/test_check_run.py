@@ -479,15 +479,15 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     "an unknown field": (lambda run: edit_row(run, 0, **{"\x1b[2J": 1}), "the unknown field ?[2J"),
     "a field too few": (lambda run: edit_row(run, 0, loss=...), "line 1 lacks the field loss"),
     "not a number": (lambda run: edit_row(run, 0, loss=float("nan")), "line 1 is not JSON"),
-    "a text": (lambda run: edit_row(run, 0, loss="0.1"), "line 1 has a loss that makes no sense"),
+    "a text": (lambda run: edit_row(run, 0, loss="0.1"), "line 1 has a loss that is invalid"),
     "a huge number": (
         lambda run: edit_row(run, 0, samples=10**400),
-        "line 1 has a samples that makes no sense",
+        "line 1 has a samples that is invalid",
     ),
-    "a truth": (lambda run: edit_row(run, 0, step=True), "line 1 has a step that makes no sense"),
+    "a truth": (lambda run: edit_row(run, 0, step=True), "line 1 has a step that is invalid"),
     "a step below 0": (
         lambda run: edit_row(run, 0, step=-4),
-        "line 1 has a step that makes no sense",
+        "line 1 has a step that is invalid",
     ),
     "a deep row": (
         lambda run: edit_lines(run, lambda lines: ["[" * 90_000 + "\n", *lines]),

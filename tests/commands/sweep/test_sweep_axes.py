@@ -5,18 +5,17 @@ that is wrong.
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from commandline import Ran, run_python
+from commandline import Ran
 from composing import choices_of
 from running import SMALL, Run, Trainer
 from swept import TINY, only_sweep
-from test_wrong_commands import DRIVER, Outcome, check
+from wrong_commands import Outcome, check, run_commands
 
 from trainer.cli.arguments import Arguments
 from trainer.cli.compose import sweep_request
@@ -312,14 +311,8 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     folder = tmp_path_factory.mktemp("wrong")
-    commands = [["fit", *shlex.split(words)] for words in WRONG]
-    done = run_python("-c", DRIVER, cwd=folder, text=json.dumps(commands))
-    assert done.code == 0, done.err
-    found = {}
-    for words, line in zip(WRONG, done.out.splitlines(), strict=True):
-        code, out, err, made, has_torch = json.loads(line)
-        found[words] = Outcome(Ran(code, out, err), made, has_torch)
-    return found
+    found = run_commands([f"fit {words}" for words in WRONG], folder)
+    return dict(zip(WRONG, found.values(), strict=True))
 
 
 @pytest.mark.parametrize("words", WRONG)

@@ -248,7 +248,7 @@ _MEMORY_FILE = "compile.json"
 
 
 def _recall(key: str) -> dict[str, float] | None:
-    """The measurement of `key`; None when there is none, or it makes no sense."""
+    """The measurement of `key`; None when there is none, or it is invalid."""
     folder = cache_folder(os.environ)
     found = None if folder is None else read_json(folder / _MEMORY_FILE).get(key)
     if not isinstance(found, Mapping) or set(found) != {"eager_ms", "compiled_ms", "compile_s"}:

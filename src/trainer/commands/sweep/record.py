@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus
-from trainer.errors import EnvironmentFault, printable
+from trainer.errors import EnvironmentFault, printable, reason_of
 from trainer.files import JsonObject, read_json, write_json
 from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
@@ -137,7 +137,7 @@ def write_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EnvironmentFault(
-            f"Could not write to the folder of the sweep {folder}: {error.strerror or error}.",
+            f"Could not write to the folder of the sweep {folder}: {reason_of(error)}.",
             hint="Fix this and give the same command again: jobs that are done are not run again.",
         ) from error
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
-from trainer.errors import Stopped, TrainerError, print_traceback, printable
+from trainer.errors import Stopped, TrainerError, print_traceback, printable, reason_of
 from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
@@ -37,7 +37,7 @@ def run_task(task: Task) -> JobOutcome:
             outcome = _run(task)
     except OSError as error:  # a full disk: the output cannot be written
         if outcome is None:
-            reason = f"{error.filename or task.log}: {error.strerror or error}."
+            reason = f"{error.filename or task.log}: {reason_of(error)}."
             outcome = JobOutcome(status=JobStatus.FAILED, error=reason)
     return outcome
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from trainer.data.image_sets.catalog import DataFile
 from trainer.data.image_sets.idx import DAMAGED_HINT, Bytes, is_gzip, items_of, read_idx_bytes
-from trainer.errors import DataError, EnvironmentFault
+from trainer.errors import DataError, EnvironmentFault, reason_of
 
 _MAX_SOURCES = 32  # a stamp forgets the oldest beyond these: the folders of past tests and clones
 _MAX_STAMP_BYTES = 1 << 18
@@ -122,7 +122,7 @@ class Cache:
             # Two processes at once: the later stamp stays, and at worst a file is hashed once more.
             _replace(stamp_path, json.dumps(stamp, indent=1).encode())
         except OSError as error:
-            self._give_up(f"{self._folder}: {error.strerror or error}")
+            self._give_up(f"{self._folder}: {reason_of(error)}")
 
     def _give_up(self, why: str) -> None:
         self._folder = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from trainer.data.image_sets.download import DownloadFailed, Report, Verify, store
-from trainer.errors import DataError
+from trainer.errors import DataError, reason_of
 
 _CHUNK = 1 << 18
 _MAX_SECONDS = 900.0
@@ -83,7 +83,7 @@ def _run(*command: str, cwd: str | None = None) -> str:
     except subprocess.TimeoutExpired:
         raise DownloadFailed(f"{command[0]}: stopped after {_MAX_SECONDS:g} s") from None
     except OSError as error:
-        raise DownloadFailed(f"{command[0]}: {error.strerror or error}") from None
+        raise DownloadFailed(f"{command[0]}: {reason_of(error)}") from None
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         # The last line of apt's is advice; its first E: is the reason.

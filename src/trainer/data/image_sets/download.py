@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from trainer.data.image_sets.https import Body, Interrupted, Refused, Timeouts, open_url
-from trainer.errors import DataError, EnvironmentFault
+from trainer.errors import DataError, EnvironmentFault, reason_of
 from trainer.files import sync_folder
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -179,7 +179,7 @@ def _writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise EnvironmentFault(
-            f"{target.name} must be fetched, but cannot be written: {error.strerror or error}.",
+            f"{target.name} must be fetched, but cannot be written: {reason_of(error)}.",
             where=f"Folder: {target.parent.absolute()}",
             hint="Free space or rights there, or set data.root to another folder.",
         ) from None

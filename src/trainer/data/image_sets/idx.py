@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import DataError, EnvironmentFault
+from trainer.errors import DataError, EnvironmentFault, reason_of
 
 Bytes = NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ def read_idx_bytes(path: Path, *, shape: tuple[int, ...]) -> Bytes:
     except FileNotFoundError:
         raise _fault(path, "is not there") from None
     except OSError as error:
-        raise EnvironmentFault(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise EnvironmentFault(f"{path} cannot be read: {reason_of(error)}.") from None
     except (zlib.error, _BrokenGzip) as error:
         raise _fault(path, f"is damaged gzip ({error})") from None
     return _check(raw, shape=shape, path=path)

@@ -29,6 +29,7 @@ from trainer.errors import (
     EnvironmentFault,
     TrainerError,
     printable,
+    reason_of,
     suggestion,
 )
 
@@ -128,7 +129,7 @@ class _Search:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            self._warn(path, EnvironmentFault(f"{path} cannot be read: {error.strerror or error}."))
+            self._warn(path, EnvironmentFault(f"{path} cannot be read: {reason_of(error)}."))
             return False
         return True
 

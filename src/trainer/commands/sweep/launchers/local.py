@@ -26,7 +26,7 @@ from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config import ConfigTree
 from trainer.config.sweep import GridConfig
-from trainer.errors import EnvironmentFault, TrainerError, UsageError
+from trainer.errors import EnvironmentFault, TrainerError, UsageError, reason_of
 from trainer.signals import STOPPING, set_signals
 
 # One end of a pipe: whatever can be pickled goes through it.
@@ -192,7 +192,7 @@ class LocalLauncher:
             process.start()
         except OSError as error:
             raise EnvironmentFault(
-                f"A process for a job could not be started: {error.strerror or error}.",
+                f"A process for a job could not be started: {reason_of(error)}.",
                 hint="Try sweep.jobs=1.",
             ) from error
         # The process alone must have this end: its death then ends the pipe, and `recv` raises.
