@@ -156,9 +156,15 @@ def test_every_verb_is_in_the_overview_under_its_heading() -> None:
     assert all(f"  trainer {name} " in verb_lines() for name in VERBS)
 
 
-def test_the_readme_lists_the_verbs_of_the_table() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert indent(verb_lines(), "    ") in readme
+def test_the_readme_lists_the_verbs_of_the_table(request: pytest.FixtureRequest) -> None:
+    path = ROOT / "README.md"
+    readme = path.read_text(encoding="utf-8")
+    listed = indent(verb_lines(), "    ")
+    if request.config.getoption("--update-golden"):
+        start, end = readme.index(f"    {HEADINGS[0]}\n"), readme.index("\n\nEach group has a page")
+        path.write_text(readme[:start] + listed + readme[end:], encoding="utf-8")
+        pytest.skip("written anew")
+    assert listed in readme
 
 
 def test_the_golden_pages(request: pytest.FixtureRequest) -> None:
