@@ -8,6 +8,7 @@ import functools
 import os
 import platform
 import random
+import sys
 from pathlib import Path
 
 import torch
@@ -70,9 +71,14 @@ def device_name(device: torch.device) -> str:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python's and torch's global generators: first weights and dropout, not data."""
+    """Seed the global generators of Python, torch and NumPy: first weights and dropout, not data.
+
+    NumPy's is for a person's own model; that of a module which is not imported draws nothing.
+    """
     random.seed(seed)
     torch.manual_seed(seed)
+    if (numpy := sys.modules.get("numpy.random")) is not None:
+        numpy.seed(seed % 2**32)
 
 
 def set_determinism(deterministic: bool) -> None:

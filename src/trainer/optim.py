@@ -33,17 +33,25 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 # Implementations that update all parameters in one pass, on CPU as well.
 _FUSED = {"sgd", "adam", "adamw", "adagrad"}
+# Those that take the gradient of a few rows of a table of embeddings alone.
+_TAKE_SPARSE = {"sgd", "adagrad"}
 # Methods that torch keeps its compiler away from.
 _NEVER_COMPILED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
 def make_optimizer(
-    model: nn.Module, *, name: str, decay_all: bool = True, **options: object
+    model: nn.Module,
+    *,
+    name: str,
+    decay_all: bool = True,
+    has_sparse_gradients: bool = False,
+    **options: object,
 ) -> Optimizer:
     """The optimizer called `name` over the trained parameters of `model`.
 
     With `decay_all=False` the parameters of fewer than two axes (biases, norms) form a group
-    without weight decay. Raises ConfigError for a model without parameters.
+    without weight decay. Raises ConfigError for a model without parameters, and for sparse
+    gradients with an optimizer that takes none.
     """
     _leave_compiler_out()
     maker = look_up(OPTIMIZERS, name, kind="optimizer")
@@ -52,17 +60,45 @@ def make_optimizer(
         raise ConfigError(
             "The model has no parameters to train.", hint="Choose a model with layers that learn."
         )
-    groups: Sequence[object] = trained
-    if not decay_all:
-        decayed = [parameter for parameter in trained if parameter.ndim >= 2]
-        spared = [parameter for parameter in trained if parameter.ndim < 2]
-        groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-    if name in _FUSED:
+    if has_sparse_gradients:
+        _check_takes_sparse(name, weight_decay=options.get("weight_decay", 0))
+    groups: Sequence[object] = trained if decay_all else _groups_by_decay(trained)
+    if name in _FUSED and not has_sparse_gradients and all(map(_takes_fused, trained)):
         options["fused"] = True
     for key, value in options.items():
         if isinstance(value, list):  # YAML has no tuples
             options[key] = tuple(value)
     return maker(groups, **options)
+
+
+def _groups_by_decay(trained: list[nn.Parameter]) -> list[dict[str, object]]:
+    decayed = [parameter for parameter in trained if parameter.ndim >= 2]
+    spared = [parameter for parameter in trained if parameter.ndim < 2]
+    return [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+
+
+def _takes_fused(parameter: nn.Parameter) -> bool:
+    """Whether the fused kernels are right: they go through memory value by value.
+
+    A part of a larger tensor has other values between its own.
+    """
+    next_stride = 1
+    for stride, size in sorted(zip(parameter.stride(), parameter.shape, strict=True)):
+        if size != 1 and stride != next_stride:
+            return False
+        next_stride *= size
+    return parameter.is_floating_point()
+
+
+def _check_takes_sparse(name: str, *, weight_decay: object) -> None:
+    if name not in _TAKE_SPARSE or weight_decay:
+        setting = f"optimizer={name}" if name not in _TAKE_SPARSE else "optimizer.weight_decay"
+        raise ConfigError(
+            f"{setting} takes no sparse gradients, and a layer of the model has them "
+            "(nn.Embedding(sparse=True), say).",
+            hint="Choose optimizer=sgd or adagrad with optimizer.weight_decay=0, or leave out "
+            "sparse=True.",
+        )
 
 
 def unwrapped_step(optimizer: Optimizer) -> Callable[..., object]:
@@ -94,8 +130,13 @@ class OptimizerState:
         self._optimizer = optimizer
 
     def state_dict(self) -> StateDict:
-        """torch's own state dict."""
-        return dict(self._optimizer.state_dict())
+        """torch's own state dict; a momentum of sparse gradients is saved as a dense tensor."""
+        content = dict(self._optimizer.state_dict())
+        content["state"] = {
+            index: {name: _as_dense(value) for name, value in entries.items()}
+            for index, entries in content["state"].items()
+        }
+        return content
 
     def load_state_dict(self, state: StateDict) -> None:
         """Load the state and keep the settings; raises ValueError when the parameters differ."""
@@ -137,6 +178,10 @@ class OptimizerState:
                 elif not may_lack:
                     raise ValueError(f"it has no {label}, which these settings need")
         return checked
+
+
+def _as_dense(value: object) -> object:
+    return value.to_dense() if isinstance(value, Tensor) and value.is_sparse else value
 
 
 def _after_a_step(optimizer: Optimizer) -> dict[int, StateDict]:

@@ -10,6 +10,7 @@ believed either.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -76,7 +77,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         with _open(path) as file:
-            return _read_header(file, path)
+            return _read_header(file, path, num_bytes=os.fstat(file.fileno()).st_size)
     except (OSError, _Damage) as error:
         _refuse(path, error)
 
@@ -92,6 +93,14 @@ def read_file(path: Path) -> CheckpointFile:
     except (OSError, _Damage) as error:
         _refuse(path, error)
     return CheckpointFile(path=path, header=header, content=b"".join((header.raw, *parts)))
+
+
+def check_content(content: bytes) -> None:
+    """Raise ValueError unless the bytes of a file to be written could be read again."""
+    try:
+        _read_header(io.BytesIO(content), Path("it"), num_bytes=len(content))
+    except _Damage as error:
+        raise ValueError(str(error)) from error
 
 
 def examine(path: Path) -> Header | str:
@@ -142,7 +151,7 @@ def write_file(path: Path, content: bytes) -> str:
 def _verify(path: Path, take: Callable[[bytes], object] | None = None) -> Header:
     """Verify the file at `path` against its seal; `take` gets each part that follows the header."""
     with _open(path) as file:
-        header = _read_header(file, path)
+        header = _read_header(file, path, num_bytes=os.fstat(file.fileno()).st_size)
         digest = _digest_of(header)
         while part := file.read(_PART_BYTES):
             digest.update(part)
@@ -170,8 +179,7 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _read_header(file: BinaryIO, path: Path) -> Header:
-    num_bytes = os.fstat(file.fileno()).st_size
+def _read_header(file: BinaryIO, path: Path, *, num_bytes: int) -> Header:
     raw = file.read(8)
     # The sizes are compared before the header is read, and the header before the tensors.
     size = _header_size(raw, num_bytes)

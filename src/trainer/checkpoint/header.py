@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,14 @@ class Description:
     num_outputs: int
     checksums: dict[str, str]
     aliases: dict[str, str]
+    # What a person's own model saves besides tensors, by name, as `tree.flatten` writes it.
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 # Closed: other tools passed over an unknown field, and such a field switched off the protection
 # against remote code (CVE-2026-4372).
-_FIELDS = {"version", *Description.__dataclass_fields__}
+_OPTIONAL = {"extra"}
+_FIELDS = {"version", *Description.__dataclass_fields__} - _OPTIONAL
 
 
 def read_description(path: Path) -> Description:
@@ -60,14 +63,17 @@ def parse_description(text: str, *, source: Path) -> Description:
     content = parse(text, source=source)
     # The version first: another one explains every unknown field.
     check_version(content, source=source)
-    if set(content) != _FIELDS:
-        wrong = min(set(content) ^ _FIELDS)
+    if set(content) - _OPTIONAL != _FIELDS:
+        wrong = min((set(content) - _OPTIONAL) ^ _FIELDS)
         raise _refused(source, f"unknown or missing field {wrong[:60]} in its description")
     _check_shape(content["input_shape"], content["num_outputs"], source)
     _check_progress(content["progress"], source)
     _check_table(content["metrics"], (int, float, type(None)), "metrics", source)
     _check_table(content["checksums"], (str,), "checksums", source)
     _check_table(content["aliases"], (str,), "aliases", source)
+    extra = content.get("extra", {})
+    names = dict.fromkeys(extra, "") if isinstance(extra, dict) else None
+    _check_table(names, (str,), "extra", source)
     if not isinstance(content["config"], dict):
         raise _refused(source, "its config is not a table")
     return Description(
@@ -78,6 +84,7 @@ def parse_description(text: str, *, source: Path) -> Description:
         num_outputs=content["num_outputs"],
         checksums=content["checksums"],
         aliases=content["aliases"],
+        extra=extra,
     )
 
 

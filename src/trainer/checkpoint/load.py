@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,11 +11,13 @@ from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from trainer.checkpoint.file import CheckpointFile, read_file
-from trainer.checkpoint.header import check_version, parse
+from trainer.checkpoint.header import Description, check_version, parse
+from trainer.checkpoint.modules import load_state
 from trainer.checkpoint.store import Stateful
 from trainer.checkpoint.tree import unflatten
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, printable
 from trainer.run.folder import MODEL_FILE, STATE_FILE, model_file_of
+from trainer.state_checks import StateDict
 
 # What a state from outside raises in an entry's load_state_dict, torch's own among them.
 _UNFIT = (
@@ -30,7 +32,7 @@ _UNFIT = (
 
 
 def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights in a step folder or a bare model file, every byte verified.
+    """The tensors in a step folder or a bare model file, every byte verified.
 
     `aliases` names the entries that share storage with another. Raises CheckpointError or
     EnvironmentFault.
@@ -38,9 +40,60 @@ def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
     return weights_of(read_file(model_file_of(folder)), aliases)
 
 
+def read_state(folder: Path, description: Description) -> StateDict:
+    """The state dict of the model in a step folder or a bare model file, every byte verified.
+
+    Beside tensors it has the extra state of a person's own model. Raises CheckpointError or
+    EnvironmentFault.
+    """
+    return state_of(read_file(model_file_of(folder)), description)
+
+
+def state_of(file: CheckpointFile, description: Description) -> StateDict:
+    """The state dict in a model file that was read; raises CheckpointError."""
+    tensors = weights_of(file, description.aliases)
+    return with_extra(tensors, description.extra, source=file.path)
+
+
+def with_extra(
+    tensors: Mapping[str, Tensor], extra: Mapping[str, object], *, source: Path
+) -> StateDict:
+    """The state dict that `store.split_state` took apart; raises CheckpointError."""
+    used: set[str] = set()
+    state: StateDict = {}
+    for name, content in extra.items():
+        try:
+            state[name] = unflatten(content, tensors=_Noting(tensors, used))
+        except (*_UNFIT, RecursionError) as error:
+            raise CheckpointError(
+                f"{source}: its extra state {printable(name)[:60]} makes no sense.",
+                hint="Nothing was loaded.",
+            ) from error
+    return {**{name: tensor for name, tensor in tensors.items() if name not in used}, **state}
+
+
+class _Noting(Mapping[str, Tensor]):
+    """Tensors by name; `used` gets the names that were looked up."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], used: set[str]) -> None:
+        self._tensors = tensors
+        self._used = used
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        self._used.add(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
 def weights_of(file: CheckpointFile, aliases: Mapping[str, str]) -> dict[str, Tensor]:
-    """The weights in a model file that was read; raises CheckpointError."""
-    tensors = _tensors_of(file)
+    """The tensors in a model file that was read; raises CheckpointError."""
+    tensors = tensors_of(file.content, source=file.path)
     for name, original in aliases.items():
         if original not in tensors:
             raise CheckpointError(
@@ -50,13 +103,13 @@ def weights_of(file: CheckpointFile, aliases: Mapping[str, str]) -> dict[str, Te
     return tensors
 
 
-def load_into(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
+def load_into(model: torch.nn.Module, weights: Mapping[str, object], *, source: Path) -> None:
     """Load `weights` into `model`; raises CheckpointError naming the first tensors that differ."""
     check_fits(model, weights, source=source)
-    model.load_state_dict(dict(weights))
+    load_state(model, weights)
 
 
-def check_fits(model: torch.nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
+def check_fits(model: torch.nn.Module, weights: Mapping[str, object], *, source: Path) -> None:
     """Raise CheckpointError naming the first three tensors that differ.
 
     `model` may be on torch's meta device.
@@ -102,7 +155,7 @@ def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_
             hint="Resume with the settings of that run (trainer.ema and trainer.precision among "
             "them).",
         )
-    tensors = _tensors_of(state)
+    tensors = tensors_of(state.content, source=state.path)
     for name, entry in table.items():
         try:
             entry.load_state_dict(unflatten(saved[name], tensors=tensors))
@@ -132,21 +185,24 @@ def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, object]:
     return saved
 
 
-def _tensors_of(file: CheckpointFile) -> dict[str, Tensor]:
+def tensors_of(content: bytes, *, source: Path) -> dict[str, Tensor]:
+    """The tensors in the bytes of a file; raises CheckpointError naming `source`."""
     try:
-        return parse_tensors(file.content)
+        return parse_tensors(content)
     # KeyError: a type of numbers that this version of torch does not have.
     except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be read: {str(error).splitlines()[0][:100]}.",
+            f"{source} cannot be read: {str(error).splitlines()[0][:100]}.",
             hint="Nothing was loaded.",
         ) from error
 
 
-def _form(tensor: Tensor | None) -> str:
+def _form(tensor: object) -> str:
     """`10x128`, with the type of the numbers where it is not the usual one."""
     if tensor is None:
         return "none"
+    if not isinstance(tensor, Tensor):
+        return "extra state"
     shape = "x".join(map(str, tensor.shape)) or "scalar"
     # The type is compared too: load_state_dict would convert the numbers and not report it.
     if tensor.dtype in (torch.float32, torch.int64):

@@ -168,7 +168,7 @@ class CheckpointStore:
         metrics: Mapping[str, float | None],
         is_best: bool,
     ) -> _Snapshot:
-        weights, aliases = _without_aliases(self._weights.state_dict())
+        weights, aliases, extra = split_state(self._weights.state_dict())
         numbers = {name: finite_or_null(value) for name, value in metrics.items()}
         description = {
             **self._description,
@@ -176,6 +176,8 @@ class CheckpointStore:
             "metrics": numbers,
             "aliases": aliases,
         }
+        if extra:
+            description["extra"] = extra
         tensors: dict[str, Tensor] = {}
         table = {
             name: flatten(entry.state_dict(), path=name, tensors=tensors)
@@ -219,12 +221,12 @@ class CheckpointStore:
         if os.path.lexists(aside):
             _check_ours(aside)
         aside.mkdir(parents=True)
-        content = _serialized(snapshot.weights, snapshot.description)
+        content = serialized(snapshot.weights, snapshot.description)
         seal = write_file(aside / MODEL_FILE, content)
         # The state names its model, so that files of two saves are not taken for one.
         state = {"version": VERSION, "model": seal, "table": snapshot.table}
         write_file(
-            aside / STATE_FILE, _serialized(snapshot.tensors, json.dumps(state, ensure_ascii=False))
+            aside / STATE_FILE, serialized(snapshot.tensors, json.dumps(state, ensure_ascii=False))
         )
         sync_folder(aside)
 
@@ -266,23 +268,37 @@ def _check_ours(path: Path) -> None:
         raise OSError(f"{path.name} is in the way, and is not a folder")
 
 
-def _serialized(tensors: dict[str, Tensor], description: str) -> bytes:
+def serialized(tensors: dict[str, Tensor], description: str) -> bytes:
+    """A checkpoint file as bytes, its seal still blank."""
     return safetensors.torch.save(tensors, {DESCRIPTION_KEY: description, SEAL_KEY: BLANK_SEAL})
 
 
-def _without_aliases(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each storage once, and the names that share one with another: safetensors refuses sharing."""
+def split_state(
+    state: Mapping[str, object],
+) -> tuple[dict[str, Tensor], dict[str, str], dict[str, object]]:
+    """The state dict of a module in three parts, to be saved without pickle.
+
+    Tensors, each storage once; the names that share one with another, because safetensors refuses
+    sharing; what is no tensor (extra state), as plain values for JSON. Raises TypeError for what
+    cannot be saved without pickle.
+    """
     saved: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
+    others = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
     for name, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            continue
         place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if tensor.numel() and place in seen:  # empty tensors all have the address 0
             aliases[name] = seen[place]
         else:
             seen[place] = name
             saved[name] = to_saved(tensor)
-    return saved, aliases
+    named = dict(saved)
+    extra = {name: flatten(value, path=name, tensors=named) for name, value in others.items()}
+    saved |= {name: to_saved(named[name]) for name in named.keys() - saved.keys()}
+    return saved, aliases, extra
 
 
 def _link(link: Path, name: str) -> None:

@@ -10,22 +10,27 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trainer.checkpoint.load import check_fits
+from trainer.checkpoint.load import check_fits, load_into
 from trainer.config import ConfigTree, FitConfig, custom_groups, is_custom
 from trainer.config.keys import Section
+from trainer.config.model import CustomModelConfig
+from trainer.data.batches import Batch, Batches
 from trainer.data.image_sets.download import Report
 from trainer.data.load import Data, load_data
 from trainer.device import (
     autocast_dtype,
     disable_malloc_trim,
     pick_device,
+    seed_everything,
     set_determinism,
     set_threads,
 )
-from trainer.engine.evaluate import Evaluation, evaluate
-from trainer.errors import CheckpointError, CustomCodeError, TrainerError, UsageError
+from trainer.engine.evaluate import Evaluation, EvaluationWay, evaluate
+from trainer.engine.trial import fit_layout, give_shapes, outputs_in_evaluation
+from trainer.errors import CheckpointError, ConfigError, CustomCodeError, TrainerError, UsageError
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
+from trainer.models.layout import use_channels_last
 from trainer.tracking.observer import Watch
 
 
@@ -69,20 +74,111 @@ def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Da
 
 
 def build_model(config: FitConfig, *, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    """The model of the config, with fresh weights, on the CPU, in channels-last layout.
+    """The model of the config, with fresh weights, on the CPU, before any trial on data.
 
-    The layout changes speed only: measured on 2 cores, a step of the cnn takes half the time, one
-    of lenet5 9/10 of it. Fit and eval share it, because another layout rounds differently.
+    A built-in one is in channels-last layout. Fit and eval share it, because another layout rounds
+    differently.
     """
     model = make_model(**options(config.model), input_shape=input_shape, num_outputs=num_outputs)
-    if config.optimizer.name == "lbfgs":  # torch's takes gradients in the usual layout only
-        return model
-    return model.to(memory_format=torch.channels_last)
+    if _has_fast_layout(config) and not is_custom(config.model):
+        use_channels_last(model)
+    return model
+
+
+def _has_fast_layout(config: FitConfig) -> bool:
+    return config.optimizer.name != "lbfgs"  # torch's takes gradients in the usual layout only
+
+
+def prepare_model(
+    config: FitConfig, data: Data, *, device: torch.device, report: Report
+) -> nn.Module:
+    """The model of the config, with fresh weights, on `device`, ready for batches of `data`.
+
+    A person's own is tried out on the first samples; the trial leaves no trace. Raises ConfigError
+    when its outputs do not fit, and CustomCodeError when it raises.
+    """
+    shape, num_outputs = data.input_shape, data.num_outputs
+    model = build_model(config, input_shape=shape, num_outputs=num_outputs)
+    if not isinstance(config.model, CustomModelConfig):
+        return model.to(device)
+    target = config.model.target
+    with user_code_errors(config):
+        model.to(device)  # not its result: a class that overrides `to` may forget it
+        inputs = _fitting_inputs(model, data, target=target, num_outputs=num_outputs)
+        if _has_fast_layout(config):
+            reason = fit_layout(model, inputs)
+            if reason is not None:
+                report.note(
+                    f"model.target={target}: its convolutions keep the usual memory layout; in the "
+                    f"faster one (channels last) it fails: {reason.splitlines()[0][:200]}"
+                )
+    return model
+
+
+def _fitting_inputs(model: nn.Module, data: Data, *, target: str, num_outputs: int) -> Tensor:
+    """Inputs (N, …) that `model` takes in evaluation mode: two samples, else a whole batch."""
+    inputs = data.train_unshuffled.first(2)[0]
+    try:
+        give_shapes(model, inputs)
+        outputs = outputs_in_evaluation(model, inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        whole = first_batch(data.train)[0]
+        try:
+            # A class may be made for one size of batches.
+            give_shapes(model, whole)
+            outputs = outputs_in_evaluation(model, whole)
+        except Exception:
+            raise CustomCodeError(
+                f"model.target={target} raised {type(error).__name__} on a batch of shape "
+                f"{tuple(inputs.shape)}: {error}."
+            ) from error
+        inputs = whole
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(
+            f"model.target={target} returns a {type(outputs).__name__}, not a tensor."
+        )
+    if tuple(outputs.shape) != (len(inputs), num_outputs):
+        raise ConfigError(
+            f"model.target={target} returns shape {tuple(outputs.shape)} for {len(inputs)} "
+            f"samples, not {(len(inputs), num_outputs)}.",
+            hint=f"Its last layer needs {num_outputs} outputs; pass sizes with model.kwargs={{…}}.",
+        )
+    return inputs
+
+
+def first_batch(batches: Batches) -> Batch:
+    """The first batch of the first epoch."""
+    with contextlib.closing(batches.epoch(0)) as found:  # type: ignore[type-var]
+        return next(found)
+
+
+def loaded_model(
+    config: FitConfig,
+    data: Data,
+    weights: Mapping[str, object],
+    *,
+    device: torch.device,
+    report: Report,
+    source: Path,
+) -> nn.Module:
+    """A new model on `device` with `weights` of the checkpoint `source`: what `eval` evaluates.
+
+    The global generators are seeded for the model and anew for its evaluation, so that what a
+    checkpoint does not have (a buffer of random numbers that is not saved) is the same each time.
+    Raises CheckpointError when the weights do not fit, and as `prepare_model`.
+    """
+    seed_everything(config.seed)
+    model = prepare_model(config, data, device=device, report=report)
+    load_into(model, weights, source=source)
+    seed_everything(config.seed)
+    return model
 
 
 def check_checkpoint_fits(
     config: FitConfig,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, object],
     *,
     input_shape: tuple[int, ...],
     num_outputs: int,
@@ -133,7 +229,11 @@ def evaluate_split(
         build_loss(config),
         device=device,
         num_classes=len(data.classes) if data.classes else None,
-        autocast=autocast_dtype(config.trainer.precision),
+        way=EvaluationWay(
+            split=split,
+            autocast=autocast_dtype(config.trainer.precision),
+            is_own=is_custom(config.model),
+        ),
         should_stop=should_stop,
         watch=watch,
     )

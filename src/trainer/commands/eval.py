@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from trainer.checkpoint.load import load_into
 from trainer.commands.build import (
     build_data,
-    build_model,
     check_checkpoint_fits,
     evaluate_split,
+    loaded_model,
     prepare_device,
     user_code_errors,
 )
@@ -48,11 +47,10 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
     check_checkpoint_fits(
         fit, weights, input_shape=shape, num_outputs=num_outputs, source=model_file
     )
-    model = build_model(fit, input_shape=shape, num_outputs=num_outputs)
-    load_into(model, weights, source=model_file)
+    model = loaded_model(fit, data, weights, device=device, report=terminal, source=model_file)
     # A class that fails when it is made is named there; here its forward may raise.
     with user_code_errors(fit):
-        result = evaluate_split(fit, model.to(device), data, config.eval.split, device=device)
+        result = evaluate_split(fit, model, data, config.eval.split, device=device)
     if config.eval.json:
         content = _as_json(config, result, data=data, checkpoint=model_file)
         # Alone on standard output, for programs: notes and warnings are on standard error.

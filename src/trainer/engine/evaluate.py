@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainer.data.batches import Batches
+from trainer.engine.outputs import OutputCheck
 from trainer.engine.progress import Progress
 from trainer.losses import Loss
 from trainer.metrics import confusion_matrix
+from trainer.models.modes import evaluating
 from trainer.tracking.observer import Watch
 from trainer.tracking.records import EvalRecord
 
@@ -47,6 +52,19 @@ class Evaluation:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationWay:
+    """The split by name, the number format, and whether the model is a person's own.
+
+    Such a model may keep tensors for training, or take gradients: torch's inference mode, which is
+    faster, forbids both.
+    """
+
+    split: str = "a split"
+    autocast: torch.dtype | None = None
+    is_own: bool = False
+
+
 def evaluate(
     model: nn.Module,
     batches: Batches,
@@ -54,7 +72,7 @@ def evaluate(
     *,
     device: torch.device,
     num_classes: int | None,
-    autocast: torch.dtype | None = None,
+    way: EvaluationWay = EvaluationWay(),
     should_stop: Callable[[], bool] = lambda: False,
     watch: Watch | None = None,
 ) -> Evaluation:
@@ -64,33 +82,52 @@ def evaluate(
             outputs = model(inputs)
             sum the loss, weighted by samples; count (target, prediction); call `watch`
 
-    The model's mode is restored, whatever happens; the host waits for the device once, at the end.
-    Raises EvaluationStopped when `should_stop` is true between two batches.
+    Every module's mode is restored, whatever happens; the host waits for the device once, at the
+    end. Raises ConfigError when the outputs do not fit the targets, and EvaluationStopped when
+    `should_stop` is true between two batches.
     """
-    was_training = model.training
-    model.eval()
     # The loss of 60,000 samples in float32 would lose the digits in which two epochs differ.
     total = torch.zeros((), dtype=torch.float64, device=device)
     confusion = None
     if num_classes is not None:
         confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-    precision = torch.autocast(device.type, dtype=autocast, enabled=autocast is not None)
-    try:
-        with torch.inference_mode(), precision:
-            # Always epoch 0: a data set that draws at random gives the same samples each time.
-            for inputs, targets in batches.epoch(0):
-                if should_stop():
-                    raise EvaluationStopped
-                outputs = model(inputs).float()  # as in training, where the loss is in fp32
-                total += loss(outputs, targets).double() * len(targets)
-                if confusion is not None:
-                    predicted = outputs.argmax(1)
-                    confusion += confusion_matrix(predicted, targets, num_classes=len(confusion))
-                if watch is not None:
-                    watch(inputs, outputs, targets)
-    finally:
-        model.train(was_training)
+    is_half = way.autocast is not None
+    precision = torch.autocast(device.type, dtype=way.autocast, enabled=is_half)
+    run: Callable[[Tensor], Any] = model
+    without_gradients: AbstractContextManager[Any] = torch.inference_mode()
+    if way.is_own:
+        run, without_gradients = functools.partial(own_outputs, model), torch.no_grad()
+    check = OutputCheck(f"In evaluation on {way.split}", num_outputs=num_classes)
+    with evaluating(model), without_gradients, precision:
+        # Always epoch 0: a data set that draws at random gives the same samples each time.
+        for inputs, targets in batches.epoch(0):
+            if should_stop():
+                raise EvaluationStopped
+            outputs = run(inputs)
+            check(outputs, targets)
+            outputs = outputs.float()  # as in training, where the loss is in fp32
+            total += loss(outputs, targets).double() * len(targets)
+            if confusion is not None:
+                predicted = outputs.argmax(1)
+                confusion += confusion_matrix(predicted, targets, num_classes=len(confusion))
+            if watch is not None:
+                watch(inputs, outputs, targets)
     count = batches.num_samples
     accuracy = None if confusion is None or not count else int(confusion.diag().sum()) / count
     mean = total.item() / count if count else math.nan
     return Evaluation(mean, accuracy, count, None if confusion is None else confusion.cpu())
+
+
+def own_outputs(model: nn.Module, inputs: Tensor) -> Any:
+    """What a person's own model returns for `inputs`, also where it takes gradients to compute it.
+
+    To be called without gradients.
+    """
+    try:
+        return model(inputs)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+    with torch.enable_grad():
+        outputs = model(inputs)
+    return outputs.detach() if isinstance(outputs, Tensor) else outputs

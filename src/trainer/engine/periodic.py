@@ -208,6 +208,8 @@ class Periodic:
         self._loop.metrics = metrics
         self._loop.evaluated_at = progress.step
         monitored = metrics[monitor.metric]
+        if monitored is None and not progress.step:
+            return False  # without an update there is no training metric
         assert monitored is not None, "the config offers accuracy only where there are classes"
         self._state.schedule.after_evaluation(monitored)
         return monitor.update(monitored, progress.step)

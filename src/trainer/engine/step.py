@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from trainer.engine.outputs import OutputCheck
 from trainer.losses import Loss, l1_norm
 from trainer.optim import unwrapped_step
 from trainer.state_checks import NUMBER, Count, StateDict, check
@@ -76,6 +77,7 @@ class Step:
         ema: AveragedModel | None = None,
     ) -> None:
         self.counts_correct = counts_correct
+        self._check = OutputCheck("In training")
         self._model = model
         self._loss = loss
         self._optimizer = optimizer
@@ -111,7 +113,8 @@ class Step:
         """Train on a batch; with `is_update` the window is full and the optimizer steps.
 
         With `measure_norm` the gradient's norm is measured, with `keep_update` `pop_update` returns
-        what the update did. Raises NonFiniteError before the update.
+        what the update did. Raises NonFiniteError before the update, and ConfigError when the
+        outputs do not fit the targets.
         """
         kept = (inputs, targets) if keep_update and is_update else None
         if self._needs_closure:
@@ -130,6 +133,10 @@ class Step:
         self._window_samples += len(targets)
         if is_update:
             self._update(measure_norm=measure_norm, kept=kept)
+
+    def expect_outputs(self, num_outputs: int) -> None:
+        """Refuse outputs with another number of values a sample from now on."""
+        self._check.num_outputs = num_outputs
 
     def set_forward(self, forward: Forward) -> None:
         """Run the model in another, equivalent way from now on."""
@@ -203,10 +210,12 @@ class Step:
     def _forward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self._autocast is None:
             outputs = self._run(inputs)
+            self._check(outputs, targets)
             return outputs, self._loss(outputs, targets)
         # The forward pass only: backward takes the types of its forward operations.
         with torch.autocast(self._device.type, dtype=self._autocast):
             outputs = self._run(inputs)
+        self._check(outputs, targets)
         # The loss in full precision: its sums overflow or lose digits in half.
         outputs = outputs.float()
         return outputs, self._loss(outputs, targets)
@@ -260,6 +269,10 @@ class Step:
         self._end_window()
 
     def _gradients(self) -> list[Tensor]:
+        for parameter in self._parameters:
+            # Of a sparse gradient a row may come several times: its norm counts their sum.
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
 
     def _clip(self, gradients: list[Tensor]) -> Tensor:
@@ -284,6 +297,7 @@ class Step:
         if self._clip_norm is not None:
             # Only clipping changes gradients in place.
             gradients = {name: gradient.clone() for name, gradient in gradients.items()}
+        gradients = {name: _as_dense(gradient) for name, gradient in gradients.items()}
         self._kept = Update(
             inputs=inputs,
             targets=targets,
@@ -325,3 +339,7 @@ class Step:
         with torch.no_grad():  # L-BFGS itself allows gradients around the closure
             self._unwrapped_step(closure)
         self._end_window()
+
+
+def _as_dense(tensor: Tensor) -> Tensor:
+    return tensor.to_dense() if tensor.is_sparse else tensor

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from trainer.checkpoint.modules import ModuleState
 from trainer.checkpoint.store import Stateful
 from trainer.commands.build import (
     build_data,
     build_loss,
-    build_model,
     evaluate_split,
     options,
     prepare_device,
+    prepare_model,
+    user_code_errors,
 )
-from trainer.config import FitConfig
+from trainer.commands.fit.own_model import make_average, report_modules
+from trainer.config import FitConfig, is_custom
 from trainer.config.compatibility import monitored_metric
+from trainer.config.model import CustomModelConfig
 from trainer.data.image_sets.download import Report
 from trainer.data.load import Data
 from trainer.device import Machine, RandomState, autocast_dtype, seed_everything
@@ -27,6 +31,7 @@ from trainer.engine.evaluate import Evaluation
 from trainer.engine.loop_state import LoopState, TrainState
 from trainer.engine.progress import Limits, Monitor, Progress
 from trainer.engine.step import Precision, Step, UpdateOptions
+from trainer.engine.trial import training_pass
 from trainer.errors import EnvironmentFault
 from trainer.optim import OptimizerState, make_optimizer
 from trainer.schedule import Schedule
@@ -87,18 +92,10 @@ def build_components(
     _check_precision(config, device)
     data = build_data(config, device=device, report=report)
     check(config, data)
-    # After the data: whatever a person's data set draws, the first weights are the same.
-    seed_everything(config.seed)
-    model = build_model(config, input_shape=data.input_shape, num_outputs=data.num_outputs)
-    # Before the optimizer, which keeps the parameters that it is given.
-    model = model.to(device)
-    average = None
-    if trainer.ema is not None:
-        formula = get_ema_multi_avg_fn(trainer.ema)  # type: ignore[no-untyped-call]
-        average = AveragedModel(model, multi_avg_fn=formula)
+    model, average = _build_models(config, data, device=device, report=report)
     # bf16 has the range of fp32, so only the gradients of fp16 underflow.
     scaler = torch.amp.GradScaler(device.type) if trainer.precision == "fp16" else None
-    optimizer = make_optimizer(model, **options(config.optimizer))
+    optimizer = _build_optimizer(config, model, data)
     step = Step(
         model,
         build_loss(config),
@@ -111,6 +108,7 @@ def build_components(
         precision=Precision(autocast=autocast_dtype(trainer.precision), scaler=scaler),
         ema=average,
     )
+    step.expect_outputs(data.num_outputs)
     state = _build_state(config, data, step=step, optimizer=optimizer, should_prune=should_prune)
     # An entry of the table, because a resume sets the threads that the run had.
     machine = Machine(device, threads=trainer.threads)
@@ -119,7 +117,7 @@ def build_components(
         table["scaler"] = scaler
     if average is not None:
         # model.safetensors has the moving average, so the weights in training need another place.
-        table |= {"model": model, "ema": average}
+        table |= {"model": ModuleState(model), "ema": ModuleState(average)}
     return Components(
         config=config,
         device=device,
@@ -129,6 +127,32 @@ def build_components(
         state=state,
         machine=machine,
         table=table,
+    )
+
+
+def _build_models(
+    config: FitConfig, data: Data, *, device: torch.device, report: Report
+) -> tuple[nn.Module, AveragedModel | None]:
+    """The model in training, and the moving average of its weights, if any."""
+    # After the data: whatever a person's data set draws, the first weights are the same.
+    seed_everything(config.seed)
+    # On its device before the optimizer, which keeps the parameters that it is given.
+    model = prepare_model(config, data, device=device, report=report)
+    if isinstance(config.model, CustomModelConfig):
+        report_modules(config.model, model, report)
+    if config.trainer.ema is None:
+        return model, None
+    return model, make_average(config, model, data, device=device)
+
+
+def _build_optimizer(config: FitConfig, model: nn.Module, data: Data) -> torch.optim.Optimizer:
+    has_sparse_gradients = False
+    if is_custom(config.model):
+        with user_code_errors(config):
+            inputs = data.train.first(2)[0]
+            has_sparse_gradients = training_pass(model, inputs).has_sparse_gradients
+    return make_optimizer(
+        model, has_sparse_gradients=has_sparse_gradients, **options(config.optimizer)
     )
 
 

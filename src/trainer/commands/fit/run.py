@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.checkpoint.header import VERSION, read_description
-from trainer.checkpoint.load import load_into, load_weights
+from trainer.checkpoint.load import read_state
 from trainer.checkpoint.store import CheckpointStore
-from trainer.commands.build import user_code_errors
+from trainer.commands.build import evaluate_split, user_code_errors
 from trainer.commands.fit import summary
 from trainer.commands.fit.compile import choose_variant
 from trainer.commands.fit.components import Components, build_components
 from trainer.commands.fit.lifecycle import Run, begin, ending, new_folder, record_end
 from trainer.commands.fit.profile import profiling
+from trainer.commands.fit.rehearsal import rehearse
+from trainer.commands.fit.restored import restored_model
 from trainer.commands.fit.saved_step import SavedStep
 from trainer.commands.fit.trackers import Watchers, check_logger, watching
-from trainer.config import FitConfig, to_plain
+from trainer.config import FitConfig, is_custom, to_plain
 from trainer.config.checks import Cadence
 from trainer.config.logger import TensorBoardConfig
 from trainer.data.load import Data
@@ -79,6 +81,7 @@ def run(
         if saved is not None:
             saved.load(components, terminal)
         check_logger(components)
+        rehearse(components, description=_description(components))
         keep_variant = saved is not None and "trainer.compile" not in saved.changes
         choice = choose_variant(components, terminal, keep=keep_variant)
         # The folder comes last: a command that is refused until here leaves nothing on the disk.
@@ -231,16 +234,29 @@ def _make_periodic(
 
 
 def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, float | None]:
-    """The metrics of the best checkpoint on the test set, if there is one."""
+    """The metrics of the best checkpoint on the test set, if there is one.
+
+    They are of the model as `eval` makes it from that checkpoint.
+    """
     components = run.components
-    if components.data.test is None:
+    if components.data.test is None and not is_custom(components.config.model):
         return {}
     best = _best_step(store)
     description = read_description(best / MODEL_FILE)
     # From the disk: of the best weights memory keeps no copy while later ones are trained.
-    load_into(components.evaluated, load_weights(best, description.aliases), source=best)
+    model = restored_model(components, read_state(best, description), run.terminal, source=best)
+    if components.data.test is None:
+        return {}
     watch = None if watchers.observer is None else watchers.observer.watch("test")
-    result = components.evaluate("test", should_stop=run.signals.should_stop, watch=watch)
+    result = evaluate_split(
+        components.config,
+        model,
+        components.data,
+        "test",
+        device=components.device,
+        should_stop=run.signals.should_stop,
+        watch=watch,
+    )
     at = Progress(**description.progress)
     seconds = components.state.progress.seconds
     watchers.tracker.record(result.as_record("test", at=at, seconds=seconds))

@@ -26,11 +26,10 @@ from trainer.run.folder import (
     step_of,
 )
 from trainer.run.record import RunStatus
+from trainer.state_checks import StateDict
 from trainer.tracking.records import ResumePoint
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from trainer.commands.fit.components import Components
     from trainer.data.load import Data
     from trainer.engine.progress import Progress
@@ -70,13 +69,16 @@ class SavedStep:
 
         return Progress(**self.description.progress)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Its weights, every byte verified; raises CheckpointError or EnvironmentFault."""
-        from trainer.checkpoint.load import load_weights, weights_of
+    def weights(self) -> StateDict:
+        """Its weights, every byte verified; raises CheckpointError or EnvironmentFault.
+
+        Of a person's own model they may hold extra state beside tensors.
+        """
+        from trainer.checkpoint.load import read_state, state_of
 
         if self._model is None:
-            return load_weights(self.model_file, self.description.aliases)
-        return weights_of(self._model, self.description.aliases)
+            return read_state(self.model_file, self.description)
+        return state_of(self._model, self.description)
 
     def compare(self, config: FitConfig) -> None:
         """Fill `changes`; raises UsageError or CheckpointError for what a resume cannot change."""
