@@ -348,6 +348,14 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
         functools.partial(describe, place="aliases", value={"x": CLEAR}),
         "x shares the weights of ?[2J?]0;pwned?, which are not there",
     ),
+    "extra state that is no table": (
+        functools.partial(describe, place="extra", value=["x"]),
+        "the field extra of its description has the wrong type",
+    ),
+    "extra state for a built-in model": (
+        functools.partial(describe, place="extra", value={"fc1.bias": {"$float": "nan"}}),
+        "fc1.bias: checkpoint extra state, model",
+    ),
     "a path as a tensor's name": (
         functools.partial(add_tensor, name="../../../canary", shape=(0,)),
         "../../../canary: checkpoint 0, model none",

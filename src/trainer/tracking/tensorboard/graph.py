@@ -102,7 +102,8 @@ def trace(model: nn.Module, inputs: Tensor) -> Graph:
     try:
         # Inference tensors count no writes, by which the recorder sees what a call overwrites.
         with preserve_state(model), torch.inference_mode(False), torch.no_grad():
-            recorder = Recorder(model.eval(), inputs.detach().clone())
+            model.eval()  # not its result: a class that overrides `train` may return nothing
+            recorder = Recorder(model, inputs.detach().clone())
             recorder.run()
         return _graph_of(model, recorder.calls)
     except Exception as error:  # a person's own code may raise anything
