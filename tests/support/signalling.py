@@ -71,7 +71,7 @@ def reached(name: str) -> Path:
 
 # The moment of each phase.
 PHASES = {
-    "startup": (parts, "build_model", 1),
+    "startup": (parts, "prepare_model", 1),
     "train": (Progress, "count_batch", 13),
     "validation": (evaluate, "confusion_matrix", 6),
     "saving": (store, "write_file", 4),

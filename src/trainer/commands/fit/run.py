@@ -78,10 +78,7 @@ def run(
 
     with contextlib.ExitStack() as locks:
         components = build_components(config, terminal, check=check_all, should_prune=should_prune)
-        if saved is not None:
-            saved.load(components, terminal)
-        check_logger(components)
-        rehearse(components, description=_description(components))
+        _load_and_rehearse(components, saved, terminal)
         keep_variant = saved is not None and "trainer.compile" not in saved.changes
         choice = choose_variant(components, terminal, keep=keep_variant)
         # The folder comes last: a command that is refused until here leaves nothing on the disk.
@@ -110,6 +107,13 @@ def run(
                     varied=varied,
                 )
             )
+
+
+def _load_and_rehearse(components: Components, saved: SavedStep | None, terminal: Terminal) -> None:
+    if saved is not None:
+        saved.load(components, terminal)
+    check_logger(components)
+    rehearse(components, description=_description(components))
 
 
 def _check_installed(config: FitConfig) -> None:
