@@ -19,10 +19,15 @@ from trainer.state_checks import NUMBER, NUMBER_OR_NONE, Count, StateDict, check
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The progress of a run: completed updates and epochs, and the updates of the whole run."""
+    """The progress of a run: completed updates and epochs, and its place among `num_steps` updates.
+
+    `place` is `step`, unless something that changes the updates of an epoch was changed since: then
+    `place / num_steps` is the share of the run that is done.
+    """
 
     step: int
     epoch: int
+    place: int
     num_steps: int
 
 
@@ -53,8 +58,9 @@ def cosine_curve(*, t_max: int | None, eta_min: float) -> Curve:
     """
 
     def curve(at: Point, lr: float) -> float:
-        end = t_max or at.num_steps
-        return eta_min + (lr - eta_min) * (1 + math.cos(math.pi * min(at.step, end) / end)) / 2
+        # t_max is a number of updates, as `step` is; the end of the run goes with `place`.
+        step, end = (at.place, at.num_steps) if t_max is None else (at.step, t_max)
+        return eta_min + (lr - eta_min) * (1 + math.cos(math.pi * min(step, end) / end)) / 2
 
     return curve
 
@@ -88,7 +94,7 @@ class OneCycle:
     def _interpolate(self, at: Point, start: float, top: float, end: float) -> float:
         turn = self.pct_start * at.num_steps - 1
         last = at.num_steps - 1
-        step = min(at.step, last)
+        step = min(at.place, last)
         # A rise of a single step has no length to divide by: it begins at the top.
         if step <= turn:
             return self._anneal(start, top, step / turn if turn else 1.0)
@@ -186,6 +192,7 @@ class Schedule:
     ):
         self._optimizer = optimizer
         self._num_steps = max(1, num_steps)  # a cosine divides by it, with trainer.epochs=0 too
+        self._moved_by = 0
         self._warmup_steps = warmup_steps
         # Of the config, before any state is loaded: a resume may set another rate.
         self._base = [float(group["lr"]) for group in optimizer.param_groups]
@@ -214,9 +221,19 @@ class Schedule:
         """The learning rate that was applied last (to the first parameter group)."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    def move(self, *, by: int, num_steps: int) -> None:
+        """Be `by` updates further from now on, in a run of `num_steps` updates.
+
+        For a run that continues with more or fewer updates an epoch than it began with: curves over
+        the whole run then follow the share of the run that is done. Warm-up and `t_max`, which a
+        person gives in updates, count the updates that were made.
+        """
+        self._moved_by = by
+        self._num_steps = max(1, num_steps)
+
     def apply(self, *, step: int, epoch: int) -> None:
         """Set what the next update uses, after `step` updates and `epoch` epochs."""
-        at = Point(step, epoch, self._num_steps)
+        at = Point(step, epoch, step + self._moved_by, self._num_steps)
         warmth = min(1.0, (step + 1) / self._warmup_steps) if self._warmup_steps else 1.0
         for group, base in zip(self._optimizer.param_groups, self._base, strict=True):
             group["lr"] = self._curve(at, base) * warmth

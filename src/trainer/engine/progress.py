@@ -85,20 +85,48 @@ class Limits:
         """Updates in an epoch of `num_batches`: its last window may be short."""
         return -(-num_batches // self.accumulate)  # rounded up, in integers
 
-    def num_updates(self, num_batches: int) -> int:
-        """Updates of the whole run, for `num_batches` an epoch."""
-        updates = self.epochs * self.updates_per_epoch(num_batches)
-        return updates if self.max_steps is None else min(updates, self.max_steps)
+    def place(self, done: Progress, num_batches: int) -> int:
+        """Updates up to `done` in a run that had `num_batches` an epoch from its start.
 
-    def num_epochs(self, num_batches: int) -> int:
+        That is `done.step`, unless the batches of an epoch or of an update were changed since.
+        """
+        return done.epoch * self.updates_per_epoch(num_batches) + done.batch // self.accumulate
+
+    def is_ended_by_steps(self, done: Progress, num_batches: int) -> bool:
+        """Whether the run reaches `max_steps` before its last epoch ends."""
+        if self.max_steps is None:
+            return False
+        left = self.epochs * self.updates_per_epoch(num_batches) - self.place(done, num_batches)
+        return self.max_steps - done.step < left
+
+    def num_left(self, done: Progress, num_batches: int) -> int:
+        """Updates that are left after `done`."""
+        if self.is_ended_by_steps(done, num_batches):
+            assert self.max_steps is not None
+            return max(0, self.max_steps - done.step)
+        whole = self.epochs * self.updates_per_epoch(num_batches)
+        return max(0, whole - self.place(done, num_batches))
+
+    def num_updates(self, num_batches: int, done: Progress | None = None) -> int:
+        """Updates of the whole run, for `num_batches` an epoch from `done` on."""
+        done = done or Progress()
+        return done.step + self.num_left(done, num_batches)
+
+    def num_epochs(self, num_batches: int, done: Progress | None = None) -> int:
         """Epochs that the whole run reaches into."""
-        per_epoch = max(1, self.updates_per_epoch(num_batches))
-        return min(self.epochs, -(-self.num_updates(num_batches) // per_epoch))
+        done = done or Progress()
+        end = self.place(done, num_batches) + self.num_left(done, num_batches)
+        return min(self.epochs, -(-end // max(1, self.updates_per_epoch(num_batches))))
 
-    def num_samples(self, batches: Batches) -> int:
-        """About how many samples the whole run trains on; exact when it ends with an epoch."""
-        per_epoch = self.updates_per_epoch(batches.num_batches)
-        return round(self.num_updates(batches.num_batches) / per_epoch * batches.num_samples)
+    def num_samples(self, batches: Batches, done: Progress | None = None) -> int:
+        """About how many samples the whole run trains on.
+
+        It is exact for a run that begins and ends with an epoch.
+        """
+        done = done or Progress()
+        num_left = self.num_left(done, batches.num_batches)
+        num_epochs = num_left / self.updates_per_epoch(batches.num_batches)
+        return done.samples + round(num_epochs * batches.num_samples)
 
 
 class CadenceTimer:

@@ -71,8 +71,18 @@ class Components:
 
     @property
     def num_updates(self) -> int:
-        """Updates of the whole run."""
-        return self.state.limits.num_updates(self.data.train.num_batches)
+        """Updates of the whole run, those included that are done."""
+        return self.state.limits.num_updates(self.data.train.num_batches, self.state.progress)
+
+    def place_schedule(self) -> None:
+        """Place the schedule where the share of the run is that its progress has done."""
+        limits = self.state.limits
+        done = self.state.progress
+        num_batches = self.data.train.num_batches
+        by = 0
+        if not limits.is_ended_by_steps(done, num_batches):
+            by = limits.place(done, num_batches) - done.step
+        self.state.schedule.move(by=by, num_steps=by + self.num_updates)
 
 
 def build_components(

@@ -130,6 +130,7 @@ class SavedStep:
         restore_from(self._state, components.table, model_seal=self._model.header.seal)
         self._model = self._state = None
         self._check_place(components)
+        components.place_schedule()
         self._print_changes(components, terminal)
 
     def point(self, components: Components) -> ResumePoint | None:

@@ -76,12 +76,14 @@ def _make(run: Run) -> Watchers:
         )
         trackers.append(observer)
     limits = components.state.limits
+    done = components.state.progress
+    batches = components.data.train
     trackers.append(
         ConsoleTracker(
             terminal,
-            num_epochs=limits.num_epochs(components.data.train.num_batches),
-            num_samples=limits.num_samples(components.data.train),
-            num_samples_done=components.state.progress.samples,
+            num_epochs=limits.num_epochs(batches.num_batches, done),
+            num_samples=limits.num_samples(batches, done),
+            num_samples_done=done.samples,
         )
     )
     return Watchers(tracker=Trackers(*trackers), observer=observer)
