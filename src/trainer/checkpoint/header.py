@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer import __version__
 from trainer.checkpoint.file import is_name, read_file, read_header
 from trainer.config import FitConfig, from_saved
 from trainer.errors import CheckpointError
 from trainer.files import JsonObject
+from trainer.run.folder import step_of
+from trainer.run.record import writer_of
 
 VERSION = 2
 _COUNTERS = {"epoch", "batch", "step", "samples"}
@@ -65,7 +68,11 @@ def parse_description(text: str, *, source: Path) -> Description:
     check_version(content, source=source)
     if set(content) - _OPTIONAL != _FIELDS:
         wrong = min((set(content) - _OPTIONAL) ^ _FIELDS)
-        raise _refused(source, f"unknown or missing field {wrong[:60]} in its description")
+        raise _refused(
+            source,
+            f"unknown or missing field {wrong[:60]} in its description",
+            by=name_versions(source),
+        )
     _check_shape(content["input_shape"], content["num_outputs"], source)
     _check_progress(content["progress"], source)
     _check_table(content["metrics"], (int, float, type(None)), "metrics", source)
@@ -76,8 +83,13 @@ def parse_description(text: str, *, source: Path) -> Description:
     _check_table(names, (str,), "extra", source)
     if not isinstance(content["config"], dict):
         raise _refused(source, "its config is not a table")
+    try:
+        config = from_saved(content["config"], source=str(source))
+    except CheckpointError as error:
+        error.hint = error.hint or name_versions(source, even_unknown=True)
+        raise
     return Description(
-        config=from_saved(content["config"], source=str(source)),
+        config=config,
         progress=content["progress"],
         metrics=content["metrics"],
         input_shape=tuple(content["input_shape"]),
@@ -94,8 +106,26 @@ def check_version(content: Mapping[str, object], *, source: Path) -> None:
         raise CheckpointError(
             f"{source} has format version {str(content.get('version'))[:20]}; this trainer reads "
             f"version {VERSION}.",
-            hint="Use the version of trainer that wrote it: its run.json names it.",
+            hint=name_versions(source) or _by(None),
         )
+
+
+def name_versions(source: Path, *, even_unknown: bool = False) -> str | None:
+    """What to do about a checkpoint file that another version of trainer wrote, naming both.
+
+    None where this version wrote it, and where no run.json says which did, unless `even_unknown`.
+    """
+    writer = None
+    step = step_of(source.parent)
+    if step is not None:
+        writer = writer_of(source.parent.parent.parent, step=step)
+    is_known_reason = even_unknown if writer is None else writer != __version__
+    return _by(writer) if is_known_reason else None
+
+
+def _by(writer: str | None) -> str:
+    named = "" if writer is None else f", {writer}"
+    return f"Use the version of trainer that wrote it{named}: this is {__version__}."
 
 
 def parse(text: str, *, source: Path) -> JsonObject:
@@ -113,8 +143,8 @@ def parse(text: str, *, source: Path) -> JsonObject:
     return content
 
 
-def _refused(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{path}: {why}.", hint="Nothing was loaded.")
+def _refused(path: Path, why: str, *, by: str | None = None) -> CheckpointError:
+    return CheckpointError(f"{path}: {why}.", hint=by or "Nothing was loaded.")
 
 
 def _check_shape(shape: object, num_outputs: object, source: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from trainer.checkpoint.file import CheckpointFile, read_file
-from trainer.checkpoint.header import Description, check_version, parse
+from trainer.checkpoint.header import Description, check_version, name_versions, parse
 from trainer.checkpoint.modules import load_state
 from trainer.checkpoint.store import Stateful
 from trainer.checkpoint.tree import unflatten
@@ -152,7 +152,8 @@ def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_
         raise CheckpointError(
             f"{folder} was saved by a run with other parts: {', '.join(one_sided)[:100]} is on one "
             "side only.",
-            hint="Resume with the settings of that run (trainer.ema and trainer.precision among "
+            hint=name_versions(state.path)
+            or "Resume with the settings of that run (trainer.ema and trainer.precision among "
             "them).",
         )
     tensors = tensors_of(state.content, source=state.path)
@@ -164,7 +165,8 @@ def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
                 f"{folder}: its {name} does not fit this run: {lines[-1].strip()[:200]}",
-                hint="Resume with the model and the optimizer of that run.",
+                hint=name_versions(state.path)
+                or "Resume with the model and the optimizer of that run.",
             ) from error
 
 
@@ -175,7 +177,7 @@ def _saved_table(state: CheckpointFile, model_seal: str) -> dict[str, object]:
     if set(content) != {"version", "model", "table"} or not isinstance(saved, dict):
         raise CheckpointError(
             f"{state.path}: unknown or missing field in its description.",
-            hint="Nothing was loaded.",
+            hint=name_versions(state.path) or "Nothing was loaded.",
         )
     # Of two saves that a copy has mixed, each file by itself is intact.
     if content["model"] != model_seal:

@@ -31,11 +31,12 @@ from trainer.config.schema import (
     listed_keys,
     may_set,
     settable_keys,
+    without_younger_keys,
 )
 
 __all__ = [
     "CHOICES", "COMMAND_SCHEMAS", "SCHEMAS", "SECTIONS", "TOP_LEVEL", "ConfigTree", "EvalConfig",
     "FitConfig", "affects", "comparable", "custom_groups", "every_key", "find_key", "flatten",
     "from_saved", "is_custom", "known_keys", "listed_keys", "load_eval", "load_fit", "load_sweep",
-    "may_set", "overlay", "settable_keys", "to_plain",
+    "may_set", "overlay", "settable_keys", "to_plain", "without_younger_keys",
 ]  # fmt: skip

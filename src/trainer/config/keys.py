@@ -58,6 +58,11 @@ class Key:
     settable: tuple[str, ...] | None = None  # the verbs on a checkpoint that may set it anew
     column: int | None = None  # the place among the columns that TensorBoard lists first
 
+    # Of a key that is younger than some checkpoints: the value with which a run does what it did
+    # before there was the key. What is read from a checkpoint or a sweep gets it; a new command
+    # has its value from configs/, as for every key.
+    before: Any = REQUIRED
+
     # Of an option inside a list only: every other key has its value in configs/.
     default: object = REQUIRED
     type: str = ""  # the annotation of the field, such as `int | None`

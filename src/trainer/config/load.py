@@ -26,6 +26,7 @@ from trainer.config.schema import (
     ConfigTree,
     affects,
     is_custom,
+    with_younger_keys,
 )
 from trainer.config.sweep import LAUNCHER, SWEEP, GridConfig, LauncherConfig
 from trainer.errors import CheckpointError, ConfigError, UsageError, program, suggestion
@@ -73,14 +74,15 @@ def load_eval(composed: DictConfig) -> EvalConfig:
 def from_saved(saved: Mapping[str, object], *, source: str) -> FitConfig:
     """The config inside a checkpoint: a closed schema of names and plain values.
 
-    Nothing in it is resolved, imported or called. Raises CheckpointError for an unknown key, a
-    wrong type, an interpolation or anything that asks to run code; `source` names the file in the
-    message.
+    Nothing in it is resolved, imported or called. A key that did not exist when it was written gets
+    the value that keeps the behaviour of then (`Key.before`). Raises CheckpointError for an unknown
+    key, a wrong type, an interpolation or anything that asks to run code; `source` names the file
+    in the message.
     """
     # Before OmegaConf gets it, which would parse interpolations and take seconds for a long config.
     refuse_code(saved, source=source)
     try:
-        return _build(OmegaConf.create(dict(saved)))
+        return _build(OmegaConf.create(with_younger_keys(saved)))
     except (UsageError, OmegaConfBaseException) as error:
         what = error.what if isinstance(error, UsageError) else str(error).splitlines()[0]
         raise CheckpointError(

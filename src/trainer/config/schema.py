@@ -5,12 +5,13 @@ A dotted key may name a value inside a table, such as `model.kwargs.width`: it i
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from trainer.config.data import DATA
-from trainer.config.keys import Affects, Key, Section, keys_of
+from trainer.config.keys import REQUIRED, Affects, Key, Section, keys_of
 from trainer.config.logger import LOGGER
 from trainer.config.model import LOSS, MODEL
 from trainer.config.optim import OPTIMIZER
@@ -112,6 +113,58 @@ def is_custom(section: Section) -> bool:
 def custom_groups(config: FitConfig) -> list[str]:
     """The groups of a config that name a person's own class, under `target`, the model first."""
     return [group for group in reversed(SCHEMAS) if is_custom(getattr(config, group))]
+
+
+def with_younger_keys(saved: Mapping[str, Any]) -> ConfigTree:
+    """A saved config with the keys that did not exist when it was written.
+
+    They get their value `before`; the config is not checked.
+    """
+    whole = dict(saved)
+    for name, key in keys_of(FitConfig).items():
+        if key.before is not REQUIRED:
+            whole.setdefault(name, copy.deepcopy(key.before))
+    for group, schema in _chosen(whole).items():
+        younger = {
+            name: copy.deepcopy(key.before)
+            for name, key in keys_of(schema).items()
+            if key.before is not REQUIRED
+        }
+        whole[group] = {**younger, **whole[group]}
+    return whole
+
+
+def without_younger_keys(plain: Mapping[str, Any]) -> ConfigTree:
+    """A config as plain values, without keys that are as before they existed.
+
+    So its hash is the one that an older version of trainer made of the same config.
+    """
+    older = _without_younger(plain, FitConfig)
+    return older | {
+        group: _without_younger(older[group], schema) for group, schema in _chosen(older).items()
+    }
+
+
+def _without_younger(plain: Mapping[str, Any], schema: type[Section]) -> ConfigTree:
+    keys = keys_of(schema)
+    return {
+        name: value
+        for name, value in plain.items()
+        if name not in keys or keys[name].before != value
+    }
+
+
+def _chosen(plain: Mapping[str, Any]) -> dict[str, type[Section]]:
+    """The schema of each group in a config that may be of anybody's."""
+    found = {}
+    for group, section in plain.items():
+        if not isinstance(section, Mapping):
+            continue
+        if group in SECTIONS:
+            found[group] = SECTIONS[group]
+        elif isinstance(name := section.get("name"), str) and name in SCHEMAS.get(group, {}):
+            found[group] = SCHEMAS[group][name]
+    return found
 
 
 def flatten(table: Mapping[str, object], *, levels: int = 100) -> dict[str, object]:

@@ -14,6 +14,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from trainer import __version__
+from trainer.errors import printable
 from trainer.files import (
     JsonObject,
     as_list,
@@ -27,6 +29,8 @@ from trainer.run.lock import is_locked
 
 # Digits of a commit that are printed; a commit with changed files ends in `+changes`.
 COMMIT_LENGTH = 12
+# A stranger's file may have more.
+_MAX_VERSION = 40
 
 _PACKAGES = (
     "trainer",
@@ -78,6 +82,28 @@ def has_saved_nothing(run: Path) -> bool:
     return not any((run / CHECKPOINTS).glob("*step-*"))
 
 
+def writer_of(run: Path, *, step: int) -> str | None:
+    """The version of trainer that trained `run` up to `step`, by its run.json; None if unknown."""
+    parts = _parts_of(read_json(run / RECORD_FILE))
+    trained = [part for part in parts if part["from"] < step] or parts[:1]
+    version = trained[-1].get("trainer")
+    return None if version is None else printable(version)[:_MAX_VERSION]
+
+
+def _parts_of(record: JsonObject) -> list[JsonObject]:
+    """Who trained a run, part after part; a record of before has one part."""
+    parts = [
+        part
+        for part in as_list(record.get("trained_by"))
+        if isinstance(part, dict) and isinstance(part.get("from"), int)
+    ]
+    if parts:
+        return parts
+    versions = as_table(record.get("versions"))
+    known = {name: versions.get(name) for name in ("trainer", "torch")}
+    return [{"from": 0, **known, "git_commit": record.get("git_commit")}]
+
+
 class RunRecord:
     """The run.json of one run, written when it starts, at each checkpoint, and when it ends."""
 
@@ -90,11 +116,17 @@ class RunRecord:
         checksums: Mapping[str, str],
         compiling: Mapping[str, object],
         steps: int,
-        resumed: Mapping[str, object] | None = None,
+        resumed: JsonObject | None = None,
     ) -> None:
         self._path = run / RECORD_FILE
         self._is_done = False
         before = read_json(self._path)
+        versions = _versions()
+        commit = git_commit()
+        part = {"trainer": __version__, "torch": versions.get("torch"), "git_commit": commit}
+        parts = _earlier_parts(before, resumed)
+        if not parts or {**parts[-1], **part} != parts[-1]:
+            parts.append({"from": resumed["step"] if resumed else 0, **part})
         self._content: JsonObject = {
             "status": RunStatus.RUNNING,
             "command": shlex.join(command),
@@ -104,8 +136,9 @@ class RunRecord:
             "data_sha256": dict(checksums),
             "compile": dict(compiling),
             "steps": steps,
-            "git_commit": git_commit(),
-            "versions": _versions(),
+            "git_commit": commit,
+            "versions": versions,
+            "trained_by": parts,
             "host": socket.gethostname(),
             "process": os.getpid(),
             # Of a damaged record nothing is taken over: it must not stop the run.
@@ -158,6 +191,14 @@ class RunRecord:
 
     def _write(self) -> None:
         write_json(self._path, self._content)
+
+
+def _earlier_parts(before: JsonObject, resumed: JsonObject | None) -> list[JsonObject]:
+    """Who trained what a resume continues: in `before`, or where it branches off."""
+    if resumed is None:
+        return []
+    record = before or read_json(Path(str(resumed["from"])).parent.parent / RECORD_FILE)
+    return [part for part in _parts_of(record) if part["from"] < resumed["step"]]
 
 
 def git_commit() -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer import __version__
 from trainer.checkpoint.file import CheckpointFile, read_file
 from trainer.checkpoint.header import Description, parse_description
 from trainer.config import FitConfig, to_plain
@@ -25,7 +26,7 @@ from trainer.run.folder import (
     step_folders,
     step_of,
 )
-from trainer.run.record import RunStatus
+from trainer.run.record import RunStatus, writer_of
 from trainer.state_checks import StateDict
 from trainer.tracking.records import ResumePoint
 
@@ -155,6 +156,12 @@ class SavedStep:
             terminal.warn(
                 f"{record} is damaged and is written anew: when the run began, and its changes, "
                 "are lost."
+            )
+        writer = writer_of(self.run, step=self.progress.step)
+        if writer not in (None, __version__):
+            terminal.warn(
+                f"It was trained by trainer {writer} so far, and this is {__version__}: results "
+                "may differ. run.json keeps who trained which part."
             )
         for difference in components.machine.differences:
             terminal.warn(f"{difference}; results will not be bit-identical.")

@@ -8,7 +8,15 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
-from trainer.config import CHOICES, ConfigTree, FitConfig, affects, comparable, load_fit
+from trainer.config import (
+    CHOICES,
+    ConfigTree,
+    FitConfig,
+    affects,
+    comparable,
+    load_fit,
+    without_younger_keys,
+)
 from trainer.config.keys import keys_of
 from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import ConfigError, UsageError
@@ -161,7 +169,7 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
 
 def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> ConfigTree:
     """The part of a config that all jobs share, from the shipped YAML and from the person's own."""
-    plain = comparable(config)
+    plain = without_younger_keys(comparable(config))
     for axis in axes:
         group, _, key = axis.key.partition(".")
         if not key:
@@ -173,7 +181,7 @@ def _not_varied(config: FitConfig, axes: Sequence[Axis]) -> ConfigTree:
 
 def config_hash(config: FitConfig) -> str:
     """A hash that configs share which train the same; where a run goes does not count."""
-    return _digest(comparable(config))
+    return _digest(without_younger_keys(comparable(config)))
 
 
 def _digest(content: object) -> str:
