@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from trainer.commands.fit.saved_step import SavedStep
     from trainer.config import FitConfig
+    from trainer.data.load import Data
+    from trainer.tracking.console import Terminal
 
 
 PAGE = """\
@@ -64,8 +67,29 @@ def run(arguments: Arguments) -> int:
 
         # Recorded as `trainer`: the path that was typed may mean nothing where the record is read.
         command = ["trainer", "fit", *arguments.given]
-        fit.run(config, command=command, terminal=Terminal(), saved=saved)
+        terminal = Terminal()
+        check = _watch_its_sweep(saved, stack, terminal)
+        fit.run(config, command=command, terminal=terminal, saved=saved, check=check)
     return 0
+
+
+def _watch_its_sweep(
+    saved: SavedStep | None, stack: ExitStack, terminal: Terminal
+) -> Callable[[FitConfig, Data], None]:
+    """For a job of a sweep that is resumed alone: the check of its changes, and a report after."""
+    if saved is None or not saved.in_place or not _is_in_sweep(saved.run):
+        return lambda *_: None
+    from trainer.commands.sweep import one_job
+
+    step = saved
+    stack.callback(one_job.refresh_report, saved.run, terminal=terminal)
+    return lambda *_: one_job.warn_of_change(step, terminal=terminal)
+
+
+def _is_in_sweep(run: Path) -> bool:
+    from trainer.commands.sweep.record import FILE_NAME
+
+    return (run.parent / FILE_NAME).is_file()
 
 
 def _is_sweep(composed: DictConfig, arguments: Arguments) -> bool:

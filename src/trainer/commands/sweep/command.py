@@ -119,13 +119,11 @@ def _match(
 
     The earlier jobs that have a run and match no job of the grid become former ones.
     """
+    changed = record.left_out
     earlier = [*record.jobs, *record.former]
     if earlier and len(grid) > _MANY:
         terminal.note(f"Reading the configs of {len(grid)} jobs …")
-    by_config: dict[str, list[JobRecord]] = defaultdict(list)
-    for job in earlier:
-        if job.config_hash is not None:
-            by_config[job.config_hash].append(job)
+    by_config = _by_config(earlier)
     record.jobs = []
     for number, values in enumerate(grid):
         job = JobRecord(number=number, values=values, command=plan.command_of(request, values))
@@ -138,7 +136,16 @@ def _match(
                     job = dataclasses.replace(alike.pop(0), number=number, values=values)
         record.jobs.append(job)
     unmatched = [job for alike in by_config.values() for job in alike]
-    record.former = [job for job in unmatched if job.run is not None]
+    record.former = [job for job in unmatched if job.run is not None] + changed
+
+
+def _by_config(jobs: Sequence[JobRecord]) -> dict[str, list[JobRecord]]:
+    """The jobs whose runs are still those of their config, by its hash."""
+    found: dict[str, list[JobRecord]] = defaultdict(list)
+    for job in jobs:
+        if job.config_hash is not None and not job.is_changed:
+            found[job.config_hash].append(job)
+    return found
 
 
 def _total(request: SweepRequest, record: SweepRecord) -> int:
@@ -191,7 +198,7 @@ def _run_jobs(
 
 
 def _open_search(request: SweepRequest, config: RandomConfig, record: SweepRecord) -> Search:
-    """Open the study, and drop failed jobs from the record that run again under new numbers."""
+    """Open the study, and drop the jobs from the record that run again under new numbers."""
     # In a database of the person's, other sweeps have their studies too.
     is_shared = isinstance(config, OptunaConfig) and config.storage is not None
     search = Search(
@@ -202,7 +209,7 @@ def _open_search(request: SweepRequest, config: RandomConfig, record: SweepRecor
         maximize=record.maximize,
         known=len(record.jobs),
     )
-    repeated = search.failed()
+    repeated = search.failed(changed=[job.number for job in record.left_out])
     record.jobs = [job for job in record.jobs if job.number not in repeated]
     return search
 
@@ -225,10 +232,12 @@ def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Ter
         f"Continuing {record.folder}: {num_done} of {_total(request, record)} jobs are done. "
         f"For a new sweep: {anew}"
     )
-    if record.former:
-        terminal.note(
-            f"Earlier jobs with another config: {len(record.former)}. Their folders stay."
-        )
+    if num_others := len(record.former) - len(record.left_out):
+        terminal.note(f"Earlier jobs with another config: {num_others}. Their folders stay.")
+    for job in record.left_out[:_MAX_NAMED]:
+        terminal.warn(f"{job.run} is left out, and its job runs again. {job.error}")
+    if len(record.left_out) > _MAX_NAMED:
+        terminal.warn(f"{len(record.left_out) - _MAX_NAMED} more are left out: see sweep.md.")
 
 
 def _note_other_code(record: SweepRecord, terminal: Terminal) -> None:

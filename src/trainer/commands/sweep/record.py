@@ -21,6 +21,8 @@ from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = "sweep.json"
+# How the `error` of a job begins whose run was changed.
+CHANGED = "It was changed when it was resumed: "
 _TEXT_OR_NONE = (str, NoneType)
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "kind": str,
@@ -79,6 +81,11 @@ class JobRecord:
         """`Job 3 (optimizer.lr=0.1)`, or `Job 3` where nothing is varied."""
         return f"Job {self.number} ({self.label})" if self.values else f"Job {self.number}"
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether its run was resumed with other settings, which `error` names."""
+        return self.error is not None and self.error.startswith(CHANGED)
+
     def end(self, outcome: JobOutcome) -> None:
         """Take over how the job ended."""
         self.status = outcome.status
@@ -93,6 +100,7 @@ class SweepRecord:
 
     Jobs are compared by the metric `monitor`. `former` are jobs of earlier commands in this folder
     that the newest command does not name: a later command that names them need not run them again.
+    Jobs whose run was changed are among them, and are left out of the report.
     `summary` is what `report.summarize` gives at the end.
     """
 
@@ -118,6 +126,11 @@ class SweepRecord:
     def job(self, number: int) -> JobRecord | None:
         """The job with this number."""
         return next((job for job in self.jobs if job.number == number), None)
+
+    @property
+    def left_out(self) -> list[JobRecord]:
+        """The jobs whose run was changed, so that it is no result of the sweep."""
+        return [job for job in self.former if job.is_changed]
 
     def num(self, *statuses: JobStatus) -> int:
         """The number of jobs in any of these states."""

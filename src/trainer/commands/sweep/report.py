@@ -267,12 +267,19 @@ def _markdown(record: SweepRecord) -> str:
     failed = [[str(job.number), job.error or ""] for job in jobs if job.status in unfinished]
     if failed:
         parts += ["## Failures", _grid(_Sheet(["job", "reason"], failed))]
+    parts += _left_out(record)
     if best := summary["best"]:
         line = f"Job {best['job']}: {best['metric']} {_figure(best['value'])}. This repeats it:"
         parts += ["## Best", _markup(line), _block(best["command"])]
     parts += ["## Importance", *_importance(summary)]
     parts += ["## Look at it", _block(_tensorboard(record)), f"All numbers are in {CSV_NAME}."]
     return "\n\n".join(parts) + "\n"
+
+
+def _left_out(record: SweepRecord) -> list[str]:
+    """The runs that are no results of the sweep, and why."""
+    rows = [[job.run or "", job.error or ""] for job in record.left_out]
+    return ["## Left out", _grid(_Sheet(["run", "reason"], rows))] if rows else []
 
 
 def _importance(summary: JsonObject) -> list[str]:

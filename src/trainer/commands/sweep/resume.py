@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from trainer.commands.sweep.record import FILE_NAME, JobRecord, SweepRecord, read_record
+from trainer.commands.sweep.record import (
+    CHANGED,
+    FILE_NAME,
+    JobRecord,
+    SweepRecord,
+    read_record,
+)
 from trainer.commands.sweep.study import FILE_NAME as STUDY_NAME
 from trainer.commands.sweep.task import JobStatus, read_outcome
+from trainer.config import affects
 from trainer.config.sweep import SweepRequest
-from trainer.errors import InputError, UsageError
+from trainer.errors import InputError, UsageError, printable
 from trainer.files import part_path, read_json, remove
-from trainer.run.folder import LOCK_FILE, create_dated_folder, create_exact_folder
+from trainer.run.folder import LOCK_FILE, RECORD_FILE, create_dated_folder, create_exact_folder
 from trainer.run.lock import check_free, is_locked, locked
+
+# What a key must change for a run with another value to be another job.
+_OF_A_JOB = ("result", "trials", "order", "samples", "evaluation")
+# Characters of a value in a message.
+_MAX_VALUE = 60
 
 
 @contextlib.contextmanager
 def sweep_folder(request: SweepRequest, identity: str) -> Iterator[tuple[Path, SweepRecord | None]]:
     """The folder of a sweep, locked, and the record of an earlier command in it, if there is one.
 
-    The jobs of that record have the states that their run folders say now. A new folder is removed
+    The jobs of that record are as `update` leaves them. A new folder is removed
     again when no job was started in it. Raises UsageError when run.dir is in use or holds something
     else, InputError when its record is damaged, EnvironmentFault when it cannot be made.
     """
@@ -36,8 +49,7 @@ def sweep_folder(request: SweepRequest, identity: str) -> Iterator[tuple[Path, S
         folder = stack.enter_context(_new_folder(request)) if earlier is None else earlier.folder
         _refuse_links(folder)
         if earlier is not None:
-            for job in (*earlier.jobs, *earlier.former):
-                _update(job, folder)
+            update(earlier)
         yield folder, earlier
 
 
@@ -127,6 +139,40 @@ def _refuse_links(folder: Path) -> None:
             )
 
 
+def update(record: SweepRecord) -> None:
+    """Give the jobs of `record` the states that their run folders say now.
+
+    A job whose run was resumed with other settings becomes a former one: the run is no result of
+    what the sweep asks for.
+    """
+    for job in (*record.jobs, *record.former):
+        _update(job, record.folder)
+    record.former += [job for job in record.jobs if job.is_changed]
+    record.jobs = [job for job in record.jobs if not job.is_changed]
+
+
+def settings_of_job(changes: Mapping[str, Any]) -> dict[str, str]:
+    """`trainer.epochs: "1 -> 6"` for each of the `changes` of a resume that a job would not have.
+
+    Where and how fast it is trained, and what is written about it, is not part of a job.
+    """
+    return {
+        key: " -> ".join(printable(value)[:_MAX_VALUE] for value in values)
+        for key, values in changes.items()
+        if affects(key) in _OF_A_JOB and isinstance(values, list | tuple)
+    }
+
+
+def _changes_of(run: Path) -> str:
+    """What resumes changed in a run since its sweep started it; empty for nothing."""
+    resumes = read_json(run / RECORD_FILE).get("resumed")
+    changed: dict[str, str] = {}
+    for resume in resumes if isinstance(resumes, list) else []:
+        changes = resume.get("changes") if isinstance(resume, dict) else None
+        changed |= settings_of_job(changes if isinstance(changes, dict) else {})
+    return ", ".join(f"{printable(key)} {values}" for key, values in changed.items())
+
+
 def _update(job: JobRecord, folder: Path) -> None:
     """Bring `job` up to date with its run.json, which may be newer than sweep.json after a kill."""
     if job.run is None:
@@ -134,6 +180,9 @@ def _update(job: JobRecord, folder: Path) -> None:
     outcome = read_outcome(folder / job.run)
     if outcome is None:
         job.status = JobStatus.WAITING
+        job.error = None
     elif job.status != JobStatus.FAILED or outcome.status != JobStatus.INTERRUPTED:
         # A job that failed stays so where its process died, which run.json cannot say.
         job.end(outcome)
+    if changes := _changes_of(folder / job.run):
+        job.error = f"{CHANGED}{changes}."

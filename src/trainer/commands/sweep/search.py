@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,22 +92,26 @@ class Search:
             trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             return [self._suggestion(Trial(self._study, trial._trial_id)) for trial in trials]
 
-    def failed(self) -> list[int]:
-        """Let `ask` suggest the trials again that failed in earlier processes, if that is wanted.
+    def failed(self, *, changed: Collection[int] = ()) -> list[int]:
+        """Let `ask` suggest some trials again, and return the numbers of all that are repeated.
 
-        Each becomes a new trial with a new number, before any new values, and no longer counts.
-        Returns the numbers of all repeated trials: an earlier process may have been killed between
-        repeating one and writing so into its record.
+        They are those that failed in earlier processes, if that is wanted, and those `changed`.
+        Each becomes a new trial with a new number, before any new values, and no longer counts. An
+        earlier process may have been killed between repeating one and writing so into its record.
         """
-        if not self._config.retry_failed:
+        chosen = set(changed)
+        if self._config.retry_failed:
+            chosen |= self._failed_before
+        if not chosen:
             return []
         with storage_errors(self._address):
             trials = self._study.get_trials(deepcopy=False)
             repeated = _repeated(trials)
             for trial in trials:
-                if trial.number in self._failed_before - repeated:
+                # One that is not ended is suggested anyway.
+                if trial.number in chosen - repeated and trial.state.is_finished():
                     self._study.enqueue_trial(trial.params, user_attrs={_REPEATS: trial.number})
-        return sorted(repeated | self._failed_before)
+        return sorted(repeated | chosen)
 
     def ask(self) -> Suggestion | None:
         """The next trial; None when there are as many as the config wants.
