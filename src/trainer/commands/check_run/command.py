@@ -19,7 +19,8 @@ from trainer.commands.check_run.checkpoints import (
 )
 from trainer.commands.check_run.events import check_tensorboard
 from trainer.commands.check_run.metrics import check_metrics
-from trainer.config.overrides import override
+from trainer.config import to_plain
+from trainer.config.overrides import eval_words, override, own_words
 from trainer.errors import (
     EnvironmentFault,
     InputError,
@@ -123,12 +124,14 @@ def _advice(files: RunFiles) -> tuple[str, str]:
     newest = files.newest
     if newest is None:
         return "No step is intact.", "Take it from another copy, or train again."
-    resume = command_line("fit", override("resume", str(files.run)))
+    assert newest.description is not None, "it is intact"
+    config = to_plain(newest.description.config)
+    resume = command_line("fit", override("resume", str(files.run)), *own_words(config))
     if newest != files.steps[-1]:
         return f"Newest intact step: {newest.folder.name}.", f"To continue from it: {resume}"
     where = f"The newest step, {newest.folder.name}, is intact."
     if not files.is_done:
         return where, f"To continue from it: {resume}"
     # A resume would refuse a run that is complete.
-    evaluate = command_line("eval", override("ckpt", str(newest.folder)))
+    evaluate = command_line("eval", override("ckpt", str(newest.folder)), *eval_words(config))
     return where, f"To use it: {evaluate}"

@@ -67,7 +67,7 @@ def begin(
     resumed = None
     if saved is not None:
         resumed = {
-            "from": str(saved.folder),
+            "from": str(saved.folder.resolve()),  # from anywhere
             "step": components.state.progress.step,
             "changes": saved.changes,
         }

@@ -11,8 +11,8 @@ from pathlib import Path
 from trainer.checkpoint.file import read_file, read_header
 from trainer.checkpoint.header import read_description
 from trainer.commands.fit.saved_step import SavedStep, read_step
-from trainer.config import FitConfig, comparable
-from trainer.config.overrides import override
+from trainer.config import FitConfig, comparable, to_plain
+from trainer.config.overrides import eval_words, override, own_words
 from trainer.errors import CheckpointError, InputError, TrainerError, UsageError, command_line
 from trainer.run.find import find_checkpoint
 from trainer.run.folder import (
@@ -35,7 +35,7 @@ def find_saved(reference: str, *, root: Path) -> SavedStep:
 
     Only the header is read. Raises InputError or EnvironmentFault.
     """
-    folder = find_checkpoint(reference, root=root)
+    folder = _as_referred(find_checkpoint(reference, root=root), reference, root)
     return SavedStep(folder=folder, description=read_description(model_file_of(folder)))
 
 
@@ -105,11 +105,12 @@ def open_interrupted(config: FitConfig, *, root: Path) -> Iterator[SavedStep | N
             return
         run = Path(config.run.dir)
         if status_of(run) is RunStatus.DONE:
-            evaluate = command_line("eval", override("ckpt", str(run)))
+            words = eval_words(to_plain(config))
+            evaluate = command_line("eval", override("ckpt", str(run)), *words)
             raise UsageError(f"{run} is complete.", hint=f"To evaluate it: {evaluate}")
         saved = stack.enter_context(open_folder(run))
         if saved is not None and comparable(saved.description.config) != trains_as:
-            resume = command_line("fit", override("resume", str(run)))
+            resume = command_line("fit", override("resume", str(run)), *own_words(to_plain(config)))
             raise UsageError(
                 f"{run} is a run of another config.",
                 hint=f"To change it on purpose: {resume}; else name another run.dir.",
@@ -146,6 +147,7 @@ def _find_folder(reference: str, root: Path, *, in_place: bool) -> Path:
     """The newest step folder that `reference` means; raises InputError or UsageError."""
     try:
         folder = find_checkpoint(reference, root=root, prefer="last")
+        folder = _as_referred(folder, reference, root)
     except InputError:
         if in_place:
             check_free(Path(reference))  # a run in use may not have saved yet
@@ -157,6 +159,19 @@ def _find_folder(reference: str, root: Path, *, in_place: bool) -> Path:
             hint="Give a run folder or a step folder: resume=runs/<run>",
         )
     return folder
+
+
+def _as_referred(folder: Path, reference: str, root: Path) -> Path:
+    """`folder` from the working directory, where a link made it absolute and no word of a person's.
+
+    A run then prints the same paths when it begins and when it is resumed.
+    """
+    if not folder.is_absolute() or Path(reference).is_absolute() or root.is_absolute():
+        return folder
+    try:
+        return folder.relative_to(Path.cwd().resolve())
+    except ValueError:
+        return folder
 
 
 def _names_step(reference: Path, folder: Path) -> bool:

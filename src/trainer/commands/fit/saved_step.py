@@ -83,7 +83,6 @@ class SavedStep:
 
     def compare(self, config: FitConfig) -> None:
         """Fill `changes`; raises UsageError or CheckpointError for what a resume cannot change."""
-        self.folder = self.folder.resolve()  # run.json and messages name it from anywhere
         self.in_place = config.run.dir is None
         if self.in_place:
             _check_newest(self.folder)
@@ -126,10 +125,10 @@ class SavedStep:
         from trainer.checkpoint.load import load_into, restore_from
 
         assert self._model is not None and self._state is not None, "a step to resume was read"
-        self._check_not_complete(components)
         load_into(components.evaluated, self.weights(), source=self.folder)
         restore_from(self._state, components.table, model_seal=self._model.header.seal)
         self._model = self._state = None
+        self._check_not_complete(components)
         self._check_place(components)
         components.place_schedule()
         self._print_changes(components, terminal)
@@ -183,14 +182,25 @@ class SavedStep:
 
         done = self.progress
         limits = components.state.limits
+        # A branch has no best yet, and its patience starts again.
+        monitor = components.state.monitor if self.in_place else None
         is_done = read_json(self.run / RECORD_FILE).get("status") == RunStatus.DONE
+        words = longer(limits, done, monitor)
         # A run that was killed between its last step and its test can still be resumed, in place.
-        if limits.are_reached(done) and (is_done or not self.in_place):
-            raise UsageError(
-                f"{self.folder} is complete: epoch {done.epoch} of {limits.epochs}, step "
-                f"{done.step}.",
-                hint=f"To train longer, add {longer(limits, done)}",
+        if not words or not (is_done or not self.in_place):
+            return
+        what = (
+            f"{self.folder} is complete: epoch {done.epoch} of {limits.epochs}, step {done.step}."
+        )
+        if not limits.are_reached(done):
+            stale = components.state.monitor
+            what = (
+                f"{self.folder} is complete: it stopped early, {stale.metric} had not improved for "
+                f"{stale.num_stale} evaluations."
             )
+        *others, last = words
+        where = f"Several limits are reached: {' '.join(others)} is needed too." if others else None
+        raise UsageError(what, where=where, hint=f"To train longer, add {last}")
 
 
 def read_step(folder: Path) -> SavedStep | None:
@@ -226,7 +236,8 @@ def _check_newest(step_folder: Path) -> None:
         )
     # A later step that is damaged does not count: the resume skips it, too.
     steps = step_folders(step_folder.parent.parent)
-    for newer in reversed(steps[steps.index(step_folder) + 1 :]):
+    place = [step.name for step in steps].index(step_folder.name)
+    for newer in reversed(steps[place + 1 :]):
         if read_step(newer) is not None:
             raise UsageError(
                 f"{step_folder} is not the newest step of its run, which is {newer.name}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +11,13 @@ from rich.table import Table
 from torch import nn
 
 from trainer import __version__
-from trainer.config import FitConfig, custom_groups
+from trainer.config import FitConfig, to_plain
 from trainer.config.logger import TensorBoardConfig
-from trainer.config.overrides import override
+from trainer.config.overrides import eval_words, override, own_words
 from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
-from trainer.engine.progress import Limits, Progress, StopReason
+from trainer.engine.progress import Limits, Monitor, Progress, StopReason
 from trainer.errors import command_line
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
@@ -47,7 +46,7 @@ def start(run: Run) -> None:
             f"Resumed at step {at.step} of {components.num_updates} (epoch {at.epoch}, batch "
             f"{at.batch})."
         )
-        if components.state.limits.are_reached(at):
+        if longer(components.state.limits, at, components.state.monitor):
             run.terminal.line("Nothing is left to train, only to test.")
 
 
@@ -85,8 +84,8 @@ def end(run: Run, metrics: Mapping[str, float | None], *, reason: StopReason) ->
     if isinstance(components.config.logger, TensorBoardConfig):
         rows.append(("tensorboard", command_line("tb", str(run.folder))))
     # The run is complete, so a resume without a later end would be refused.
-    train_longer = longer(components.state.limits, components.state.progress)
-    rows.append(("resume", next_commands.resume(train_longer)))
+    train_longer = longer(components.state.limits, components.state.progress, monitor)
+    rows.append(("resume", next_commands.resume(*train_longer)))
     run.terminal.facts("", rows)
 
 
@@ -112,13 +111,21 @@ def describe_line(model: nn.Module) -> str:
     return line
 
 
-def longer(limits: Limits, done: Progress) -> str:
-    """The override that trains a complete run twice as far, by the limit that ended it."""
-    # From where it ended, which patience or an earlier, longer run may have put elsewhere. A run of
-    # 0 steps has no double.
+def longer(limits: Limits, done: Progress, monitor: Monitor | None = None) -> list[str]:
+    """The overrides that train a complete run further: of each limit that ended it, twice as much.
+
+    Without `monitor` its patience is not looked at.
+    """
+    words = []
+    if monitor is not None and monitor.stop_reason is StopReason.PATIENCE:
+        words.append(f"trainer.patience={2 * monitor.num_stale}")
+    # From where it ended, which an earlier, longer run may have put elsewhere. A run of 0 steps has
+    # no double.
+    if done.epoch >= limits.epochs:
+        words.append(f"trainer.epochs={2 * max(limits.epochs, done.epoch) or 1}")
     if limits.max_steps is not None and done.step >= limits.max_steps:
-        return f"trainer.max_steps={2 * max(limits.max_steps, done.step) or 100}"
-    return f"trainer.epochs={2 * max(limits.epochs, done.epoch) or 1}"
+        words.append(f"trainer.max_steps={2 * max(limits.max_steps, done.step) or 100}")
+    return words
 
 
 class NextCommands:
@@ -129,27 +136,18 @@ class NextCommands:
     """
 
     def __init__(self, folder: Path, config: FitConfig, *, given: Sequence[str]) -> None:
-        # All else is in the checkpoint, and would only make the line longer.
-        own = custom_groups(config)
+        plain = to_plain(config)
         self._folder = folder
-        self._words = [word for word in given if _group(word) in own]
-        for flag, value in itertools.pairwise(given):
-            # Their YAML is where the name of the class may be.
-            if flag in ("-cd", "--config-dir") and own:
-                self._words += [flag, value]
+        self._words = own_words(plain, given=given)
+        self._eval_words = eval_words(plain, given=given)
 
     def evaluate(self) -> str:
-        """The command that evaluates the best checkpoint."""
-        return command_line("eval", override("ckpt", str(self._folder)), *self._words)
+        """The command that evaluates the best checkpoint, on the test set if there is one."""
+        return command_line("eval", override("ckpt", str(self._folder)), *self._eval_words)
 
     def resume(self, *more: str) -> str:
         """The command that resumes the run; `more` is what must change for a complete one."""
         return command_line("fit", override("resume", str(self._folder)), *self._words, *more)
-
-
-def _group(word: str) -> str:
-    """`model` for `+model.kwargs.width=3`."""
-    return word.lstrip("+").partition("=")[0].partition(".")[0]
 
 
 def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:

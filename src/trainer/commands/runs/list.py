@@ -17,7 +17,7 @@ from trainer.commands.runs.read import (
     monitored,
     quick_config_of,
 )
-from trainer.config.overrides import override
+from trainer.config.overrides import eval_words, override
 from trainer.errors import UsageError, as_called, command_line, suggestion
 from trainer.files import JsonObject
 from trainer.run.find import MIN_DIGITS
@@ -168,11 +168,20 @@ def best(
             ("id", entry.id),
             (metric, number_text(row.metrics[metric])),
             ("run", str(entry.path)),
-            ("evaluate", command_line("eval", override("ckpt", str(entry.path)))),
+            ("evaluate", _evaluate(row)),
             # run.json has the command as `trainer …`, however it was called then.
             ("repeat", as_called(str(entry.record.get("command") or "-"))),
         ]
         terminal.facts(f"Best of {counted(len(rows), 'run')} by {metric}", facts)
+
+
+def _evaluate(row: RunRow) -> str:
+    """The command that evaluates the best checkpoint of a run."""
+    config: dict[str, JsonObject] = {}
+    for dotted, value in row.config.items():
+        group, _, name = dotted.partition(".")
+        config.setdefault(group, {})[name] = value
+    return command_line("eval", override("ckpt", str(row.entry.path)), *eval_words(config))
 
 
 def _split_metric(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
