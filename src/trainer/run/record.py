@@ -182,6 +182,12 @@ class RunRecord:
         with contextlib.suppress(OSError):  # it may be the same full disk
             self._write()
 
+    def lose_output(self, sentence: str) -> None:
+        """Record that lines for the terminal could not be written, and why."""
+        self._content["output_lost"] = sentence
+        with contextlib.suppress(OSError):  # it may be the same full disk
+            self._write()
+
     def checkpoints(self, **names: str | None) -> None:
         """Record the step folders that are `best` and `last`."""
         self._content["checkpoints"] = {

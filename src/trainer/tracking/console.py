@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO, cast
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -29,6 +30,59 @@ from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecor
 _MAX_EPOCH_LINES = 20
 
 
+class _Stream:
+    """Standard output or error, looked up at each write, for a console to write to.
+
+    Once `outlives` is set, a stream that fails (its reader has gone, its disk is full) is sent to
+    nowhere, and `on_loss` gets the reason, once.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.outlives = False
+        self.on_loss: Callable[[str], None] = lambda _: None
+
+    @property
+    def _stream(self) -> TextIO:
+        stream = getattr(sys, self._name)
+        # While a bar is drawn, rich puts an object before the stream that prints through a console.
+        found: TextIO = getattr(stream, "rich_proxied_file", stream)
+        return found
+
+    @property
+    def rich_proxied_file(self) -> _Stream:
+        """This object: rich asks for what is behind a stream."""
+        return self
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self, error: OSError) -> None:
+        if not self.outlives:
+            raise error
+        # What waits in its buffer would fail again when the program ends. A stream that is no file
+        # fails at each write, which is reported once.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        on_loss, self.on_loss = self.on_loss, lambda _: None
+        on_loss(error.strerror or str(error))
+
+
 class _Lines(RichConsole):
     def on_broken_pipe(self) -> None:
         # Rich would end the program with code 1, which means that training failed.
@@ -42,11 +96,50 @@ class Terminal:
         # Off a terminal rich would cut tables to 80 columns; a closed stdout is None.
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
         width = None if is_terminal or "COLUMNS" in os.environ else 200
+        out, err = _Stream("stdout"), _Stream("stderr")
+        self._streams = (out, err)
         # With soft_wrap a long path or command stays one line, to be copied; with highlight rich
         # would colour every number.
-        self.out = _Lines(highlight=False, soft_wrap=True, width=width)
-        self.err = _Lines(stderr=True, highlight=False, soft_wrap=True)
+        self.out = _Lines(
+            file=None if sys.stdout is None else cast(TextIO, out),
+            highlight=False,
+            soft_wrap=True,
+            width=width,
+        )
+        self.err = _Lines(
+            file=None if sys.stderr is None else cast(TextIO, err),
+            stderr=True,
+            highlight=False,
+            soft_wrap=True,
+        )
         self.warnings: list[str] = []
+        self.loss: str | None = None
+        self._report_loss: Callable[[str], None] = lambda _: None
+
+    def outlive_output(self) -> None:
+        """From now on, drop what cannot be printed: with a warning, and no error.
+
+        Training must not end because nobody reads its lines any more (`trainer fit … | head`).
+        """
+        out, err = self._streams
+        out.on_loss = self._lose_output
+        err.on_loss = lambda why: self._lose(f"Standard error failed ({why}).")
+        out.outlives = err.outlives = True
+
+    def report_loss(self, report: Callable[[str], None]) -> None:
+        """Call `report` with a sentence when output is lost; at once where it is already."""
+        self._report_loss = report
+        if self.loss is not None:
+            report(self.loss)
+
+    def _lose_output(self, why: str) -> None:
+        sentence = f"Standard output failed ({why}): no more lines are printed."
+        self._lose(sentence)
+        self.warn(f"{sentence} Training goes on; metrics.jsonl is complete.")
+
+    def _lose(self, sentence: str) -> None:
+        self.loss = sentence if self.loss is None else f"{self.loss} {sentence}"
+        self._report_loss(self.loss)
 
     def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Print a block of `name  value` lines under a title."""

@@ -67,6 +67,7 @@ def run(
     monitored metric after each evaluation, and returns whether a search gives the run up.
     """
     _check_installed(config)
+    terminal.outlive_output()
     assert (config.resume is None) == (saved is None), "the step to resume is opened by the caller"
     if saved is not None:
         saved.compare(config)
@@ -88,6 +89,7 @@ def run(
             folder = new_folder(config)
             locks.enter_context(locked(folder))  # in place, the caller holds the lock
         record = begin(components, folder, command=command, saved=saved, choice=choice)
+        terminal.report_loss(record.lose_output)
         interrupted = functools.partial(record_end, record, RunStatus.INTERRUPTED)
         with (
             # Outermost: a signal while the end is recorded must not take the record away.
