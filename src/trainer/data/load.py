@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from trainer.config.data import (
 from trainer.config.transforms import output_shape, parse_transforms
 from trainer.data.batches import Batch, Batches, Prepare, TensorBatches
 from trainer.data.dataset import StreamedBatches, first_sample, limited, make_dataset, split_dataset
+from trainer.data.fingerprint import fingerprint
 from trainer.data.image_sets.catalog import IMAGE_SETS
 from trainer.data.image_sets.download import Report
 from trainer.data.image_sets.locate import load_image_set
@@ -35,7 +37,8 @@ class Data:
     """One data set, ready for the engine.
 
     `input_shape` is that of one sample as the model sees it; `classes` are the class names, None
-    where the targets are values; `checksums` are the SHA-256 of each file's content.
+    where the targets are values; `checksums` are the SHA-256 of each file's content, or the
+    fingerprints of a person's own data, which `reread` takes anew.
     """
 
     train: Batches
@@ -46,6 +49,7 @@ class Data:
     num_outputs: int
     classes: tuple[str, ...] | None
     checksums: dict[str, str]
+    reread: Callable[[], dict[str, str]] = dict
 
 
 def load_data(config: DataConfig, *, seed: int, device: torch.device, report: Report) -> Data:
@@ -154,6 +158,12 @@ def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device
     if config.test_kwargs is not None:
         test = make_dataset(config.target, {**config.kwargs, **config.test_kwargs})
 
+    def fingerprints() -> dict[str, str]:
+        found = fingerprint(whole, name="train", classes=classes)
+        if test is not None:
+            found |= fingerprint(test, name="test", classes=None)
+        return found
+
     stream = partial(
         StreamedBatches,
         num_workers=config.num_workers,
@@ -177,7 +187,8 @@ def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device
         input_shape=tuple(inputs.shape),
         num_outputs=len(classes) if classes else max(1, targets.numel()),
         classes=classes,
-        checksums={},
+        checksums=fingerprints(),
+        reread=fingerprints,
     )
 
 

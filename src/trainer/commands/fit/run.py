@@ -75,7 +75,7 @@ def run(
     def check_all(config: FitConfig, data: Data) -> None:
         check(config, data)
         if saved is not None:
-            saved.check_model(config, data)
+            saved.check(config, data, terminal)
 
     with contextlib.ExitStack() as locks:
         components = build_components(config, terminal, check=check_all, should_prune=should_prune)

@@ -15,7 +15,7 @@ from trainer.checkpoint.file import CheckpointFile, read_file
 from trainer.checkpoint.header import Description, parse_description
 from trainer.config import FitConfig, to_plain
 from trainer.config.schema import affects, flatten
-from trainer.errors import CheckpointError, EnvironmentFault, UsageError
+from trainer.errors import CheckpointError, DataError, EnvironmentFault, UsageError
 from trainer.files import read_json
 from trainer.run.folder import (
     CHECKPOINTS,
@@ -105,10 +105,14 @@ class SavedStep:
                 "folder (run.dir=…).",
             )
 
-    def check_model(self, config: FitConfig, data: Data) -> None:
-        """Raise CheckpointError unless its weights fit the model of `config`; makes no model."""
+    def check(self, config: FitConfig, data: Data, terminal: Terminal) -> None:
+        """Raise CheckpointError unless its weights fit the model of `config`; makes no model.
+
+        Raises DataError for data that was changed since, before that.
+        """
         from trainer.commands.build import check_checkpoint_fits
 
+        self._check_data(data, terminal)
         check_checkpoint_fits(
             config,
             self.weights(),
@@ -116,6 +120,34 @@ class SavedStep:
             num_outputs=data.num_outputs,
             source=self.folder,
         )
+
+    def _check_data(self, data: Data, terminal: Terminal) -> None:
+        """Raise DataError when the data was changed since, unless a branch begins an epoch.
+
+        That is a warning. Data that the command names anew is not compared.
+        """
+        from trainer.data.fingerprint import differences
+
+        # `data.kwargs.path` is as its table.
+        named = {".".join(key.split(".")[:2]) for key in self.changes}
+        if named & {"data.name", "data.target", "data.kwargs", "data.task", "data.num_classes"}:
+            return
+        then = {
+            name: value
+            for name, value in self.description.checksums.items()
+            if not (name.startswith("test ") and "data.test_kwargs" in named)
+        }
+        changed = differences(then, data.checksums, reread=data.reread)
+        if not changed:
+            return
+        what = f"The data is not what {self.folder} was trained on: {', '.join(changed)}."
+        if self.in_place or self.description.progress.get("batch"):
+            raise DataError(
+                what,
+                hint="Give back the data of then. Other data can only begin with an epoch, in a "
+                "new folder: run.dir=…",
+            )
+        terminal.warn(f"{what} The branch continues with the data of now.")
 
     def load(self, components: Components, terminal: Terminal) -> None:
         """Bring `components` to this step and print what has changed; raises CheckpointError.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.commands.reproduce.original import Original, with_original_machine
-from trainer.config import FitConfig, custom_groups
+from trainer.config import FitConfig, custom_groups, is_custom
 from trainer.config.checks import Cadence
 from trainer.errors import DataError
 from trainer.tracking.console import Terminal
@@ -66,10 +66,19 @@ def run(
 
 def _check_data(data: Data, original: Original) -> None:
     """Raise DataError when a file is not as it was, or the data has another shape."""
-    # By checksum, not by path: the files may have been moved. Data from a formula and a person's
-    # own has none; of that only the shape can be compared.
+    from trainer.data.fingerprint import differences
+
+    # By checksum, not by path: the files may have been moved. Data from a formula has none; of that
+    # only the shape can be compared.
     then = original.description.checksums
     now = data.checksums
+    if is_custom(original.config.data):
+        if changed := differences(then, now, reread=data.reread):
+            raise DataError(
+                f"The data is not what the run was trained on: {', '.join(changed)}.",
+                hint="Nothing was trained. Give back the data of then.",
+            )
+        then = now  # a run of before kept nothing of it
     for name in {**then, **now}:
         if then.get(name) != now.get(name):
             raise DataError(
