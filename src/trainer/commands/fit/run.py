@@ -83,11 +83,7 @@ def run(
         keep_variant = saved is not None and "trainer.compile" not in saved.changes
         choice = choose_variant(components, terminal, keep=keep_variant)
         # The folder comes last: a command that is refused until here leaves nothing on the disk.
-        if saved is not None and saved.in_place:
-            folder = saved.run
-        else:
-            folder = new_folder(config)
-            locks.enter_context(locked(folder))  # in place, the caller holds the lock
+        folder = _open_folder(config, saved, locks)
         record = begin(components, folder, command=command, saved=saved, choice=choice)
         terminal.report_loss(record.lose_output)
         interrupted = functools.partial(record_end, record, RunStatus.INTERRUPTED)
@@ -116,6 +112,15 @@ def _load_and_rehearse(components: Components, saved: SavedStep | None, terminal
         saved.load(components, terminal)
     check_logger(components)
     rehearse(components, description=_description(components))
+
+
+def _open_folder(config: FitConfig, saved: SavedStep | None, locks: contextlib.ExitStack) -> Path:
+    """The folder of the run, locked: in place, the caller holds the lock."""
+    if saved is not None and saved.in_place:
+        return saved.run
+    folder = new_folder(config)
+    locks.enter_context(locked(folder))
+    return folder
 
 
 def _check_installed(config: FitConfig) -> None:
