@@ -180,7 +180,7 @@ class Recorded:
 
     def fit(self, config: FitConfig, **how: Any) -> FitResult:
         self.configs.append(config)
-        return FitResult(Path("run"), {}, is_pruned=False)
+        return FitResult(Path("run"), {})
 
     def sweep(self, request: SweepRequest, **how: Any) -> int:
         self.configs += check(request, [])

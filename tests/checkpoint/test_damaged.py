@@ -14,12 +14,13 @@ import processes
 import pytest
 import torch
 from forging import Forged, assert_refused, contents, make_run, write_sealed
+from restoring import restore
 from running import Run
 from safetensors.torch import save_file
 
 from trainer.checkpoint.file import SEAL_KEY, is_intact
 from trainer.checkpoint.header import read_description
-from trainer.checkpoint.load import load_weights, restore
+from trainer.checkpoint.load import load_weights
 from trainer.errors import InputError
 from trainer.run.folder import MODEL_FILE, STATE_FILE
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from restoring import restore
 from torch import nn
 
 from trainer.checkpoint import store as store_module
 from trainer.checkpoint.header import VERSION, read_description
-from trainer.checkpoint.load import load_into, load_weights, restore
+from trainer.checkpoint.load import load_into, load_weights
 from trainer.checkpoint.store import CheckpointStore
 from trainer.config import FitConfig, to_plain
 from trainer.errors import CheckpointError, EnvironmentFault, InputError

@@ -2,8 +2,8 @@
 
 A file is safetensors: eight bytes of header length, the header as JSON, the tensors' bytes. Its
 metadata holds a description (JSON text) and the seal: the SHA-256 of the whole file with the seal's
-own digits as zeros. So every byte counts, blanks that pad the header among them. The seal tells of
-damage, not of malice: who changes a file on purpose can seal it anew, which is why nothing in it is
+own digits as zeros. So every byte counts, blanks that pad the header among them. The seal shows
+damage, not malice: who changes a file on purpose can seal it anew, which is why nothing in it is
 believed either.
 """
 
@@ -66,7 +66,7 @@ class _Damage(Exception):
 
 
 class _NoHeader(_Damage):
-    """Nothing says that it ever was one."""
+    """A file that does not begin like a checkpoint file."""
 
 
 def read_header(path: Path) -> Header:

@@ -16,7 +16,7 @@ from trainer.checkpoint.modules import load_state
 from trainer.checkpoint.store import Stateful
 from trainer.checkpoint.tree import unflatten
 from trainer.errors import CheckpointError, printable
-from trainer.run.folder import MODEL_FILE, STATE_FILE, model_file_of
+from trainer.run.folder import MODEL_FILE, model_file_of
 from trainer.state_checks import StateDict
 
 # What a state from outside raises in an entry's load_state_dict, torch's own among them.
@@ -128,15 +128,6 @@ def check_fits(model: torch.nn.Module, weights: Mapping[str, object], *, source:
             where="; ".join(differing[:3]) + more,
             hint="Use the model and the data that it was trained with.",
         )
-
-
-def restore(folder: Path, table: Mapping[str, Stateful]) -> None:
-    """Load every entry of `table` from a step folder.
-
-    Raises CheckpointError when a file is damaged or an entry does not fit, or EnvironmentFault.
-    """
-    model, state = read_file(folder / MODEL_FILE), read_file(folder / STATE_FILE)
-    restore_from(state, table, model_seal=model.header.seal)
 
 
 def restore_from(state: CheckpointFile, table: Mapping[str, Stateful], *, model_seal: str) -> None:

@@ -1,6 +1,6 @@
 """How the words after a verb are read: flags, `key=value` and runs, and what is wrong with them.
 
-The verbs are declared in `verbs.py`; `compose.py` composes a config from the words.
+The verbs are declared in `verbs/`; `compose.py` composes a config from the words.
 """
 
 from __future__ import annotations

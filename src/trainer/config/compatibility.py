@@ -86,7 +86,7 @@ def _check_optimizer(config: FitConfig) -> None:
             "does not allow.",
             hint="Set trainer.accumulate=1 trainer.precision=fp32, or choose another optimizer.",
         )
-    # With device=auto only the machine can tell; `commands.fit.components` checks again.
+    # With device=auto it depends on the machine; `commands.fit.components` checks again.
     if trainer.precision == "fp16" and trainer.device == "cpu":
         raise ConfigError(
             "trainer.precision=fp16 needs a GPU, and trainer.device=cpu.",

@@ -124,7 +124,7 @@ class LineConfig(DataConfig):
 class CustomDataConfig(DataConfig):
     """A person's own map-style `torch.utils.data.Dataset`, streamed through a DataLoader."""
 
-    # Its first sample tells, when there is one.
+    # Known from its first sample, when there is one.
     may_be_images: ClassVar[bool] = True
 
     target: str = key(form=checks.class_path, is_code=True, affects="order")

@@ -33,8 +33,8 @@ _DATED = re.compile(
 class Entry:
     """One run of the index.
 
-    `digest` is its whole id, `id` the digits that tell it from the others; `started` is in seconds
-    since the epoch.
+    `digest` is its whole id, `id` the first digits, as many as no other run has; `started` is
+    in seconds since the epoch.
     """
 
     path: Path

@@ -46,7 +46,6 @@ class FitResult:
 
     run: Path
     metrics: Mapping[str, float | None]
-    is_pruned: bool = False
 
 
 def run(
@@ -162,7 +161,7 @@ def _train_and_test(run: Run) -> FitResult:
             run.terminal.line(
                 f"Pruned at step {at.step} (epoch {at.epoch}): other trials were better there."
             )
-            return FitResult(run.folder, metrics, is_pruned=True)
+            return FitResult(run.folder, metrics)
         try:
             metrics |= _test(run, store, watchers)
         except EvaluationStopped:

@@ -116,7 +116,7 @@ def _agrees(number: int, num_bytes: int) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(
             "Nothing was removed: without a terminal no one can confirm it.",
-            hint=f"Say that you are sure: {program()} runs rm … --yes",
+            hint=f"To remove without a question: {program()} runs rm … --yes",
         )
     sys.stdout.write(f"Remove {counted(number, 'run')}, {size_text(num_bytes)}? [y/N] ")
     sys.stdout.flush()

@@ -120,7 +120,7 @@ class RunRow:
 
 
 def ls(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal) -> None:
-    """List the runs below `root` that pass the filters `words`, as `options` say."""
+    """List the runs below `root` that pass the filters `words`, sorted and limited by `options`."""
     rows = ordered(chosen(words, root), options.get("sort", "started"))
     # A program that reads the list wants all of it.
     is_for_programs = "json" in options or "quiet" in options

@@ -71,7 +71,7 @@ def importance(record: SweepRecord) -> Importance:
 def _reason_for_none(
     scores: Sequence[float], levels: dict[str, list[int]], monitor: str
 ) -> str | None:
-    """Why these runs say nothing about their keys; None where they do."""
+    """Why the importance of the keys cannot be computed from these runs; None where it can."""
     num = len(scores)
     if num < LEAST_RUNS:
         return f"too few runs: {num}, and at least {LEAST_RUNS} are needed"
