@@ -278,4 +278,4 @@ class Training:
             self.stop()
             raise EvaluationStopped
         accuracy = self._accuracies[self.num_evaluations - 1]
-        return Evaluation(1 - accuracy, accuracy, count=10, confusion=None)
+        return Evaluation(1 - accuracy, accuracy, count=10, by_class=None)

@@ -84,8 +84,8 @@ def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: 
         "accuracy": result.accuracy,
     }
     # Targets that are values have no classes.
-    if result.confusion is not None and data.classes:
-        rows = zip(data.classes, class_reports(result.confusion), strict=True)
+    if result.by_class is not None and data.classes:
+        rows = zip(data.classes, class_reports(result.by_class), strict=True)
         content["classes"] = [
             {
                 "name": name,
