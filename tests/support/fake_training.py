@@ -96,6 +96,9 @@ class FakeBatches:
     def first(self, num: int) -> tuple[Tensor, Tensor]:
         return torch.zeros(num), torch.zeros(num)
 
+    def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
+        return epoch * self.num_samples + batch * BATCH_SIZE + place
+
 
 @dataclass
 class FakeTracker:

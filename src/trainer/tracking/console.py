@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TextIO, cast
 
 from rich.console import Console as RichConsole
@@ -101,13 +102,9 @@ class Terminal:
         self._streams = (out, err)
         # With soft_wrap a long path or command stays one line, to be copied; with highlight rich
         # would colour every number. Without markup: a name from outside may have some in it.
-        plain = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-        self.out = _Lines(
-            file=None if sys.stdout is None else cast(TextIO, out), width=width, **plain
-        )
-        self.err = _Lines(
-            file=None if sys.stderr is None else cast(TextIO, err), stderr=True, **plain
-        )
+        console = partial(_Lines, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.out = console(file=None if sys.stdout is None else cast(TextIO, out), width=width)
+        self.err = console(file=None if sys.stderr is None else cast(TextIO, err), stderr=True)
         self.warnings: list[str] = []
         self.loss: str | None = None
         self._report_loss: Callable[[str], None] = lambda _: None
