@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from test_docs import DOCS, commands_in
 
 from trainer.cli.main import main
@@ -27,6 +28,11 @@ Trainer = Callable[[list[str]], int]
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     """Runs a command in this process, in a copy of the example; gives its exit code."""
     shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    for split in ("train", "test"):
+        for number, name in enumerate(("circle", "square")):
+            picture = tmp_path / "pictures" / split / name / "1.png"
+            picture.parent.mkdir(parents=True)
+            Image.new("RGB", (32, 32), color=(200 * number, 0, 0)).save(picture)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in [name for name in sys.modules if name.split(".")[0] == "my_pkg"]:

@@ -71,7 +71,12 @@ def at_batch(how: Any, call: int) -> Any:
     return functools.partial(spoil, how, call=call)
 
 
-def assert_failed(outcome: Outcome, said: str, *, last: str, cwd: Path) -> None:
+SMALLER_RATE = "Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100."
+
+
+def assert_failed(
+    outcome: Outcome, said: str, *, last: str, cwd: Path, advice: str = SMALLER_RATE
+) -> None:
     """It said so, its last checkpoint is a good one, and from there it goes on with a smaller
     learning rate.
     """
@@ -81,7 +86,7 @@ def assert_failed(outcome: Outcome, said: str, *, last: str, cwd: Path) -> None:
     assert all(line.startswith("Warning: ") for line in warnings)
     assert what == f"Error: {said}"
     assert where.startswith("Last good checkpoint: ") and where.endswith(f"run/checkpoints/{last}.")
-    assert hint == "Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100."
+    assert hint == advice
     assert run.record["status"] == "failed" and run.record["error"] == said
     assert run.steps[-1] == last == (run.folder / "checkpoints/last").resolve().name
     assert all(tensor.isfinite().all() for tensor in run.weights().values())
@@ -140,7 +145,11 @@ def test_a_sample_that_is_not_a_number(tmp_path: Path) -> None:
     (step,) = map(int, re.findall(r"Loss became nan at step (\d+) ", outcome.err))
     assert 1 < step <= 9, "in the first epoch, and not at once"
     said = f"Loss became nan at step {step} (learning rate 0.1)."
-    assert_failed(outcome, said, last=f"step-{step - 1:06d}", cwd=tmp_path)
+    advice = (
+        "In the training set the input of sample 37 has a value that is not finite: correct it or "
+        "leave the sample out."
+    )
+    assert_failed(outcome, said, last=f"step-{step - 1:06d}", cwd=tmp_path, advice=advice)
     own.write_text(OWN_DATA)
     assert_goes_on("data=custom", "data.target=own_data.Noisy", cwd=tmp_path)
 

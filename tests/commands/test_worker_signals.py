@@ -32,7 +32,7 @@ class Slow(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 def batches_of_two_workers() -> Iterator[Any]:
     batches = StreamedBatches(
-        Slow(), batch_size=1, num_workers=2, device=torch.device("cpu"), num_classes=1, seed=0
+        Slow(), batch_size=1, num_workers=2, device=torch.device("cpu"), seed=0
     ).epoch(0)
     yield next(batches)
     yield from batches

@@ -163,6 +163,7 @@ def test_what_follows_from_what_a_key_changes() -> None:
         "data.eval_limit",
         "data.num_workers",
         "data.test_kwargs",
+        "data.val_kwargs",
     }
     assert keys["seed"].affects == keys["trainer.accumulate"].affects == "order"
     assert keys["trainer.ema"].is_hyperparameter and not keys["data.alpha"].is_hyperparameter

@@ -108,6 +108,7 @@ KEYS: dict[str, Values] = {
     "batch_size": st.integers(1, 60_000),
     "val_size": st.integers(0, 50_000),
     "line.val_size": st.integers(0, 3),
+    "custom.val_size": st.integers(1, 50_000),  # val_kwargs needs samples to hold out
     "dirichlet.val_size": st.integers(0, 999),
     "features": st.integers(2, 1000),
     "test_size": st.integers(0, 99_000),

@@ -36,18 +36,20 @@ def test_uneven_batches_weigh_right(batch_size: int) -> None:
         nn.functional.cross_entropy(outputs, targets).item(), rel=1e-6
     )
     assert result.accuracy == (outputs.argmax(1) == targets).sum().item() / 23
-    assert result.confusion is not None
+    assert result.by_class is not None
+    predictions = outputs.argmax(1)
     for true in range(3):
-        for predicted in range(3):
-            expected = ((targets == true) & (outputs.argmax(1) == predicted)).sum()
-            assert result.confusion[true, predicted] == expected
+        is_right = (targets == true) & (predictions == true)
+        assert result.by_class.right[true] == is_right.sum()
+        assert result.by_class.support[true] == (targets == true).sum()
+        assert result.by_class.predicted[true] == (predictions == true).sum()
 
 
 def test_values_have_no_accuracy() -> None:
     inputs = torch.arange(6.0).unsqueeze(1)
     batches = TensorBatches(inputs, 2 * inputs, batch_size=4, prepare=as_it_is)
     result = evaluate(nn.Identity(), batches, mse, device=CPU, num_classes=None)
-    assert (result.accuracy, result.confusion, result.count) == (None, None, 6)
+    assert (result.accuracy, result.by_class, result.count) == (None, None, 6)
     assert result.loss == pytest.approx((inputs**2).mean().item())
 
 

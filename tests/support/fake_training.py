@@ -96,6 +96,9 @@ class FakeBatches:
     def first(self, num: int) -> tuple[Tensor, Tensor]:
         return torch.zeros(num), torch.zeros(num)
 
+    def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
+        return epoch * self.num_samples + batch * BATCH_SIZE + place
+
 
 @dataclass
 class FakeTracker:
@@ -278,4 +281,4 @@ class Training:
             self.stop()
             raise EvaluationStopped
         accuracy = self._accuracies[self.num_evaluations - 1]
-        return Evaluation(1 - accuracy, accuracy, count=10, confusion=None)
+        return Evaluation(1 - accuracy, accuracy, count=10, by_class=None)

@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from rich.table import Table
 from waiting import HANG_S
+
+from trainer.tracking.console import Terminal
 
 
 def on_a_terminal(command: list[str], *, cwd: Path) -> str:
@@ -44,3 +48,39 @@ def test_a_bar_shows_loss_accuracy_rate_and_time_left(tmp_path: Path) -> None:
     ), bars
     assert len(re.findall(r"^epoch \d/3 .*val acc", plain, flags=re.M)) == 3
     assert "Warning" not in plain and "Traceback" not in plain
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    "text", ["[/b]", "[bold]x[/bold]", ":smile:", "[link=https://a.b]c[/link]", "a\\[b]"]
+)
+@pytest.mark.parametrize("way", ["line", "facts", "warn", "note", "table", "progress"])
+def test_text_from_outside_is_printed_as_it_is(
+    text: str, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printed(text, way, capsys).count(text) == 1
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize("way", ["line", "facts", "warn", "note"])
+def test_text_from_outside_does_not_drive_the_terminal(
+    way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printed("red \x1b[31m and a bell \a.", way, capsys).count("red ?[31m and a bell ?.") == 1
+
+
+def printed(text: str, way: str, capsys: pytest.CaptureFixture[str]) -> str:
+    terminal = Terminal()
+    match way:
+        case "facts":
+            terminal.facts("", [("run", text)])
+        case "table":
+            table = Table("class")
+            table.add_row(text)
+            terminal.table(table)
+        case "progress":
+            with terminal.progress(text, total=3) as advance:
+                advance(3)
+        case _:
+            getattr(terminal, way)(text)
+    return "".join(capsys.readouterr())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from trainer.checkpoint.load import check_fits, load_into
 from trainer.config import ConfigTree, FitConfig, custom_groups, is_custom
 from trainer.config.keys import Section
 from trainer.config.model import CustomModelConfig
-from trainer.data.batches import Batch, Batches
+from trainer.data.batches import Batch, Batches, find_not_finite
 from trainer.data.image_sets.download import Report
-from trainer.data.load import Data, load_data
+from trainer.data.load import Data, ModelInputs, load_data
 from trainer.device import (
     autocast_dtype,
     disable_malloc_trim,
@@ -68,7 +69,13 @@ def prepare_device(config: FitConfig) -> torch.device:
 
 def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Data:
     """The data set of the config, on `device`; from then on freed memory is kept."""
-    data = load_data(config.data, seed=config.seed, device=device, report=report)
+    # A person's own model gets tensors of any type, as from a plain DataLoader.
+    model_inputs = ModelInputs(
+        is_float=not is_custom(config.model), needs_images=config.model.needs_images
+    )
+    data = load_data(
+        config.data, seed=config.seed, device=device, report=report, model_inputs=model_inputs
+    )
     disable_malloc_trim()  # not earlier: memory that only loading needs is returned
     return data
 
@@ -216,7 +223,7 @@ def evaluate_split(
 ) -> Evaluation:
     """Evaluate `model` on `train`, `val` or `test`; raises UsageError for a missing split."""
     # The train split without augmentation and in its order: the same every time.
-    batches = {"test": data.test, "val": data.val, "train": data.train_unshuffled}[split]
+    batches = data.split(split)
     if batches is None:
         raise UsageError(
             f"eval.split={split}: data={config.data.name} has no such split here.",
@@ -237,6 +244,25 @@ def evaluate_split(
         should_stop=should_stop,
         watch=watch,
     )
+
+
+def cause_not_finite(data: Data, split: str) -> str | None:
+    """`the input of sample 37`: the first sample of a split that is not finite, if there is one."""
+    batches = data.split(split)
+    if batches is None:
+        return None
+    try:
+        return find_not_finite(batches, 0)
+    except TrainerError:  # a data set that raises when it is read again
+        return None
+
+
+def warning_not_finite(data: Data, split: str, result: Evaluation) -> str | None:
+    """The sample to blame for a loss that is not finite; None where it is finite or none is."""
+    found = None if math.isfinite(result.loss) else cause_not_finite(data, split)
+    if found is None:
+        return None
+    return f"{split}/loss is {result.loss}: {found} has a value that is not finite."
 
 
 def build_loss(config: FitConfig) -> Loss:

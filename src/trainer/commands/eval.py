@@ -12,6 +12,7 @@ from trainer.commands.build import (
     loaded_model,
     prepare_device,
     user_code_errors,
+    warning_not_finite,
 )
 from trainer.commands.fit import summary as report
 from trainer.commands.fit.saved_step import SavedStep
@@ -51,6 +52,8 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
     # A class that fails when it is made is named there; here its forward may raise.
     with user_code_errors(fit):
         result = evaluate_split(fit, model, data, config.eval.split, device=device)
+    if (warning := warning_not_finite(data, config.eval.split, result)) is not None:
+        terminal.warn(warning)
     if config.eval.json:
         content = _as_json(config, result, data=data, checkpoint=model_file)
         # Alone on standard output, for programs: notes and warnings are on standard error.
@@ -84,8 +87,8 @@ def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: 
         "accuracy": result.accuracy,
     }
     # Targets that are values have no classes.
-    if result.confusion is not None and data.classes:
-        rows = zip(data.classes, class_reports(result.confusion), strict=True)
+    if result.by_class is not None and data.classes:
+        rows = zip(data.classes, class_reports(result.by_class), strict=True)
         content["classes"] = [
             {
                 "name": name,

@@ -129,6 +129,7 @@ class CustomDataConfig(DataConfig):
 
     target: str = key(form=checks.class_path, is_code=True, affects="order")
     kwargs: dict[str, Any] = key(is_open=True, affects="order")
+    val_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation", before=None)
     test_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation")
     # Every sample has its seed from its index, so the number of workers changes no bit.
     num_workers: int = key(between=(0, 512), affects="speed", settable=("eval", "reproduce"))
@@ -138,6 +139,13 @@ class CustomDataConfig(DataConfig):
     @property
     def targets(self) -> Targets:
         return "classes" if self.task == "classification" else "values"
+
+    def check_together(self) -> None:
+        if self.val_kwargs is not None and self.val_size == 0:
+            raise ConfigError(
+                "data.val_kwargs is for the samples that are held out, and data.val_size=0.",
+                hint="Set data.val_size to the number of training samples to hold out.",
+            )
 
 
 DATA: dict[str, type[DataConfig]] = {

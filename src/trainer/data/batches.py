@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -42,6 +43,31 @@ class Batches(Protocol):
 
     def first(self, num: int) -> Batch:
         """The first `num` samples in the order of the data set (fewer if it has no more)."""
+
+    def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
+        """The index in the data set of the sample at `place` in a batch of an epoch."""
+
+
+def find_not_finite(
+    batches: Batches, epoch: int, *, start: int = 0, stop: int | None = None
+) -> str | None:
+    """`the input of sample 37`: the first with a value that is not finite, or None.
+
+    Looks at the batches of an epoch from number `start` to before `stop`, and reads them again.
+    """
+    with contextlib.closing(batches.epoch(epoch, start=start)) as samples:  # type: ignore[type-var]
+        for number, batch in enumerate(samples, start):
+            if number == stop:
+                break
+            for what, values in zip(("input", "target"), batch, strict=True):
+                if not values.is_floating_point():
+                    continue
+                is_wrong = ~values.reshape(len(values), -1).isfinite().all(1)
+                if is_wrong.any():
+                    place = int(is_wrong.nonzero()[0])
+                    index = batches.sample_index(epoch, batch=number, place=place)
+                    return f"the {what} of sample {index}"
+    return None
 
 
 class TensorBatches:
@@ -99,3 +125,9 @@ class TensorBatches:
     def first(self, num: int) -> Batch:
         own = generator(self._shuffle_seed or 0, "augment", 0, 0) if self._is_random else None
         return self._prepare(self._inputs[:num], own), self._targets[:num]
+
+    def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
+        place += batch * self._batch_size
+        if self._shuffle_seed is None:
+            return place
+        return int(epoch_order(len(self._inputs), seed=self._shuffle_seed, epoch=epoch)[place])

@@ -1,4 +1,4 @@
-"""A person's own map-style data set: made, divided, its samples seeded one by one, and streamed."""
+"""A person's own map-style data set: divided, its samples seeded one by one, and streamed."""
 
 from __future__ import annotations
 
@@ -15,65 +15,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from trainer.data.batches import Batch, epoch_size
+from trainer.data.samples import RefusedSample
 from trainer.data.seeding import derive_seed, epoch_order, generator
 from trainer.errors import ConfigError, CustomCodeError, DataError, EnvironmentFault
-from trainer.user_code import call, import_class
 
 # What a terminal, a job queue or a person sends to the processes of a run, often to all at once.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SECONDS_TO_END = 3
 
 
-def make_dataset(target: str, kwargs: dict[str, object]) -> Dataset[object]:
-    """The person's data set; raises ConfigError when it has no length or no samples."""
-    dataset = call(import_class(target, key="data.target"), kwargs, key="data.target")
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise ConfigError(
-            f"data.target={target} is not a map-style Dataset.",
-            hint="It needs __len__ and __getitem__(index).",
-        )
-    if len(dataset) == 0:
-        raise ConfigError(f"data.target={target} is empty.")
-    return dataset  # type: ignore[no-any-return]
-
-
-def first_sample(dataset: Dataset[object], target: str) -> tuple[Tensor, Tensor]:
-    """Sample 0 as tensors (input, target).
-
-    Raises CustomCodeError when the data set raises, ConfigError when the sample is no such pair.
-    """
-    try:
-        sample = dataset[0]
-    except Exception as error:
-        raise CustomCodeError(
-            f"data.target={target} raised {type(error).__name__} for sample 0: {error}."
-        ) from error
-    if (
-        not isinstance(sample, tuple | list)
-        or len(sample) != 2
-        or not isinstance(sample[0], Tensor)
-    ):
-        raise ConfigError(
-            f"data.target={target}: a sample must be a pair (input tensor, target), and sample 0 "
-            "is not.",
-            hint="Let its transform end in torchvision.transforms.v2.ToDtype(torch.float32, "
-            "scale=True), say.",
-        )
-    try:
-        return sample[0], torch.as_tensor(sample[1])
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(sample[1]).__name__
-        raise ConfigError(
-            f"data.target={target}: the target of sample 0 is a {kind}, not a number."
-        ) from error
-
-
 def split_dataset(
-    dataset: Dataset[object], val_size: int, *, seed: int
+    dataset: Dataset[object],
+    val_size: int,
+    *,
+    seed: int,
+    held_out_from: Dataset[object] | None = None,
 ) -> tuple[Dataset[object], Dataset[object] | None]:
     """The training part and the held-out part (None for `val_size` 0).
 
-    Raises ConfigError when the training part is empty.
+    The held-out samples are read from `held_out_from` where there is one. Raises ConfigError when
+    the training part is empty.
     """
     length = _length(dataset)
     if val_size >= length:
@@ -84,7 +45,8 @@ def split_dataset(
         return dataset, None
     order = torch.randperm(length, generator=generator(seed, "split"))
     train = Subset(dataset, order[val_size:].sort().values.tolist())
-    return train, Subset(dataset, order[:val_size].tolist())
+    source = dataset if held_out_from is None else held_out_from
+    return train, Subset(source, order[:val_size].tolist())
 
 
 def limited(dataset: Dataset[object], limit: int | None) -> Dataset[object]:
@@ -98,11 +60,19 @@ def _length(dataset: Dataset[object]) -> int:
     return len(dataset)  # type: ignore[arg-type]
 
 
+def _index_in_source(dataset: Dataset[Any], place: int) -> int:
+    """The index in the person's own data set of the sample at `place` of a part of it."""
+    while isinstance(dataset, Subset):
+        place = dataset.indices[place]
+        dataset = dataset.dataset
+    return place
+
+
 class StreamedBatches:
-    """Batches of a map-style Dataset through a DataLoader, moved to `device`.
+    """Batches of a ConvertedDataset, or a part of one, through a DataLoader, moved to `device`.
 
     The order depends on (seed, epoch) only, and a sample's randomness on them and the sample, not
-    on `num_workers`. Targets are classes (N,) where `num_classes` is given, else values (N, K).
+    on `num_workers`. Targets are classes (N,) or values (N, K), as the data set gives them.
     """
 
     def __init__(
@@ -112,7 +82,6 @@ class StreamedBatches:
         batch_size: int,
         num_workers: int,
         device: torch.device,
-        num_classes: int | None,
         seed: int,
         is_shuffled: bool = False,
         drop_last: bool = False,
@@ -121,7 +90,6 @@ class StreamedBatches:
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._device = device
-        self._num_classes = num_classes
         self._seed = seed
         self._is_shuffled = is_shuffled
         self._length = _length(dataset)
@@ -130,10 +98,7 @@ class StreamedBatches:
         )
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        # Drawn here and not by a sampler, so that an epoch may start at any batch.
-        order = torch.arange(self._length)
-        if self._is_shuffled:
-            order = epoch_order(self._length, seed=self._seed, epoch=epoch)
+        order = self._order(epoch)
         chosen = order[start * self._batch_size : self.num_batches * self._batch_size]
         loader = DataLoader(
             self._samples(chosen.tolist(), epoch=epoch),
@@ -149,7 +114,9 @@ class StreamedBatches:
             with _signals_blocked():
                 samples = iter(loader)
             for inputs, targets in samples:
-                yield self._to_device(inputs), self._to_device(self._checked(targets))
+                yield self._to_device(inputs), self._to_device(targets)
+        except RefusedSample as error:
+            raise DataError(error.what, hint=error.hint) from error
         except (TypeError, ValueError, RuntimeError, IndexError, KeyError, OSError) as error:
             self._check_machine(error, has_started=samples is not None)
             raise CustomCodeError(
@@ -164,8 +131,21 @@ class StreamedBatches:
     def first(self, num: int) -> Batch:
         chosen = range(min(num, self._length))
         samples = self._samples(chosen, epoch=0)
-        inputs, targets = default_collate([samples[position] for position in chosen])
-        return self._to_device(inputs), self._to_device(self._checked(targets))
+        try:
+            inputs, targets = default_collate([samples[position] for position in chosen])
+        except RefusedSample as error:
+            raise DataError(error.what, hint=error.hint) from error
+        return self._to_device(inputs), self._to_device(targets)
+
+    def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
+        place += batch * self._batch_size
+        return _index_in_source(self._dataset, int(self._order(epoch)[place]))
+
+    def _order(self, epoch: int) -> Tensor:
+        # Drawn here and not by a sampler, so that an epoch may start at any batch.
+        if self._is_shuffled:
+            return epoch_order(self._length, seed=self._seed, epoch=epoch)
+        return torch.arange(self._length)
 
     def _samples(self, indices: Sequence[int], *, epoch: int) -> SeededSamples:
         return SeededSamples(self._dataset, indices, seed=derive_seed(self._seed, "samples", epoch))
@@ -192,26 +172,6 @@ class StreamedBatches:
         # What comes from NumPy is often float64, which no model here computes in.
         dtype = torch.float32 if values.is_floating_point() else values.dtype
         return values.to(self._device, dtype, non_blocking=True)
-
-    def _checked(self, targets: Tensor) -> Tensor:
-        """Classes as indices in range, values as (N, K)."""
-        if self._num_classes is None:
-            # One value a sample comes as (N,); the model gives (N, 1), and a loss would pair all
-            # with all.
-            return targets.reshape(len(targets), -1).float()
-        # Before the copy to the device, where reading two values would be a wait.
-        classes = targets.long()
-        low = int(classes.min())
-        high = int(classes.max())
-        if low < 0 or high >= self._num_classes:
-            wrong = low if low < 0 else high
-            raise DataError(
-                f"data.target: a sample has class {wrong}, and there are {self._num_classes} "
-                "classes.",
-                hint=f"Classes count from 0 to {self._num_classes - 1}; set data.num_classes if "
-                "there are more.",
-            )
-        return classes
 
 
 class SeededSamples(Dataset[object]):

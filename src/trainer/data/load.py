@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,15 +22,31 @@ from trainer.config.data import (
 )
 from trainer.config.transforms import output_shape, parse_transforms
 from trainer.data.batches import Batch, Batches, Prepare, TensorBatches
-from trainer.data.dataset import StreamedBatches, first_sample, limited, make_dataset, split_dataset
+from trainer.data.dataset import StreamedBatches, limited, split_dataset
 from trainer.data.fingerprint import fingerprint
 from trainer.data.image_sets.catalog import IMAGE_SETS
 from trainer.data.image_sets.download import Report
 from trainer.data.image_sets.locate import load_image_set
+from trainer.data.own_dataset import (
+    OwnDataset,
+    check_same_classes,
+    check_samples,
+    class_names,
+    first_sample,
+)
+from trainer.data.samples import Form
 from trainer.data.seeding import split_indices
 from trainer.data.synthetic import dirichlet, line
 from trainer.data.transforms import Augmentation, make_eval_transform
 from trainer.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInputs:
+    """What the model takes: float32, or any type (`is_float`); pictures only (`needs_images`)."""
+
+    is_float: bool = True
+    needs_images: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +68,20 @@ class Data:
     checksums: dict[str, str]
     reread: Callable[[], dict[str, str]] = dict
 
+    def split(self, name: str) -> Batches | None:
+        """The batches of `train`, `val` or `test` for an evaluation, in order."""
+        return {"train": self.train_unshuffled, "val": self.val, "test": self.test}[name]
 
-def load_data(config: DataConfig, *, seed: int, device: torch.device, report: Report) -> Data:
-    """The data set of `config`, its tensors on `device`.
+
+def load_data(
+    config: DataConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    report: Report,
+    model_inputs: ModelInputs = ModelInputs(),
+) -> Data:
+    """The data set of `config`, its tensors on `device`, for a model that takes `model_inputs`.
 
     Raises ConfigError when the sizes leave nothing to train on, and what reading files raises
     (DataError, EnvironmentFault).
@@ -66,7 +94,7 @@ def load_data(config: DataConfig, *, seed: int, device: torch.device, report: Re
         case LineConfig():
             data = _make_line(config, seed=seed, device=device)
         case CustomDataConfig():
-            data = _stream_dataset(config, seed=seed, device=device)
+            data = _stream_dataset(config, seed=seed, device=device, model_inputs=model_inputs)
         case _:
             raise TypeError(f"data={config.name} has no loader")
     num_samples = data.train_unshuffled.num_samples
@@ -147,30 +175,28 @@ def _make_line(config: LineConfig, *, seed: int, device: torch.device) -> Data:
     )
 
 
-def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device) -> Data:
-    whole = make_dataset(config.target, config.kwargs)
-    inputs, targets = first_sample(whole, config.target)
-    classes = _class_names(whole, config) if config.task == "classification" else None
+def _stream_dataset(
+    config: CustomDataConfig, *, seed: int, device: torch.device, model_inputs: ModelInputs
+) -> Data:
+    own = _open_own(config)
+    train = own["train"]
+    classes = class_names(train, config) if config.task == "classification" else None
+    forms = _forms(own, config, num_classes=len(classes) if classes else None, needs=model_inputs)
+    inputs, targets = first_sample(train, forms["train"])
+    parts = {split: part.converted(forms[split]) for split, part in own.items()}
+    trained, val = split_dataset(
+        parts["train"], config.val_size, seed=seed, held_out_from=parts.get("val")
+    )
     # Limited after the split: val is the same for every limit.
-    train, val = split_dataset(whole, config.val_size, seed=seed)
-    train = limited(train, config.train_limit)
-    test = None
-    if config.test_kwargs is not None:
-        test = make_dataset(config.target, {**config.kwargs, **config.test_kwargs})
+    trained = limited(trained, config.train_limit)
 
     def fingerprints() -> dict[str, str]:
-        found = fingerprint(whole, name="train", classes=classes)
-        if test is not None:
-            found |= fingerprint(test, name="test", classes=None)
+        found = fingerprint(train.dataset, name="train", classes=classes)
+        if "test" in own:
+            found |= fingerprint(own["test"].dataset, name="test", classes=None)
         return found
 
-    stream = partial(
-        StreamedBatches,
-        num_workers=config.num_workers,
-        device=device,
-        num_classes=len(classes) if classes else None,
-        seed=seed,
-    )
+    stream = partial(StreamedBatches, num_workers=config.num_workers, device=device, seed=seed)
 
     def stream_for_eval(dataset: Dataset[object] | None) -> StreamedBatches | None:
         if dataset is None:
@@ -179,29 +205,60 @@ def _stream_dataset(config: CustomDataConfig, *, seed: int, device: torch.device
 
     return Data(
         train=stream(
-            train, batch_size=config.batch_size, is_shuffled=True, drop_last=config.drop_last
+            trained, batch_size=config.batch_size, is_shuffled=True, drop_last=config.drop_last
         ),
-        train_unshuffled=stream(train, batch_size=config.eval_batch_size),
+        train_unshuffled=stream(trained, batch_size=config.eval_batch_size),
         val=stream_for_eval(val),
-        test=stream_for_eval(test),
+        test=stream_for_eval(parts.get("test")),
         input_shape=tuple(inputs.shape),
-        num_outputs=len(classes) if classes else max(1, targets.numel()),
+        num_outputs=len(classes) if classes else len(targets),
         classes=classes,
         checksums=fingerprints(),
         reread=fingerprints,
     )
 
 
-def _class_names(dataset: Dataset[object], config: CustomDataConfig) -> tuple[str, ...]:
-    if config.num_classes is not None:
-        return tuple(map(str, range(config.num_classes)))
-    if not hasattr(dataset, "classes"):
+def _open_own(config: CustomDataConfig) -> dict[str, OwnDataset]:
+    """The person's data set, once for each split that has arguments, and `train` first."""
+    name = f"data.target={config.target}"
+    own = {"train": OwnDataset(config.target, config.kwargs, name=name)}
+    for split, kwargs in (("val", config.val_kwargs), ("test", config.test_kwargs)):
+        if kwargs is None:
+            continue
+        more = f"{name} with data.{split}_kwargs"
+        own[split] = OwnDataset(config.target, {**config.kwargs, **kwargs}, name=more)
+        check_same_classes(own["train"], own[split])
+    if "val" in own and own["val"].length != own["train"].length:
         raise ConfigError(
-            f"data.target={config.target} does not say how many classes it has.",
-            hint="Set data.num_classes, or give the Dataset a list `classes`; for values set "
-            "data.task=regression.",
+            f"{own['val'].name} has {own['val'].length} samples, and the training set has "
+            f"{own['train'].length}: data.val_size holds out some of the same samples.",
+            hint="data.val_kwargs changes how samples are given, not which: leave out "
+            "augmentation, say.",
         )
-    return tuple(map(str, dataset.classes))
+    return own
+
+
+def _forms(
+    own: dict[str, OwnDataset],
+    config: CustomDataConfig,
+    *,
+    num_classes: int | None,
+    needs: ModelInputs,
+) -> dict[str, Form]:
+    """What the samples of each split must be like, by its first sample; some of them are tried.
+
+    A built-in model takes one shape. A person's own may take several, but not in one batch.
+    """
+    form = Form(num_classes=num_classes, is_float=needs.is_float, needs_images=needs.needs_images)
+    is_one_by_one = max(config.batch_size, config.eval_batch_size) == 1
+    any_shape = is_one_by_one and not needs.is_float
+    forms = {"train": check_samples(own["train"], form, any_shape=any_shape)}
+    for split in [name for name in own if name != "train"]:
+        given = forms["train"]
+        if not needs.is_float:
+            given = dataclasses.replace(given, input_shape=None)
+        forms[split] = check_samples(own[split], given, any_shape=any_shape)
+    return forms
 
 
 class _Splits(TypedDict):

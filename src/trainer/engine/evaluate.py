@@ -16,7 +16,7 @@ from trainer.data.batches import Batches
 from trainer.engine.outputs import OutputCheck
 from trainer.engine.progress import Progress
 from trainer.losses import Loss
-from trainer.metrics import confusion_matrix
+from trainer.metrics import ClassCounts
 from trainer.models.modes import evaluating
 from trainer.tracking.observer import Watch
 from trainer.tracking.records import EvalRecord
@@ -28,15 +28,15 @@ class EvaluationStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Mean loss and accuracy over `count` samples, and the confusion matrix (C, C), row = true.
+    """Mean loss and accuracy over `count` samples, and the counts of each class.
 
-    Accuracy and confusion are None where the targets are values.
+    Accuracy and counts by class are None where the targets are values.
     """
 
     loss: float
     accuracy: float | None
     count: int
-    confusion: Tensor | None
+    by_class: ClassCounts | None
 
     def as_record(self, split: str, *, at: Progress, seconds: float) -> EvalRecord:
         """The record for trackers, with the counters `at` which the weights were."""
@@ -80,7 +80,7 @@ def evaluate(
 
         for inputs, targets in batches:
             outputs = model(inputs)
-            sum the loss, weighted by samples; count (target, prediction); call `watch`
+            sum the loss, weighted by samples; count predictions by class; call `watch`
 
     Every module's mode is restored, whatever happens; the host waits for the device once, at the
     end. Raises ConfigError when the outputs do not fit the targets, and EvaluationStopped when
@@ -88,9 +88,7 @@ def evaluate(
     """
     # The loss of 60,000 samples in float32 would lose the digits in which two epochs differ.
     total = torch.zeros((), dtype=torch.float64, device=device)
-    confusion = None
-    if num_classes is not None:
-        confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    by_class = None if num_classes is None else ClassCounts(num_classes, device=device)
     is_half = way.autocast is not None
     precision = torch.autocast(device.type, dtype=way.autocast, enabled=is_half)
     run: Callable[[Tensor], Any] = model
@@ -107,15 +105,16 @@ def evaluate(
             check(outputs, targets)
             outputs = outputs.float()  # as in training, where the loss is in fp32
             total += loss(outputs, targets).double() * len(targets)
-            if confusion is not None:
-                predicted = outputs.argmax(1)
-                confusion += confusion_matrix(predicted, targets, num_classes=len(confusion))
+            if by_class is not None:
+                by_class.add(outputs.argmax(1), targets)
             if watch is not None:
                 watch(inputs, outputs, targets)
     count = batches.num_samples
-    accuracy = None if confusion is None or not count else int(confusion.diag().sum()) / count
+    accuracy = None
+    if by_class is not None and count:
+        accuracy = int(by_class.right.sum()) / count
     mean = total.item() / count if count else math.nan
-    return Evaluation(mean, accuracy, count, None if confusion is None else confusion.cpu())
+    return Evaluation(mean, accuracy, count, by_class)
 
 
 def own_outputs(model: nn.Module, inputs: Tensor) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from trainer.data.batches import Batches
+from trainer.data.batches import Batches, find_not_finite
 from trainer.engine.evaluate import EvaluationStopped
 from trainer.engine.loop_state import TrainState
 from trainer.engine.periodic import Periodic
 from trainer.engine.progress import StopReason
 from trainer.engine.step import NonFiniteError
-from trainer.errors import CustomCodeError, TrainingError
+from trainer.errors import CustomCodeError, TrainerError, TrainingError
 
 
 def fit(
@@ -34,7 +34,7 @@ def fit(
     A window of accumulation never reaches into the next epoch. Raises TrainingError when the loss
     is not finite.
     """
-    with _as_training_error(state):
+    with _as_training_error(state, batches):
         try:
             periodic.catch_up()
             reason = _train(state, batches, periodic=periodic, should_stop=should_stop)
@@ -94,15 +94,40 @@ def _train(
 
 
 @contextlib.contextmanager
-def _as_training_error(state: TrainState) -> Iterator[None]:
-    """Report a value that is not finite as a failed training, with the step and the rate."""
+def _as_training_error(state: TrainState, batches: Batches) -> Iterator[None]:
+    """Report a value that is not finite as a failed training, with the step and the rate.
+
+    The batches are looked at first: a sample that is not finite is no matter of the rate.
+    """
     try:
         yield
     except NonFiniteError as error:
         # Found before its update, which is not counted yet.
         step = state.progress.step + 1 if error.step is None else error.step
         rate = state.schedule.learning_rate
+        hint = "Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100."
+        found = _sample_not_finite(state, batches, is_this_batch=error.step is None)
+        if found is not None:
+            hint = (
+                f"In the training set {found} has a value that is not finite: correct it or leave "
+                "the sample out."
+            )
         raise TrainingError(
             f"{error.what} became {error.value} at step {step} (learning rate {rate:g}).",
-            hint="Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100.",
+            hint=hint,
         ) from error
+
+
+def _sample_not_finite(state: TrainState, batches: Batches, *, is_this_batch: bool) -> str | None:
+    """The first sample that is not finite in the batch being trained on, or in its epoch so far."""
+    epoch = state.progress.epoch
+    batch = state.progress.batch
+    start = batch if is_this_batch else 0
+    stop: int | None = batch + 1 if is_this_batch else batch
+    if not is_this_batch and batch == 0 and epoch > 0:  # found after the last batch of an epoch
+        epoch -= 1
+        stop = None
+    try:
+        return find_not_finite(batches, epoch, start=start, stop=stop)
+    except TrainerError:
+        return None

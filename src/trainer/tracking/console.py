@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TextIO, cast
 
 from rich.console import Console as RichConsole
@@ -24,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from trainer.errors import printable
 from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
 
 # About the most epoch lines of a run: one of 1,000 short epochs must not scroll all else away.
@@ -99,19 +101,10 @@ class Terminal:
         out, err = _Stream("stdout"), _Stream("stderr")
         self._streams = (out, err)
         # With soft_wrap a long path or command stays one line, to be copied; with highlight rich
-        # would colour every number.
-        self.out = _Lines(
-            file=None if sys.stdout is None else cast(TextIO, out),
-            highlight=False,
-            soft_wrap=True,
-            width=width,
-        )
-        self.err = _Lines(
-            file=None if sys.stderr is None else cast(TextIO, err),
-            stderr=True,
-            highlight=False,
-            soft_wrap=True,
-        )
+        # would colour every number. Without markup: a name from outside may have some in it.
+        console = partial(_Lines, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.out = console(file=None if sys.stdout is None else cast(TextIO, out), width=width)
+        self.err = console(file=None if sys.stderr is None else cast(TextIO, err), stderr=True)
         self.warnings: list[str] = []
         self.loss: str | None = None
         self._report_loss: Callable[[str], None] = lambda _: None
@@ -147,11 +140,11 @@ class Terminal:
         if title:
             self.out.print(Text(title, style="bold"))
         for name, value in rows:
-            self.out.print(Text.assemble(("  " + name.ljust(width), "cyan"), "  ", value))
+            self.out.print(_row(name.ljust(width), value))
 
     def line(self, text: str, *, style: str = "") -> None:
         """Print a line."""
-        self.out.print(Text(text, style=style))
+        self.out.print(_text(text, style=style))
 
     def table(self, table: Table) -> None:
         """Print a rich table."""
@@ -159,12 +152,12 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a note on standard error."""
-        self.err.print(Text(text, style="dim"))
+        self.err.print(_text(text, style="dim"))
 
     def warn(self, text: str) -> None:
         """Print a warning on standard error, and keep it in `warnings`."""
         self.warnings.append(text)
-        self.err.print(Text(f"Warning: {text}", style="yellow"))
+        self.err.print(_text(f"Warning: {text}", style="yellow"))
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -174,7 +167,7 @@ class Terminal:
             yield lambda _: None
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TimeRemainingColumn(),
@@ -184,21 +177,38 @@ class Terminal:
             yield lambda amount: bar.advance(task, amount)
 
 
+def _text(text: str, *, style: str = "") -> Text:
+    """Lines without control characters, which could drive the terminal."""
+    return Text("\n".join(map(printable, text.split("\n"))), style=style)
+
+
+def _row(name: str, value: str) -> Text:
+    return Text.assemble((f"  {name}", "cyan"), "  ", _text(value))
+
+
 class ConsoleTracker:
     """Shows a bar with loss, accuracy, samples a second and the time left, and a line an epoch."""
 
     def __init__(
-        self, terminal: Terminal, *, num_epochs: int, num_samples: int, num_samples_done: int
+        self,
+        terminal: Terminal,
+        *,
+        num_epochs: int,
+        num_samples: int,
+        num_samples_done: int,
+        find_cause: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`find_cause` looks for a validation sample that is not finite, when val/loss is not."""
         self._terminal = terminal
         self._num_epochs = num_epochs
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
         self._val: EvalRecord | None = None
         self._has_warned = False
+        self._find_cause = find_cause
         self._bar: Progress | None = None
         if terminal.out.is_terminal:
             columns = ("{task.description}", BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-            text = TextColumn("{task.fields[state]}")
+            text = TextColumn("{task.fields[state]}", markup=False)
             self._bar = Progress(
                 *columns, text, TimeElapsedColumn(), TimeRemainingColumn(),
                 console=terminal.out, transient=True, refresh_per_second=4,
@@ -234,9 +244,15 @@ class ConsoleTracker:
         self._val = record
         if record.split == "val" and not math.isfinite(record.loss) and not self._has_warned:
             self._has_warned = True
+            found = self._find_cause()
+            cause = (
+                "look for values that are not finite in the validation data, or try a smaller "
+                "optimizer.lr"
+            )
+            if found is not None:
+                cause = f"{found} has a value that is not finite, correct it or leave it out"
             self._terminal.warn(
-                f"val/loss is {record.loss} at step {record.step}: look for values that are not "
-                "finite in the validation data, or try a smaller optimizer.lr. Training continues."
+                f"val/loss is {record.loss} at step {record.step}: {cause}. Training continues."
             )
 
     def _print_epoch(self, record: EpochRecord) -> None:

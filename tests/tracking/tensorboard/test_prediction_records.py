@@ -71,6 +71,16 @@ def test_curves_of_every_class_and_of_no_more_than_one_can_look_at() -> None:
     assert found == [(f"Precision_recall/val/class {index}", 20) for index in range(MAX_CURVES)]
 
 
+@pytest.mark.fault("N")
+def test_of_very_many_classes_there_is_no_matrix() -> None:
+    """A matrix of 100,000 classes would be 80 GB; the other figures are as ever."""
+    shown, writer = records(classes=100_000)
+    evaluate(shown, "val", 10, classes=100_000)
+    shown.draw()
+    assert writer.of("Confusion") == []
+    assert writer.of("Reliability") == [("Reliability/val", 10)]
+
+
 def test_an_evaluation_that_was_not_watched_shows_nothing() -> None:
     shown, writer = records("logger.figures_every=1")
     shown.evaluation("val", 10)

@@ -59,6 +59,18 @@ def test_probabilities_and_targets_come_in_the_order_of_the_samples() -> None:
     np.testing.assert_array_equal(predictions.targets, targets.numpy())
 
 
+@pytest.mark.fault("N")
+def test_the_probabilities_of_the_classes_with_a_curve_are_kept_and_no_others() -> None:
+    inputs, outputs, targets = made()
+    whole = collected(inputs, outputs, targets)
+    few = Predictions(num_classes=outputs.shape[1], num_mistakes=6, num_curves=2)
+    few.add(inputs, outputs, targets)
+    np.testing.assert_array_equal(few.probabilities, whole.probabilities[:, :2])
+    np.testing.assert_array_equal(few.pr_curve(1).precision, whole.pr_curve(1).precision)
+    assert few.reliability().error == whole.reliability().error
+    np.testing.assert_array_equal(few.confusion, whole.confusion)
+
+
 def test_log_probabilities_are_read_like_logits() -> None:
     inputs, outputs, targets = made()
     logits, log_probs = (

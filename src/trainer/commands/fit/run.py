@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.checkpoint.header import VERSION, read_description
 from trainer.checkpoint.load import read_state
 from trainer.checkpoint.store import CheckpointStore
-from trainer.commands.build import evaluate_split, user_code_errors
+from trainer.commands.build import evaluate_split, user_code_errors, warning_not_finite
 from trainer.commands.fit import summary
 from trainer.commands.fit.compile import choose_variant
 from trainer.commands.fit.components import Components, build_components
@@ -267,6 +267,8 @@ def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, flo
         should_stop=run.signals.should_stop,
         watch=watch,
     )
+    if (warning := warning_not_finite(components.data, "test", result)) is not None:
+        run.terminal.warn(warning)
     at = Progress(**description.progress)
     seconds = components.state.progress.seconds
     watchers.tracker.record(result.as_record("test", at=at, seconds=seconds))

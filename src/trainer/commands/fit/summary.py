@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from trainer import __version__
@@ -18,7 +19,7 @@ from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.progress import Limits, Monitor, Progress, StopReason
-from trainer.errors import command_line
+from trainer.errors import command_line, printable
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
 
@@ -152,12 +153,13 @@ class NextCommands:
 
 def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:
     """Precision, recall and F1 of every class."""
-    assert result.confusion is not None
+    assert result.by_class is not None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
     for name in ("precision", "recall", "f1", "samples"):
         table.add_column(name, justify="right")
-    for name, row in zip(classes, class_reports(result.confusion), strict=True):
+    for name, row in zip(classes, class_reports(result.by_class), strict=True):
         scores = (f"{score:.4f}" for score in (row.precision, row.recall, row.f1))
-        table.add_row(name, *scores, str(row.support))
+        # Text, not str: rich would read markup in a name from outside.
+        table.add_row(Text(printable(name)), *scores, str(row.support))
     return table

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.commands.build import cause_not_finite
 from trainer.commands.fit.components import Components
 from trainer.commands.fit.lifecycle import Run
 from trainer.config import to_plain
@@ -84,6 +85,7 @@ def _make(run: Run) -> Watchers:
             num_epochs=limits.num_epochs(batches.num_batches, done),
             num_samples=limits.num_samples(batches, done),
             num_samples_done=done.samples,
+            find_cause=lambda: cause_not_finite(components.data, "val"),
         )
     )
     return Watchers(tracker=Trackers(*trackers), observer=observer)

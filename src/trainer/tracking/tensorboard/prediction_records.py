@@ -22,6 +22,8 @@ from trainer.tracking.tensorboard.writer import EventWriter
 NUM_MISTAKES = 25
 # A curve has 3 KB, at each evaluation, and nobody looks at hundreds of them.
 MAX_CURVES = 50
+# More classes than the figure has pixels: their matrix would take gigabytes, and show nothing.
+MAX_MATRIX = 600
 # As many as torch's own writer has at most.
 _NUM_THRESHOLDS = 127
 
@@ -58,7 +60,9 @@ class PredictionRecords:
         """Begin to collect; the test first draws what waits, for one that is stopped is the end."""
         if split == "test":
             self.draw()
-        collected = Predictions(num_classes=len(self._classes), num_mistakes=NUM_MISTAKES)
+        collected = Predictions(
+            num_classes=len(self._classes), num_mistakes=NUM_MISTAKES, num_curves=MAX_CURVES
+        )
         self._collected[split] = collected
         return collected.add
 
@@ -85,8 +89,9 @@ class PredictionRecords:
 
     def _draw(self, split: str, step: int) -> None:
         collected = self._collected[split]
-        confusion = figures.confusion_figure(collected.confusion, self._classes)
-        self._writer.image(f"Confusion/{split}", confusion, step)
+        if len(self._classes) <= MAX_MATRIX:
+            confusion = figures.confusion_figure(collected.confusion, self._classes)
+            self._writer.image(f"Confusion/{split}", confusion, step)
         reliability = figures.reliability_figure(collected.reliability())
         self._writer.image(f"Reliability/{split}", reliability, step)
         mistakes = collected.mistakes

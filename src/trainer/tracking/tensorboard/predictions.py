@@ -50,6 +50,7 @@ class Reliability:
 
 class _Joined(NamedTuple):
     probabilities: NDArray[np.float32]
+    confidences: NDArray[np.float32]
     predicted: Counts
     targets: Counts
 
@@ -58,13 +59,17 @@ class Predictions:
     """Collects a pass over a split on its device; its numbers are on the host.
 
     A softmax makes probabilities of the outputs: of log-probabilities these are their own, and for
-    scores of a loss that only compares them it is the usual reading. A NaN becomes 0.
+    scores of a loss that only compares them it is the usual reading. A NaN becomes 0. The
+    probabilities of the first `num_curves` classes are kept, of all for None.
     """
 
-    def __init__(self, *, num_classes: int, num_mistakes: int) -> None:
+    def __init__(
+        self, *, num_classes: int, num_mistakes: int, num_curves: int | None = None
+    ) -> None:
         self._num_classes = num_classes
         self._num_mistakes = num_mistakes
-        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._num_kept = num_classes if num_curves is None else min(num_curves, num_classes)
+        self._batches: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         # Inputs, targets, predicted classes and confidences of the worst so far, worst first. The
         # confidence of a right prediction is -1.
         self._worst: list[Tensor] | None = None
@@ -83,10 +88,12 @@ class Predictions:
         probabilities = outputs.float().softmax(1).nan_to_num(nan=0.0)
         # As the evaluation does: two outputs that differ may round to one probability.
         predicted = outputs.argmax(1)
-        self._batches.append((probabilities, predicted, targets))
+        confidences = probabilities.gather(1, predicted[:, None])[:, 0]
+        if self._num_kept < self._num_classes:
+            probabilities = probabilities[:, : self._num_kept].clone()
+        self._batches.append((probabilities, confidences, predicted, targets))
         self._host = None
         if self._num_mistakes:
-            confidences = probabilities.gather(1, predicted[:, None])[:, 0]
             confidences = torch.where(predicted == targets, -1.0, confidences)
             self._keep_worst(inputs.detach(), targets, predicted, confidences)
 
@@ -105,7 +112,7 @@ class Predictions:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Probabilities (N, C) of each sample, in the order in which they came."""
+        """Probabilities (N, kept classes) of each sample, in the order in which they came."""
         return self._joined().probabilities
 
     @property
@@ -116,7 +123,7 @@ class Predictions:
     @property
     def confusion(self) -> Counts:
         """Counts (C, C), row = true class, column = predicted class."""
-        _, predicted, targets = self._joined()
+        _, _, predicted, targets = self._joined()
         size = self._num_classes
         return np.bincount(targets * size + predicted, minlength=size**2).reshape(size, size)
 
@@ -134,8 +141,7 @@ class Predictions:
 
         Bin m, counted from 0, holds the confidences in (m / B, (m + 1) / B].
         """
-        probabilities, predicted, targets = self._joined()
-        confidences = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
+        _, confidences, predicted, targets = self._joined()
         edges = np.linspace(0, 1, bins + 1, dtype=np.float32)
         # 0 itself goes into the first bin; a softmax may round to slightly more than 1.
         which = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, bins - 1)
@@ -153,7 +159,7 @@ class Predictions:
         The thresholds are i / (T - 1) as 32-bit numbers, as the probabilities are. torch writes 127
         at most.
         """
-        probabilities, _, targets = self._joined()
+        probabilities, _, _, targets = self._joined()
         thresholds = np.linspace(0, 1, num_thresholds, dtype=np.float32)
         # A sample that reaches k thresholds counts at each of the first k.
         reached = np.searchsorted(thresholds, probabilities[:, class_index], side="right")
@@ -173,7 +179,8 @@ class Predictions:
         if self._host is None:
             if not self._batches:
                 nothing = np.zeros(0, np.int64)
-                return _Joined(np.zeros((0, self._num_classes), np.float32), nothing, nothing)
+                probabilities = np.zeros((0, self._num_kept), np.float32)
+                return _Joined(probabilities, np.zeros(0, np.float32), nothing, nothing)
             parts = (torch.cat(part).cpu().numpy() for part in zip(*self._batches, strict=True))
             self._host = _Joined(*parts)
         return self._host
