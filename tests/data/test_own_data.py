@@ -88,7 +88,6 @@ def test_a_label_that_is_not_whole_is_refused_by_value_and_sample(label: Any, wo
         np.uint16,
         lambda label: [label],
     ],
-    ids=str,
 )
 def test_a_label_of_one_meaning_is_that_class(label_of: Callable[[int], Any]) -> None:
     data = load(points(target_of=lambda index: label_of(index % 3)))
@@ -98,7 +97,7 @@ def test_a_label_of_one_meaning_is_that_class(label_of: Callable[[int], Any]) ->
 
 
 @pytest.mark.fault("N")
-@pytest.mark.parametrize("kind", [bool, torch.tensor, np.bool_], ids=str)
+@pytest.mark.parametrize("kind", [bool, torch.tensor, np.bool_])
 def test_a_truth_is_one_of_two_classes(kind: Callable[[bool], Any]) -> None:
     data = load(points(target_of=lambda index: kind(index % 2 == 1), classes=("no", "yes")))
     assert all_of(data.train_unshuffled)[1].tolist() == [index % 2 for index in range(30)]
@@ -204,7 +203,7 @@ class Raising:
         (3, "its `classes` are 3, not a list"),
         ("abc", "its `classes` are 'abc', not a list"),
         ({"ant": 0, "bee": 1}, "not a list"),
-        ({"ant", "bee"}, "not a list"),
+        ({"ant"}, "not a list"),
         (None, "does not say how many classes it has"),
     ],
     ids=repr,
