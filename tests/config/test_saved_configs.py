@@ -108,7 +108,7 @@ KEYS: dict[str, Values] = {
     "batch_size": st.integers(1, 60_000),
     "val_size": st.integers(0, 50_000),
     "line.val_size": st.integers(0, 3),
-    "custom.val_size": st.integers(1, 50_000),  # val_kwargs needs samples to hold out
+    "val_kwargs": st.none(),  # but for the variant that holds out samples
     "dirichlet.val_size": st.integers(0, 999),
     "features": st.integers(2, 1000),
     "test_size": st.integers(0, 99_000),
@@ -171,7 +171,10 @@ def values_of(key: Key, *, known_as: tuple[str, ...]) -> Values:
 # What else fits depends on these: they stay as they ship, or as a variant says.
 DECIDING = {"name", "task", "output", "nesterov", "dampening", "accumulate"}
 VARIANTS: dict[str, list[Table]] = {
-    "data": [{"name": "custom", "task": "regression"}],
+    "data": [
+        {"name": "custom", "task": "regression"},
+        {"name": "custom", "val_size": 7, "val_kwargs": {"augment": False}},
+    ],
     "model": [{"name": "custom", "output": "log_probs"}],
     "optimizer": [{"name": "sgd", "nesterov": True, "momentum": 0.5}],
 }
