@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trainer.errors import (
 )
 
 _OF_EVAL = ("eval", "ckpt")
+FIRST_LINE = "Make this the first line of the experiment's file: # @package _global_"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
         return _unreadable_yaml(error, command)
     # By name: only `compose` imports Hydra.
     if kind.__name__ == "MissingConfigException":
-        return _missing_choice(error)
+        return _missing_choice(error, command)
     for pattern, describe in _DESCRIBED:
         if match := re.search(pattern, str(error)):
             return describe(match[1], command)
@@ -113,7 +115,11 @@ def _unreadable_yaml(error: yaml.YAMLError | UnicodeDecodeError, command: _Comma
     return ConfigError(f"A YAML file cannot be read: {problem}.", where=where)
 
 
-def _missing_choice(error: Exception) -> UsageError:
+def _no_search_path(folder: str, _: _Command) -> UsageError:
+    return UsageError(f"hydra.searchpath: {folder} is not a folder.")
+
+
+def _missing_choice(error: Exception, command: _Command) -> UsageError:
     wanted = getattr(error, "missing_cfg_file", None) or ""
     group, _, choice = str(wanted).rpartition("/")
     if not group:
@@ -122,13 +128,31 @@ def _missing_choice(error: Exception) -> UsageError:
     if not options:
         return UsageError(f"{group}={choice}: there is no such {group}.")
     return ConfigError(
-        f"{group}={choice}: there is no such {group}.", hint=suggestion(choice, options)
+        f"{group}={choice}: there is no such {group}.",
+        where=_misplaced(group, choice, command.argv),
+        hint=suggestion(choice, options),
     )
+
+
+def _misplaced(group: str, choice: str, argv: Sequence[str]) -> str | None:
+    """Where the file of a choice should be, if the person has it under another name or folder."""
+    # Another ending (.yml), no folder of the group, or another name of it (experiments/).
+    name = glob.escape(choice)
+    for folder in own_folders(argv):
+        near = (f"{group}/{name}.yml", f"{name}.y*ml", f"{group}s/{name}.y*ml")
+        for path in (path for pattern in near for path in sorted(folder.glob(pattern))):
+            return f"{path} is not where Hydra looks: move it to {folder / group / choice}.yaml"
+    return None
 
 
 def _unknown_key(key: str, command: _Command) -> UsageError:
     """A key that no YAML has: which part of it is wrong, and the nearest one."""
     head, _, rest = key.partition(".")
+    if "@experiment" in head:
+        return ConfigError(
+            f"The experiment's override of {head.partition('@')[0]} finds nothing to override.",
+            hint=FIRST_LINE,
+        )
     known = [*CHOICES, *SECTIONS, *TOP_LEVEL, "experiment"]
     if command.verb == "eval":
         known += _OF_EVAL
@@ -143,6 +167,10 @@ def _unknown_key(key: str, command: _Command) -> UsageError:
         )
     if not rest:
         return ConfigError(f"{key} cannot be set here.", hint=_see_help("fit"))
+    if head == "experiment":
+        return ConfigError(
+            f"{key}: experiment has no keys.", hint="It takes the name of a file: experiment=line"
+        )
     label, names = _keys_of(head, command.argv)
     leaf = rest.split(".")[0]
     if leaf in names:
@@ -163,6 +191,7 @@ _DESCRIBED: tuple[tuple[str, Callable[[str, _Command], UsageError]], ...] = (
     (r"An item is already at '([^']+)'", _exists),
     (r"Could not (?:override|delete|append)[^']*'([^']+)'", _unknown_key),
     (r"Additional config directory '([^']+)' not found", _no_folder),
+    (r"provider=.*, path=(.+) is not available", _no_search_path),
     (r"Exceeds the limit \(([0-9]+) digits\)", _too_many_digits),  # of Python, for int()
 )
 

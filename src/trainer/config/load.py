@@ -37,7 +37,7 @@ S = TypeVar("S", bound=Section)
 
 def load_fit(composed: DictConfig) -> FitConfig:
     """What Hydra composed for `fit`; raises ConfigError naming the key."""
-    config = _build(_resolved(_without(composed, "experiment", *COMMAND_SCHEMAS)))
+    config = _build(_of_the_run(composed))
     check_fit(config)
     # Now, and not when a resume reads it back: a person's own kwargs may have a `${` or a `_key`.
     try:
@@ -59,7 +59,7 @@ def load_sweep(composed: DictConfig) -> tuple[GridConfig, LauncherConfig, RunCon
 
 def load_eval(composed: DictConfig) -> EvalConfig:
     """What Hydra composed for `eval`; raises ConfigError naming the key."""
-    whole = _resolved(_without(composed, "experiment", *COMMAND_SCHEMAS))
+    whole = _of_the_run(composed)
     options = _section("eval", whole.get("eval"), EvalOptions)
     if not isinstance(whole.get("ckpt"), str):
         raise ConfigError(
@@ -138,6 +138,16 @@ def _without(composed: DictConfig, *keys: str) -> DictConfig:
     return OmegaConf.create({key: composed._get_node(key) for key in composed if key not in keys})
 
 
+def _of_the_run(composed: DictConfig) -> DictConfig:
+    """What Hydra composed, resolved, without the groups of the command; raises ConfigError."""
+    whole = _resolved(_without(composed, "experiment"))
+    for group, choices in COMMAND_SCHEMAS.items():
+        # A single run has no use for them, but a wrong key in a person's YAML is an error anyway.
+        if group in whole:
+            _choice(group, whole.get(group), choices)
+    return _without(whole, *COMMAND_SCHEMAS)
+
+
 def _resolved(composed: DictConfig) -> DictConfig:
     """`composed` with every ${…} replaced by its value; raises ConfigError naming the key."""
     try:
@@ -184,6 +194,11 @@ def _top_level(name: str, value: object) -> object:
 def _choice(group: str, section: object, choices: Mapping[str, type[S]]) -> S:
     """A group as the dataclass of its choice."""
     name = section.get("name") if isinstance(section, DictConfig) else None
+    if isinstance(section, str):
+        raise ConfigError(
+            f"The config of {group} has no name: it is the text {section}.",
+            hint=f"In YAML a choice is made in the defaults list: - override /{group}: {section}",
+        )
     if not isinstance(name, str):
         hint = suggestion("", choices, label="Its YAML needs a key `name`, one of")
         raise ConfigError(f"The config of {group} has no name.", hint=hint)
@@ -193,7 +208,10 @@ def _choice(group: str, section: object, choices: Mapping[str, type[S]]) -> S:
 def _section(group: str, section: object, schema: type[S]) -> S:
     """One group as its dataclass, its types and values checked."""
     if not isinstance(section, DictConfig):
-        raise ConfigError(f"{group}={section} is not a group of keys.")
+        raise ConfigError(
+            f"{group}={section} is not a group of keys.",
+            hint=suggestion("", keys_of(schema), label=f"Keys of {group}"),
+        )
     keys = keys_of(schema)
     _refuse_unknown(group, section, keys)
     name = ""
