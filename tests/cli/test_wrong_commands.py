@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit experiment=line data=mnist": (2, ("loss=mse", "data=mnist")),
     # People's own classes and YAML.
     "fit model=custom": (2, ("model.target is missing",)),
-    "fit data=custom model=mlp": (2, ("data.target is missing",)),
+    "fit data=custom model=mlp": (2, ("data.target is missing", "docs/custom.md")),
     "fit model=custom model.target=net": (2, ("model.target=net is not the path of a class",)),
     "fit --config-dir mine model=typo": (2, ("model.hiden", "Did you mean hidden?")),
     "fit --config-dir mine model=typ": (2, ("model=typ", "Did you mean typo?")),
@@ -330,6 +330,18 @@ def test_what_only_the_objects_can_tell(words: str, tmp_path: Path) -> None:
     ]
     check(trainer_main("fit", *base, *given, cwd=tmp_path), *LATER[words])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("collections.OrderedDict", "is empty"), ("nowhere.Set", "no module nowhere")],
+)
+def test_an_error_about_ones_own_data_names_the_page(
+    target: str, message: str, tmp_path: Path
+) -> None:
+    words = ("data=custom", f"data.target={target}", "model=mlp", "logger=none")
+    check(trainer_main("fit", *words, cwd=tmp_path), 2, (message, "docs/custom.md"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -80,7 +80,7 @@ def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictCo
 
     @functools.cache
     def bare_hydra() -> DictConfig:
-        return compose_whole(()).hydra
+        return _take_hydra(compose_whole(()))
 
     check_files_once = functools.cache(check_files)  # a sweep composes a config for every job
 

@@ -61,7 +61,7 @@ def class_path(key: str, target: str) -> None:
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise ConfigError(
             f"{key}={target} is not the path of a class.",
-            hint=f"Write {key}=my_package.my_module.MyClass",
+            hint=f"Write {key}=my_package.my_module.MyClass; docs/custom.md has an example.",
         )
 
 

@@ -252,9 +252,11 @@ def _describe(
     if isinstance(error, MissingMandatoryValue):
         # Where no key is missing, a value in a list is: OmegaConf reads `???` as such.
         missing = next((key for key in keys if key not in section), error.full_key or name)
+        is_code = missing in keys and keys[str(missing)].is_code
+        example = "my_package.my_module.MyClass; docs/custom.md has an example." if is_code else "…"
         return ConfigError(
             f"{group}.{missing!s} is missing: {_label(group, section)} needs it.",
-            hint=f"Add {group}.{missing!s}=…",
+            hint=f"Add {group}.{missing!s}={example}",
         )
     return ConfigError(f"{group}.{name} cannot be read: {str(error).splitlines()[0]}.")
 
