@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit =3": (2, ("=3 is not an override",)),
     "fit 'optimizer.lr=[1'": (2, ("optimizer.lr=[1 cannot be read",)),
     "fit 'model=cnn('": (2, ("model=cnn( cannot be read",)),
-    "eval last": (2, ("ckpt=last",)),
+    "eval last": (3, ("no run in runs",)),
     # Groups and choices.
     "fit modle=cnn": (2, ("modle", "Did you mean model?")),
     "fit model=cn": (2, ("model=cn", "Did you mean cnn?")),
@@ -76,7 +76,8 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit model='???'": (2, ("model is not chosen", "lenet5")),
     "fit model=cnn,mlp": (2, ("model=cnn,mlp has several values", "-m")),
     # Keys.
-    "fit optimizr.lr=1": (2, ("optimizr", "Did you mean optimizer?")),
+    "fit optimizr.lr=1": (2, ("optimizr", "Did you mean optimizer.lr=1?")),
+    "fit optimizr.x=1": (2, ("optimizr", "Did you mean optimizer?")),
     "fit optimizer.l=1": (2, ("optimizer=sgd has no key l", "lr")),
     "fit model.hiden=3": (2, ("model=cnn has no key hiden", "Did you mean hidden?")),
     "fit trainer.acumulate=2": (2, ("Did you mean accumulate?",)),

@@ -6,6 +6,7 @@ Past `load_fit`, `load_sweep`, `load_eval` and `from_saved` there is no DictConf
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar
@@ -185,9 +186,8 @@ def _top_level(name: str, value: object) -> object:
     # OmegaConf would read the text "0" as a seed, and True is an int for Python.
     types = {"int": (int,), "str | None": (str, NoneType)}[keys_of(FitConfig)[name].type]
     if not isinstance(value, types) or isinstance(value, bool):
-        raise ConfigError(
-            f"{name}={value} has the wrong type.", hint="seed is a whole number, resume a path."
-        )
+        hint = {"seed": "Write a whole number: seed=1", "resume": "Name a run: resume=last"}[name]
+        raise ConfigError(f"{name}={value} has the wrong type.", hint=hint)
     return value
 
 
@@ -245,9 +245,13 @@ def _describe(
     if isinstance(error, ValidationError | OverflowError):
         plain = OmegaConf.to_container(section, resolve=False)
         assert isinstance(plain, dict), "it is the config of a group"
+        value = plain.get(name)
+        hint = None
+        if "list[" in keys[name].type and isinstance(value, int | float | str) and value != "":
+            hint = f"Write {shlex.quote(f'{group}.{name}=[{value}]')}"
         return ConfigError(
-            f"{group}.{name}={plain.get(name)} has the wrong type: {_in_words(keys[name].type)} "
-            "is expected."
+            f"{group}.{name}={value} has the wrong type: {in_words(keys[name].type)} is expected.",
+            hint=hint,
         )
     if isinstance(error, MissingMandatoryValue):
         # Where no key is missing, a value in a list is: OmegaConf reads `???` as such.
@@ -269,7 +273,7 @@ def _assign(merged: DictConfig, name: str, section: DictConfig, key: Key) -> Non
     merged[name] = value
 
 
-def _in_words(kind: str) -> str:
+def in_words(kind: str) -> str:
     """A field's type in a person's words."""
     words = {
         "int": "a whole number",
