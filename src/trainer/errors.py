@@ -14,13 +14,14 @@ TrainerError
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 # C0 and C1 control characters, with which a hostile name would drive the terminal.
@@ -82,6 +83,17 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint is damaged, incompatible or unsafe."""
+
+
+@contextlib.contextmanager
+def pointing_to(page: str) -> Iterator[None]:
+    """Add to the hint of a ConfigError the page that says how it is done."""
+    try:
+        yield
+    except ConfigError as error:
+        if page not in str(error):
+            error.hint = f"{error.hint or ''} See {page}.".strip()
+        raise
 
 
 class EnvironmentFault(TrainerError):

@@ -37,7 +37,7 @@ def import_class(target: str, *, key: str) -> Any:
         raise ConfigError(
             f"{key}={target}: there is no module {error.name}.",
             hint=f"Looked in {folder} and in the installed packages. Run trainer where the module "
-            "is, or install it.",
+            "is, or install it; see docs/custom.md.",
         ) from error
     except Exception as error:
         raise CustomCodeError(

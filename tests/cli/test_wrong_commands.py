@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit =3": (2, ("=3 is not an override",)),
     "fit 'optimizer.lr=[1'": (2, ("optimizer.lr=[1 cannot be read",)),
     "fit 'model=cnn('": (2, ("model=cnn( cannot be read",)),
-    "eval last": (2, ("ckpt=last",)),
+    "eval last": (3, ("no run in runs",)),
     # Groups and choices.
     "fit modle=cnn": (2, ("modle", "Did you mean model?")),
     "fit model=cn": (2, ("model=cn", "Did you mean cnn?")),
@@ -76,7 +76,8 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit model='???'": (2, ("model is not chosen", "lenet5")),
     "fit model=cnn,mlp": (2, ("model=cnn,mlp has several values", "-m")),
     # Keys.
-    "fit optimizr.lr=1": (2, ("optimizr", "Did you mean optimizer?")),
+    "fit optimizr.lr=1": (2, ("optimizr", "Did you mean optimizer.lr=1?")),
+    "fit optimizr.x=1": (2, ("optimizr", "Did you mean optimizer?")),
     "fit optimizer.l=1": (2, ("optimizer=sgd has no key l", "lr")),
     "fit model.hiden=3": (2, ("model=cnn has no key hiden", "Did you mean hidden?")),
     "fit trainer.acumulate=2": (2, ("Did you mean accumulate?",)),
@@ -158,7 +159,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "fit experiment=line data=mnist": (2, ("loss=mse", "data=mnist")),
     # People's own classes and YAML.
     "fit model=custom": (2, ("model.target is missing",)),
-    "fit data=custom model=mlp": (2, ("data.target is missing",)),
+    "fit data=custom model=mlp": (2, ("data.target is missing", "docs/custom.md")),
     "fit model=custom model.target=net": (2, ("model.target=net is not the path of a class",)),
     "fit --config-dir mine model=typo": (2, ("model.hiden", "Did you mean hidden?")),
     "fit --config-dir mine model=typ": (2, ("model=typ", "Did you mean typo?")),
@@ -330,6 +331,18 @@ def test_what_only_the_objects_can_tell(words: str, tmp_path: Path) -> None:
     ]
     check(trainer_main("fit", *base, *given, cwd=tmp_path), *LATER[words])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("collections.OrderedDict", "is empty"), ("nowhere.Set", "no module nowhere")],
+)
+def test_an_error_about_ones_own_data_names_the_page(
+    target: str, message: str, tmp_path: Path
+) -> None:
+    words = ("data=custom", f"data.target={target}", "model=mlp", "logger=none")
+    check(trainer_main("fit", *words, cwd=tmp_path), 2, (message, "docs/custom.md"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -11,7 +11,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainer.cli.configs import configs_folder
 from trainer.errors import UsageError, command_line, program, suggestion
 
 if TYPE_CHECKING:
@@ -288,27 +287,15 @@ def _unknown_flag(name: str, verb: Verb) -> UsageError:
     if verb.key(bare) is not None:
         hint = f"Keys are written without dashes: {bare}=…"
     elif hint is None and verb.config:
+        from trainer.cli.key_hints import as_flag
+
         # Other tools spell it --batch-size 64.
-        hint = _config_hint(bare.replace("-", "_"))
+        hint = as_flag(bare.replace("-", "_"))
     known = [flag.name for flag in verb.all_flags]
     return UsageError(
         f"There is no flag {name}.",
         hint=hint or suggestion(name, known, label=f"Flags of trainer {verb.name}"),
     )
-
-
-def _config_hint(name: str) -> str | None:
-    """How to write a group or a key of the config that was typed as a flag."""
-    from trainer.config import known_keys
-
-    for key in known_keys():
-        group, _, leaf = key.rpartition(".")
-        if name == group:
-            return f"Groups are written without dashes: {name}=…"
-        # Every group has a key `name`: the first found would be as wrong as any.
-        if name == leaf != "name":
-            return f"Keys are written without dashes: {key}=…"
-    return None
 
 
 def _check_flags(flags: Mapping[str, str | None], verb: Verb) -> None:
@@ -352,13 +339,15 @@ def _read_override(word: str, verb: Verb) -> tuple[str, str]:
     # `~trainer.ema` removes a key, so it has no `=`.
     key = key.lstrip("~")
     if not key or (not equals and not word.startswith("~")):
-        raise _not_an_override(word, verb)
+        from trainer.cli.key_hints import not_an_override
+
+        raise not_an_override(word, takes_keys=bool(verb.config))
     value = _plain(text)
     known = verb.key(key)
     if known is not None:
         known.check(value)
-    # reproduce composes a config too, but names its run by a word: resume= would be a second run.
-    elif not verb.config or (verb.words and key in _RUN_KEYS and value):
+    # reproduce composes a config too, but takes its run as a word: resume= would be a second one.
+    elif not verb.config or _names_second_run(verb, key, value):
         raise _no_key(verb, key, value)
     group, _, rest = key.partition(".")
     # model.name=mlp would leave the keys of the chosen model under another model's name.
@@ -370,25 +359,22 @@ def _read_override(word: str, verb: Verb) -> tuple[str, str]:
     return key, value
 
 
+def _names_run(key: str, value: str) -> bool:
+    return key in _RUN_KEYS and value != ""
+
+
+def _names_second_run(verb: Verb, key: str, value: str) -> bool:
+    """Whether a key names a run to a verb that takes it as a word alone."""
+    heads = (f"{key}=", f"{key.partition('.')[0]}.")
+    return bool(verb.words) and _names_run(key, value) and not {*heads} & {*verb.heads}
+
+
 def _no_key(verb: Verb, key: str, value: str) -> UsageError:
-    if key in _RUN_KEYS and value:
+    if _names_run(key, value):
         hint = f"Name the run alone: {command_line(*verb.name.split(), value)}"
     else:
         hint = suggestion(key, [known.name for known in verb.keys], label=f"Keys of {verb.name}")
     return UsageError(f"{verb.name} has no key {key}.", hint=hint)
-
-
-def _not_an_override(word: str, verb: Verb) -> UsageError:
-    groups: list[str] = []
-    # Only a plain name goes into the pattern: `*` and `..` in a word mean something to glob.
-    if word.isidentifier():
-        groups = [path.parent.name for path in sorted(configs_folder().glob(f"*/{word}.yaml"))]
-    hint = "Write key=value, such as model=cnn or optimizer.lr=0.1."
-    if groups:
-        hint = f"Did you mean {groups[0]}={word}?"
-    elif "ckpt=" in verb.heads:
-        hint = f"Did you mean ckpt={word}?"
-    return UsageError(f"{word} is not an override.", hint=hint)
 
 
 def _plain(value: str) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from omegaconf import DictConfig, open_dict
 from trainer.cli.arguments import Arguments
 from trainer.cli.configs import configs_folder
 from trainer.cli.hydra_errors import explain
+from trainer.cli.own_yaml import OF_A_RUN, OF_A_SWEEP, check_files, check_landed, own_sources
 from trainer.config import affects, find_key, load_sweep
 from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import UsageError
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
 # A range with more values is a typing error, which would fill the memory.
 _MAX_VALUES = 100_000
-_OURS = "There are sweep=grid, random, optuna; launcher=local, slurm, ray; in a file, sweep.params."
 
 
 def compose(arguments: Arguments, *, choices: Sequence[str] = ()) -> DictConfig:
@@ -39,8 +41,7 @@ def compose(arguments: Arguments, *, choices: Sequence[str] = ()) -> DictConfig:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    hint = "Of Hydra's own keys, hydra.searchpath has. run.dir=… names the run folder."
-    _refuse_hydras_own(arguments.values, but="hydra.mode", hint=hint)
+    _refuse_hydras_own(arguments.values, but="hydra.mode", hint=OF_A_RUN)
     with _composer(arguments) as compose_words:
         composed = compose_words([*map(_as_addition, arguments.overrides), *choices])
     HydraConfig.instance().set_config(composed)  # what ${hydra:…} in a value refers to
@@ -65,14 +66,31 @@ def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictCo
 
     search = _search_path(arguments)
 
-    def compose_words(words: Sequence[str]) -> DictConfig:
-        # Hydra's part is needed to resolve ${hydra:…}, and a sweep looks into it for params.
+    def compose_whole(words: Sequence[str]) -> DictConfig:
+        # Hydra's part is needed to resolve ${hydra:…}.
         try:
-            return compose_by_hydra(
-                arguments.config, overrides=[*search, *words], return_hydra_config=True
-            )
+            # Hydra only warns of a folder that is not there.
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "provider=.* is not available")
+                return compose_by_hydra(
+                    arguments.config, overrides=[*search, *words], return_hydra_config=True
+                )
         except Exception as error:  # of Hydra, OmegaConf, PyYAML or the parser: no common base
             raise _explained(error, arguments, words) from error
+
+    @functools.cache
+    def bare_hydra() -> DictConfig:
+        return _take_hydra(compose_whole(()))
+
+    check_files_once = functools.cache(check_files)  # a sweep composes a config for every job
+
+    def compose_words(words: Sequence[str]) -> DictConfig:
+        composed = compose_whole(words)
+        folders = own_sources(composed)
+        check_files_once(folders)
+        # Nothing that ships sets one of Hydra's own keys; a second composing takes 80 ms.
+        check_landed(composed, folders, bare_hydra=bare_hydra() if folders else composed.hydra)
+        return composed
 
     folder = str(configs_folder().resolve())  # Hydra refuses a relative one
     # The version pins Hydra's defaults: a later Hydra composes as the tested one does.
@@ -110,6 +128,8 @@ def show(arguments: Arguments) -> None:
     """Let Hydra show what --cfg, --info or --hydra-help ask for; raises UsageError."""
     import hydra
 
+    _refuse_hydras_own(arguments.values, but="hydra.mode", hint=OF_A_RUN)
+
     def task(_: DictConfig) -> None:
         raise AssertionError("it shows something, and runs nothing")
 
@@ -140,13 +160,12 @@ def _as_addition(word: str) -> str:
 @contextlib.contextmanager
 def sweep_request(arguments: Arguments) -> Iterator[SweepRequest]:
     """What a sweep varies, and its jobs' configs as long as it is open; raises UsageError."""
-    _refuse_hydras_own(arguments.values, hint=_OURS)
+    _refuse_hydras_own(arguments.values, hint=OF_A_SWEEP)
     with _composer(arguments) as compose_words:
 
         def compose_job(words: Sequence[str]) -> DictConfig:
             composed = compose_words(words)
-            if _take_hydra(composed).sweeper.get("params"):
-                _refuse_hydras_own(["hydra.sweeper.params"], hint=_OURS)
+            _take_hydra(composed)
             return composed
 
         yield _request(arguments, compose_job)

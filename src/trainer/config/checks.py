@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.errors import ConfigError, suggestion
+from trainer.config.synonyms import suggest
+from trainer.errors import ConfigError
 
 # More threads than any machine has use for, and few enough that a system can start them.
 MAX_THREADS = 1024
@@ -45,7 +46,7 @@ def _check_range(key: str, value: float, is_within: bool, must: str) -> None:
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a word that is not among `choices`."""
     if value not in choices:
-        raise ConfigError(f"{key}={value} is not known.", hint=suggestion(value, choices))
+        raise ConfigError(f"{key}={value} is not known.", hint=suggest(key, value, choices))
 
 
 def filled(key: str, value: str) -> None:
@@ -61,7 +62,7 @@ def class_path(key: str, target: str) -> None:
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise ConfigError(
             f"{key}={target} is not the path of a class.",
-            hint=f"Write {key}=my_package.my_module.MyClass",
+            hint=f"Write {key}=my_package.my_module.MyClass; docs/custom.md has an example.",
         )
 
 

@@ -10,8 +10,7 @@ from trainer.errors import ConfigError, suggestion
 
 def check_fit(config: FitConfig) -> None:
     """Raise ConfigError when parts of `config` contradict one another."""
-    _check_model(config)
-    _check_loss(config)
+    _check_model_and_loss(config)
     _check_optimizer(config)
     _check_monitor(config)
 
@@ -30,47 +29,82 @@ def has_validation(config: FitConfig) -> bool:
     return config.data.val_size > 0
 
 
-def _check_model(config: FitConfig) -> None:
-    data = config.data
-    model = config.model
-    if not model.needs_images or data.may_be_images:
-        return
-    others = [f"model={name}" for name, kind in MODEL.items() if not kind.needs_images]
-    images = [f"data={name}" for name, kind in DATA.items() if kind.may_be_images]
-    raise ConfigError(
-        f"model={model.name} needs images, and data={data.name} has none.",
-        hint=f"Choose {_or(others)}, or {_or(images)}.",
-    )
+def _check_model_and_loss(config: FitConfig) -> None:
+    model_fault = _model_fault(config)
+    loss_fault = _loss_fault(config)
+    if model_fault is not None and loss_fault is not None and _other_losses(config):
+        # Both at once: to name one after the other would cost a try each.
+        models, losses = _other_models(config), _other_losses(config)
+        others = _or([*models[1:], *losses[1:]])
+        besides = f" ({others} fit too)" if others else ""
+        raise ConfigError(
+            model_fault,
+            where=loss_fault,
+            hint=f"Write data={config.data.name} {models[0]} {losses[0]}{besides}.",
+        )
+    if model_fault is not None:
+        images = [f"data={name}" for name, kind in DATA.items() if kind.may_be_images]
+        hint = f"Choose {_or(_other_models(config))}, or {_or(images)}."
+        raise ConfigError(model_fault, hint=hint)
+    if loss_fault is not None:
+        fitting = _other_losses(config)
+        hint = f"Choose {_or(fitting)}." if fitting else f"No loss fits {_model(config)} here."
+        raise ConfigError(loss_fault, hint=hint)
+
+
+def _model_fault(config: FitConfig) -> str | None:
+    """Why the model does not fit the data, if it does not."""
+    if not config.model.needs_images or config.data.may_be_images:
+        return None
+    return f"{_model(config)} needs images, and data={config.data.name} has none."
+
+
+def _loss_fault(config: FitConfig) -> str | None:
+    """Why the loss does not fit the data or the model, if it does not."""
+    loss = f"loss={config.loss.name}"
+    if config.loss.targets != config.data.targets:
+        return (
+            f"{loss} compares with {config.loss.targets}, and the targets of "
+            f"data={config.data.name} are {config.data.targets}."
+        )
+    outputs = _outputs(config)
+    if outputs in config.loss.outputs:
+        return None
+    if outputs == "logits":
+        return f"{loss} needs log-probabilities, and {_model(config)} ends without log-softmax."
+    return f"{loss} needs logits, and {_model(config)} ends in log-softmax."
+
+
+def _outputs(config: FitConfig) -> str:
+    """What the model ends in, or the one that takes its place."""
+    # Every model without images ends in logits.
+    return config.model.outputs if _model_fault(config) is None else "logits"
+
+
+def _model(config: FitConfig) -> str:
+    return f"model={config.model.name}"
+
+
+def _other_models(config: FitConfig) -> list[str]:
+    """The models that fit the data, but a person's own, the likeliest first."""
+    is_value = config.data.targets == "values"
+    names = ["linear", "mlp"] if is_value else ["mlp", "linear"]
+    return [f"model={name}" for name in names if not MODEL[name].needs_images]
+
+
+def _other_losses(config: FitConfig) -> list[str]:
+    """The losses that fit the data and the model, the likeliest first."""
+    fitting = [
+        name
+        for name, kind in LOSS.items()
+        if kind.targets == config.data.targets and _outputs(config) in kind.outputs
+    ]
+    return [f"loss={name}" for name in fitting]
 
 
 def _or(words: list[str]) -> str:
     # custom fits everything, and nothing that is at hand.
     return " or ".join(word for word in words if not word.endswith("=custom"))
-
-
-def _check_loss(config: FitConfig) -> None:
-    targets = config.data.targets
-    outputs = config.model.outputs
-    loss = f"loss={config.loss.name}"
-    model = f"model={config.model.name}"
-    if config.loss.targets != targets:
-        what = (
-            f"{loss} compares with {config.loss.targets}, and the targets of "
-            f"data={config.data.name} are {targets}."
-        )
-    elif outputs in config.loss.outputs:
-        return
-    elif outputs == "logits":
-        what = f"{loss} needs log-probabilities, and {model} ends without log-softmax."
-    else:
-        what = f"{loss} needs logits, and {model} ends in log-softmax."
-    fitting = [
-        f"loss={name}"
-        for name, kind in LOSS.items()
-        if kind.targets == targets and outputs in kind.outputs
-    ]
-    hint = f"Choose {_or(fitting)}." if fitting else f"No loss fits {model} here."
-    raise ConfigError(what, hint=hint)
 
 
 def _check_optimizer(config: FitConfig) -> None:

@@ -20,6 +20,11 @@ IMAGE_SHAPE = (1, 28, 28)
 _MAX_VALUES = 200_000_000
 
 
+def val_size_hint(num_samples: int) -> str:
+    """What to write where `data.val_size` leaves nothing of so many samples: a fifth of them."""
+    return f"Set data.val_size={num_samples // 5}."
+
+
 @dataclass(kw_only=True, slots=True)
 class DataConfig(Section):
     """What every data set has: batches, and how many samples are held out or used."""
@@ -63,12 +68,14 @@ class ImagesConfig(DataConfig):
         if self.val_size >= NUM_TRAIN_IMAGES:
             raise ConfigError(
                 f"data.val_size={self.val_size} leaves nothing of the {NUM_TRAIN_IMAGES} training "
-                "images."
+                "images.",
+                hint=val_size_hint(NUM_TRAIN_IMAGES),
             )
         if self.batch_size > NUM_TRAIN_IMAGES:
             raise ConfigError(
                 f"data.batch_size={self.batch_size} is larger than the {NUM_TRAIN_IMAGES} training "
-                "images."
+                "images.",
+                hint=f"Set data.batch_size={NUM_TRAIN_IMAGES} or less, such as 64.",
             )
 
 
@@ -91,7 +98,8 @@ class DirichletConfig(DataConfig):
         if self.val_size >= self.train_size:
             raise ConfigError(
                 f"data.val_size={self.val_size} leaves nothing of "
-                f"data.train_size={self.train_size}."
+                f"data.train_size={self.train_size}.",
+                hint=val_size_hint(self.train_size),
             )
 
 
@@ -116,7 +124,8 @@ class LineConfig(DataConfig):
         if self.val_size >= len(self.x):
             raise ConfigError(
                 f"data.val_size={self.val_size} leaves nothing of the {len(self.x)} points of "
-                "data.x."
+                "data.x.",
+                hint=val_size_hint(len(self.x)),
             )
 
 

@@ -6,6 +6,7 @@ Past `load_fit`, `load_sweep`, `load_eval` and `from_saved` there is no DictConf
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ S = TypeVar("S", bound=Section)
 
 def load_fit(composed: DictConfig) -> FitConfig:
     """What Hydra composed for `fit`; raises ConfigError naming the key."""
-    config = _build(_resolved(_without(composed, "experiment", *COMMAND_SCHEMAS)))
+    config = _build(_of_the_run(composed))
     check_fit(config)
     # Now, and not when a resume reads it back: a person's own kwargs may have a `${` or a `_key`.
     try:
@@ -59,7 +60,7 @@ def load_sweep(composed: DictConfig) -> tuple[GridConfig, LauncherConfig, RunCon
 
 def load_eval(composed: DictConfig) -> EvalConfig:
     """What Hydra composed for `eval`; raises ConfigError naming the key."""
-    whole = _resolved(_without(composed, "experiment", *COMMAND_SCHEMAS))
+    whole = _of_the_run(composed)
     options = _section("eval", whole.get("eval"), EvalOptions)
     if not isinstance(whole.get("ckpt"), str):
         raise ConfigError(
@@ -138,6 +139,16 @@ def _without(composed: DictConfig, *keys: str) -> DictConfig:
     return OmegaConf.create({key: composed._get_node(key) for key in composed if key not in keys})
 
 
+def _of_the_run(composed: DictConfig) -> DictConfig:
+    """What Hydra composed, resolved, without the groups of the command; raises ConfigError."""
+    whole = _resolved(_without(composed, "experiment"))
+    for group, choices in COMMAND_SCHEMAS.items():
+        # A single run has no use for them, but a wrong key in a person's YAML is an error anyway.
+        if group in whole:
+            _choice(group, whole.get(group), choices)
+    return _without(whole, *COMMAND_SCHEMAS)
+
+
 def _resolved(composed: DictConfig) -> DictConfig:
     """`composed` with every ${…} replaced by its value; raises ConfigError naming the key."""
     try:
@@ -175,15 +186,19 @@ def _top_level(name: str, value: object) -> object:
     # OmegaConf would read the text "0" as a seed, and True is an int for Python.
     types = {"int": (int,), "str | None": (str, NoneType)}[keys_of(FitConfig)[name].type]
     if not isinstance(value, types) or isinstance(value, bool):
-        raise ConfigError(
-            f"{name}={value} has the wrong type.", hint="seed is a whole number, resume a path."
-        )
+        hint = {"seed": "Write a whole number: seed=1", "resume": "Name a run: resume=last"}[name]
+        raise ConfigError(f"{name}={value} has the wrong type.", hint=hint)
     return value
 
 
 def _choice(group: str, section: object, choices: Mapping[str, type[S]]) -> S:
     """A group as the dataclass of its choice."""
     name = section.get("name") if isinstance(section, DictConfig) else None
+    if isinstance(section, str):
+        raise ConfigError(
+            f"The config of {group} has no name: it is the text {section}.",
+            hint=f"In YAML a choice is made in the defaults list: - override /{group}: {section}",
+        )
     if not isinstance(name, str):
         hint = suggestion("", choices, label="Its YAML needs a key `name`, one of")
         raise ConfigError(f"The config of {group} has no name.", hint=hint)
@@ -193,7 +208,10 @@ def _choice(group: str, section: object, choices: Mapping[str, type[S]]) -> S:
 def _section(group: str, section: object, schema: type[S]) -> S:
     """One group as its dataclass, its types and values checked."""
     if not isinstance(section, DictConfig):
-        raise ConfigError(f"{group}={section} is not a group of keys.")
+        raise ConfigError(
+            f"{group}={section} is not a group of keys.",
+            hint=suggestion("", keys_of(schema), label=f"Keys of {group}"),
+        )
     keys = keys_of(schema)
     _refuse_unknown(group, section, keys)
     name = ""
@@ -227,16 +245,22 @@ def _describe(
     if isinstance(error, ValidationError | OverflowError):
         plain = OmegaConf.to_container(section, resolve=False)
         assert isinstance(plain, dict), "it is the config of a group"
+        value = plain.get(name)
+        hint = None
+        if "list[" in keys[name].type and isinstance(value, int | float | str) and value != "":
+            hint = f"Write {shlex.quote(f'{group}.{name}=[{value}]')}"
         return ConfigError(
-            f"{group}.{name}={plain.get(name)} has the wrong type: {_in_words(keys[name].type)} "
-            "is expected."
+            f"{group}.{name}={value} has the wrong type: {in_words(keys[name].type)} is expected.",
+            hint=hint,
         )
     if isinstance(error, MissingMandatoryValue):
         # Where no key is missing, a value in a list is: OmegaConf reads `???` as such.
         missing = next((key for key in keys if key not in section), error.full_key or name)
+        is_code = missing in keys and keys[str(missing)].is_code
+        example = "my_package.my_module.MyClass; docs/custom.md has an example." if is_code else "…"
         return ConfigError(
             f"{group}.{missing!s} is missing: {_label(group, section)} needs it.",
-            hint=f"Add {group}.{missing!s}=…",
+            hint=f"Add {group}.{missing!s}={example}",
         )
     return ConfigError(f"{group}.{name} cannot be read: {str(error).splitlines()[0]}.")
 
@@ -249,7 +273,7 @@ def _assign(merged: DictConfig, name: str, section: DictConfig, key: Key) -> Non
     merged[name] = value
 
 
-def _in_words(kind: str) -> str:
+def in_words(kind: str) -> str:
     """A field's type in a person's words."""
     words = {
         "int": "a whole number",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from trainer.config.data import val_size_hint
 from trainer.data.batches import Batch, epoch_size
 from trainer.data.samples import RefusedSample
 from trainer.data.seeding import derive_seed, epoch_order, generator
@@ -39,7 +40,8 @@ def split_dataset(
     length = _length(dataset)
     if val_size >= length:
         raise ConfigError(
-            f"data.val_size={val_size} leaves nothing of the {length} training samples."
+            f"data.val_size={val_size} leaves nothing of the {length} training samples.",
+            hint=val_size_hint(length),
         )
     if val_size == 0:
         return dataset, None

@@ -38,7 +38,7 @@ from trainer.data.samples import Form
 from trainer.data.seeding import split_indices
 from trainer.data.synthetic import dirichlet, line
 from trainer.data.transforms import Augmentation, make_eval_transform
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, pointing_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,8 @@ def load_data(
         case LineConfig():
             data = _make_line(config, seed=seed, device=device)
         case CustomDataConfig():
-            data = _stream_dataset(config, seed=seed, device=device, model_inputs=model_inputs)
+            with pointing_to("docs/custom.md"):
+                data = _stream_dataset(config, seed=seed, device=device, model_inputs=model_inputs)
         case _:
             raise TypeError(f"data={config.name} has no loader")
     num_samples = data.train_unshuffled.num_samples

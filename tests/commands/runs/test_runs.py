@@ -113,6 +113,8 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
         (("model.hidden=[512,512]",), ["mlp"]),
         (("trainer.max_steps=null",), ["cut", "mlp", "cnn"]),
         (("mnist",), ["mlp", "cnn"]),
+        (("name=mnist",), ["mlp", "cnn"]),
+        (("name=bs",), []),
         (("mnist", "seed=0"), ["cnn"]),
         (("sort=name",), ["cnn", "mlp", "cut"]),
         (("sort=val/accuracy",), ["cnn", "mlp", "cut"]),
@@ -461,6 +463,7 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
     assert ran.code == 0 and path in ran.out, ran.err
     ran = trainer_main("eval", f"ckpt={digits}", "--json", cwd=folder)
     assert ran.code == 0, ran.err
+    assert trainer_main("eval", digits, "--json", cwd=folder).out == ran.out
     ran = trainer_main("fit", f"resume={digits}", "trainer.epochs=3", cwd=folder)
     assert ran.code == 0, ran.err
     assert path in ran.out and "Resumed at step" in ran.out
@@ -483,6 +486,12 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
         ("ls status=dne", ("status=dne", "Did you mean done?")),
         ("ls status=cut", ("status=cut: there is no such status", "interrupted")),
         ("ls optimizr.lr=1", ("No run has the key optimizr.lr", "Did you mean optimizer.lr?")),
+        ("ls lr=0.1", ("No run has the key lr", "Did you mean optimizer.lr?")),
+        ("ls bs=64", ("No run has the key bs", "Did you mean data.batch_size?")),
+        ("best accuracy", ("no metric accuracy", "Did you mean val/accuracy?")),
+        ("best test_acc", ("no metric test_acc", "Did you mean test/accuracy?")),
+        ("best val/loss zzz", ("No run in runs passes zzz", "val/loss")),
+        ("best name=zzz", ("No run in runs passes name=zzz",)),
         ("ls zzzzzz=1", ("No run has the key zzzzzz", "status=")),
         ("best val/acc", ("no metric val/acc", "Did you mean val/accuracy?")),
         ("best train/accuracy", ("No run in runs", "train/accuracy")),

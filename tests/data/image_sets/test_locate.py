@@ -123,6 +123,78 @@ def test_downloads_into_the_root_what_is_missing(
     assert_right(load(fake_set(), raw, report))
 
 
+# What lies in a root -> words of the message.
+OWN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "pictures": (("b.png", "a.png"), ("holds other files (a.png, b.png)", "data=custom")),
+    "folders of pictures": (
+        ("cat/1.png", "dog/1.png"),
+        ("(cat/, dog/)", "docs/custom.md", "data.root="),
+    ),
+    "a table": (("measured.csv",), ("measured.csv", "data=custom")),
+    "more than can be named": (
+        tuple(f"{index}.png" for index in range(7)),
+        ("0.png, 1.png, 2.png and 4 more",),
+    ),
+    "the set as folders of pictures": (("Fake/0/1.png", "Fake/1/2.png"), ("(Fake/)",)),
+    "another of torchvision's sets": (("cifar-10-batches-py/data_batch_1",), ("cifar-10",)),
+    "the files, but flat": (
+        (f"{NAMES['train_images']}.gz", "notes.txt"),
+        ("its files are in", "Fake/raw"),
+    ),
+}
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize("case", OWN)
+@pytest.mark.parametrize("source", ["mirror", "system"])
+def test_nothing_is_fetched_into_a_folder_of_ones_own(
+    tmp_path: Path, raw: Path, report: QuietReport, server: Loopback, case: str, source: str
+) -> None:
+    names, words = OWN[case]
+    root = tmp_path / "data"
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    before = sorted(root.rglob("*"))
+    publish(server)
+    image_set = fake_set(mirrors=(server.base,))
+    if source == "system":
+        image_set = fake_set(os_folder=write_set(tmp_path / "usr"))
+    with pytest.raises(ConfigError) as caught:
+        load(image_set, raw, report)
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert len(str(caught.value).splitlines()) <= 3
+    assert sorted(root.rglob("*")) == before
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("inner", ["Fake", "Fake/raw", "Fake/raw/Fake"])
+def test_a_root_below_the_right_one(
+    tmp_path: Path, raw: Path, report: QuietReport, inner: str
+) -> None:
+    write_set(raw)
+    root = tmp_path / "data" / inner
+    root.mkdir(exist_ok=True)
+    if inner.endswith("raw/Fake"):  # an empty folder is one to fetch into
+        with pytest.raises(EnvironmentFault):
+            load_images(fake_set(), root=root, report=report)
+        return
+    with pytest.raises(ConfigError, match=r"data\.root=") as caught:
+        load_images(fake_set(), root=root, report=report)
+    assert str(caught.value).endswith(f"data.root={tmp_path / 'data'}")
+
+
+@pytest.mark.parametrize("name", [".gitkeep", "lost+found/x", "MNIST/raw/x", "Fake/raw/x"])
+def test_a_root_that_is_empty_or_of_torchvisions_layout_is_fetched_into(
+    tmp_path: Path, raw: Path, report: QuietReport, server: Loopback, name: str
+) -> None:
+    publish(server)
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert_right(load(fake_set(mirrors=(server.base,)), raw, report))
+
+
 def test_downloads_into_a_root_that_is_not_there_yet(
     raw: Path, report: QuietReport, server: Loopback
 ) -> None:

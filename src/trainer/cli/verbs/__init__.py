@@ -18,6 +18,22 @@ HEADINGS = ("Train", "Look before", "Look after", "Use")
 # In the order of the overview.
 _MODULES = (fit, reproduce, eval, tb, runs, check_run)
 
+# What other tools call them.
+_INSTEAD = {
+    "train": "fit", "run": "fit", "start": "fit", "train.py": "fit", "learn": "fit",
+    "sweep": "fit -m", "multirun": "fit -m", "tune": "fit -m", "search": "fit -m sweep=optuna",
+    "resume": "fit resume=last", "continue": "fit resume=last",
+    "test": "eval ckpt=last", "validate": "eval ckpt=last eval.split=val",
+    "val": "eval ckpt=last eval.split=val", "score": "eval ckpt=last",
+    "tensorboard": "tb", "board": "tb", "logs": "tb", "plot": "tb",
+    "list": "runs", "ls": "runs", "show": "runs show", "best": "runs best",
+    "compare": "runs compare", "diff": "runs diff", "rm": "runs rm", "delete": "runs rm",
+    "remove": "runs rm", "tag": "runs tag", "note": "runs note",
+    "verify": "check-run", "fsck": "check-run", "repeat": "reproduce", "rerun": "reproduce",
+    "config": "fit --cfg job", "configs": "fit --help", "models": "fit --help",
+    "version": "--version",
+}  # fmt: skip
+
 VERBS = {module.VERB.name: module.VERB for module in _MODULES}
 
 
@@ -55,6 +71,7 @@ def _no_verb(word: str) -> UsageError:
         return UsageError(
             f"The command is missing before {word}.", hint=f"Write: {command_line('fit', word)}"
         )
-    return UsageError(
-        f"There is no command {word}.", hint=suggestion(word, VERBS, label="Commands")
-    )
+    hint = suggestion(word, VERBS, label="Commands")
+    if word in _INSTEAD:
+        hint = f"Did you mean {_INSTEAD[word]}? {suggestion('', VERBS, label='Commands')}"
+    return UsageError(f"There is no command {word}.", hint=hint)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from trainer.cli.arguments import Arguments, Flag, Verb
 from trainer.cli.verbs.shared import OF_HYDRA, find_reference
-from trainer.errors import UsageError, program
+from trainer.errors import UsageError, command_line, program
 
 PAGE = """\
-<checkpoint> may be
+<checkpoint> may stand alone too: trainer eval last. It may be
   last                                     the newest run
   runs/<date>/<run>                        a run folder: its best checkpoint
   …/checkpoints/best, …/checkpoints/last   one of the two by name
@@ -34,7 +36,7 @@ def run(arguments: Arguments) -> int:
             "eval does not sweep.",
             hint=f"Evaluate one checkpoint at a time: {program()} eval ckpt=runs/<run>",
         )
-    reference = find_reference(arguments, "ckpt")
+    reference = _find_checkpoint(arguments)
     if reference is None:
         raise UsageError(
             "ckpt is missing.",
@@ -55,6 +57,23 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
+def _find_checkpoint(arguments: Arguments) -> str | None:
+    """The checkpoint of the word alone, or of ckpt=…"""
+    word = next(iter(arguments.words), None)
+    if word is None:
+        return find_reference(arguments, "ckpt")
+    if "ckpt" in arguments.values:
+        raise UsageError(
+            f"{word} and ckpt={arguments.values['ckpt']} name two checkpoints.",
+            hint="Leave one of them out.",
+        )
+    if word == "ckpt" and not os.path.lexists(word):
+        raise UsageError("ckpt needs a value.", hint=f"Write: {command_line('eval', 'ckpt=last')}")
+    from trainer.run.find import resolve_reference
+
+    return resolve_reference(word, root=arguments.root)
+
+
 VERB = Verb(
     "eval",
     "evaluate a checkpoint; it needs nothing else",
@@ -63,6 +82,8 @@ VERB = Verb(
     page=PAGE,
     group="Look after",
     config="eval",
+    words="run",
+    most=1,
     heads=("data", "trainer", "run.", "ckpt=", "eval."),
     flags=(
         Flag("--json", "for programs", override="eval.json=true"),

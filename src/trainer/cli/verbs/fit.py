@@ -172,4 +172,15 @@ VERB = Verb(
         Flag("--multirun", "a sweep: a run for every combination of key=a,b,c", short="-m"),
         *OF_HYDRA,
     ),
+    instead=dict.fromkeys(
+        ("--config", "--config-file", "--config-name", "--config-path", "--cfg-file", "--yaml"),
+        "A file of yours is an experiment: --config-dir DIR experiment=NAME for "
+        "DIR/experiment/NAME.yaml",
+    )
+    | {
+        "--resume": "Write: {program} fit resume=last",
+        "--ckpt": "Write: {program} fit resume=last",
+        "--version": "Write: {program} --version",
+        "--sweep": "Write: {program} fit -m key=a,b",
+    },
 )

@@ -25,7 +25,7 @@ Filters
                            several: status=failed,pruned
   tag=good                 runs with the tag
   model=cnn                a choice or a key of the config: optimizer.lr=0.1, seed=0,1
-  lenet5                   a part of the name
+  lenet5, name=lenet5      a part of the name
 
 Keys
 {keys}
@@ -142,5 +142,8 @@ VERB = Verb(
     page=PAGE,
     group="Look after",
     verbs=_RUNS,
-    instead={"list": "ls", "remove": "rm", "delete": "rm", "inspect": "show"},
-)
+    instead={
+        "list": "ls", "remove": "rm", "delete": "rm", "inspect": "show", "info": "show",
+        "label": "tag", "comment": "note",
+    },
+)  # fmt: skip

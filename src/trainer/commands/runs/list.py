@@ -18,6 +18,7 @@ from trainer.commands.runs.read import (
     quick_config_of,
 )
 from trainer.config.overrides import eval_words, override
+from trainer.config.synonyms import our_key
 from trainer.errors import UsageError, as_called, command_line, suggestion
 from trainer.files import JsonObject
 from trainer.run.find import MIN_DIGITS
@@ -26,7 +27,7 @@ from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import ago, counted, number_text, write_json, write_table
 
-FILTERS = ("status", "tag")
+FILTERS = ("name", "status", "tag")
 _TITLES = ("ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE")
 _MAX_NOTE = 60
 _DEFAULT_LIMIT = "20"
@@ -153,10 +154,7 @@ def best(
         metric = next((row.monitored for row in rows if row.monitored), METRICS[0])
     rows = [row for row in ordered(rows, metric) if is_finite(row.metrics.get(metric))]
     if not rows:
-        raise UsageError(
-            f"No run in {root}{' that passes' if words else ''} has {metric}.",
-            hint=f"See: {command_line('runs', 'ls')}",
-        )
+        raise _no_best(metric, filters, root)
     row = rows[0]
     entry = row.entry
     if "json" in options:
@@ -184,18 +182,45 @@ def _evaluate(row: RunRow) -> str:
     return command_line("eval", override("ckpt", str(row.entry.path)), *eval_words(config))
 
 
+def _no_best(metric: str, filters: Sequence[str], root: Path) -> UsageError:
+    """The error where no run is the best: none passes the filters, or none has the metric."""
+    if filters and not chosen(filters, root):
+        return UsageError(
+            f"No run in {root} passes {' '.join(filters)}.",
+            hint=f"A word without a = is a part of a name. Metrics: {', '.join(METRICS)}.",
+        )
+    passing = " that passes" if filters else ""
+    return UsageError(
+        f"No run in {root}{passing} has {metric}.", hint=f"See: {command_line('runs', 'ls')}"
+    )
+
+
 def _split_metric(words: Sequence[str]) -> tuple[str | None, Sequence[str]]:
     """The metric that the first word names, if any, and the filters."""
     if not words:
         return None, words
-    if words[0] in METRICS:
-        return words[0], words[1:]
+    first = words[0]
+    if first in METRICS:
+        return first, words[1:]
     # No folder has a slash in its name, so this is no filter either: it is a metric misspelt.
-    if "/" in words[0] and "=" not in words[0]:
+    if ("/" in first or _is_half_a_metric(first)) and "=" not in first:
         raise UsageError(
-            f"There is no metric {words[0]}.", hint=suggestion(words[0], METRICS, label="Metrics")
+            f"There is no metric {first}.", hint=suggestion(_whole(first), METRICS, label="Metrics")
         )
     return None, words
+
+
+def _is_half_a_metric(word: str) -> bool:
+    """Whether a word is `accuracy`, `loss`, a short form, or a metric without its slash."""
+    return _whole(word) in METRICS
+
+
+def _whole(word: str) -> str:
+    """The metric that `acc`, `loss` or `val_loss` may stand for; else the word."""
+    name = word.lower().replace("-", "_")
+    split, _, rest = name.rpartition("_")
+    metric = f"{split or 'val'}/{'accuracy' if rest == 'acc' else rest}"
+    return metric if metric in METRICS else word
 
 
 def chosen(words: Sequence[str], root: Path) -> list[RunRow]:
@@ -241,6 +266,8 @@ def _filter(word: str, rows: Sequence[RunRow]) -> Callable[[RunRow], bool]:
     key, equals, value = word.partition("=")
     if not equals:
         return lambda row: word in row.entry.name or _has_id(row, word)
+    if key == "name":
+        return lambda row: value in row.entry.name
     if key == "tag":
         return lambda row: not {*value.split(",")}.isdisjoint(row.notes.tags)
     if key == "status":
@@ -278,9 +305,17 @@ def _config_key(key: str, rows: Sequence[RunRow]) -> str:
 
 
 def _near_keys(key: str, known: Iterable[str]) -> str:
-    near, question, _ = suggestion(key, known).partition("? ")
+    names = list(known)
+    # `lr` is near nothing, and the end of optimizer.lr.
+    whole = our_key(key)
+    same = [name for name in names if name.rpartition(".")[2] == key]
+    if whole in names and not same:
+        same = [str(whole)]
+    if same:
+        return f"Did you mean {' or '.join(sorted(set(same))[:3])}?"
+    near, question, _ = suggestion(key, names).partition("? ")
     # Without a near key all keys of a config would fill the screen.
-    return f"{near}?" if question else "Filters: status=, tag=, or a config's key."
+    return f"{near}?" if question else "Filters: name=, status=, tag=, or a config's key."
 
 
 def _is_value(value: object, text: str) -> bool:

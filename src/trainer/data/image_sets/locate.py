@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,13 @@ from trainer.errors import (
     DataError,
     EnvironmentFault,
     TrainerError,
+    listing,
     printable,
     reason_of,
     suggestion,
 )
+
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +56,8 @@ def load_image_set(name: str, *, root: Path, report: Report) -> LoadedImages:
     """The image set `name` of the catalog, from `root` (torchvision's layout), or fetched into it.
 
     Every file is verified by the SHA-256 of its unpacked bytes. Raises ConfigError for an unknown
-    name, DataError when a file is damaged and no source has a right one, EnvironmentFault when
-    there is no source or `root` refuses.
+    name and for a `root` with a person's own files, DataError when a file is damaged and no source
+    has a right one, EnvironmentFault when there is no source or `root` refuses.
     """
     if name not in IMAGE_SETS:
         raise ConfigError(
@@ -70,9 +74,13 @@ def load_images(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> LoadedImages:
     """As `load_image_set`, for any set."""
-    search = _Search(image_set, folder=root.expanduser() / image_set.folder / "raw", report=report)
+    root = root.expanduser()
+    search = _Search(image_set, folder=root / image_set.folder / "raw", report=report)
     # From near to far: no network where the files lie on this machine already.
     search.look_in(search.folder)
+    if search.missing:
+        # Before any other source: who names a folder of pictures means to train on them.
+        _check_root(image_set, root)
     if search.missing and image_set.os_folder is not None:
         search.look_in(Path(image_set.os_folder))
     if search.missing:
@@ -80,6 +88,67 @@ def load_images(
     if search.cache.problem is not None:
         report.note(search.cache.problem)
     return _as_tensors(image_set, search.found)
+
+
+def _check_root(image_set: ImageSet, root: Path) -> None:
+    """Raise ConfigError when nothing of the set is in `root`, and a person's own files are."""
+    others = [] if _holds_sets(image_set, root) else _others(root)
+    if not others:
+        return
+    elsewhere = _flat_files(image_set, root)
+    if elsewhere is not None:
+        raise ConfigError(
+            f"{image_set.title} is not in {root / image_set.folder / 'raw'}; its files are in "
+            f"{elsewhere}.",
+            hint=_right_root(image_set, elsewhere),
+        )
+    raise ConfigError(
+        f"data.root={root} holds other files ({listing(others, most=_MAX_NAMED)}), and nothing of "
+        f"{image_set.title}.",
+        where="To train on them, write a Dataset and choose it with data=custom: docs/custom.md "
+        "has an example.",
+        hint=f"To have {image_set.title} fetched, name a new or an empty folder: "
+        f"data.root={root / image_set.name}",
+    )
+
+
+def _holds_sets(image_set: ImageSet, root: Path) -> bool:
+    """Whether `root` is one of torchvision's layout, perhaps with more in it."""
+    if (root / image_set.folder / "raw").is_dir():
+        return True
+    return any((root / known.folder / "raw").is_dir() for known in IMAGE_SETS.values())
+
+
+def _others(root: Path) -> list[str]:
+    """What is in the folder `root` but hidden names; empty where there is no such folder."""
+    found: list[str] = []
+    with suppress(OSError):
+        for path in sorted(root.iterdir()):
+            # A disk that is mounted there brings a folder lost+found.
+            if path.name.startswith(".") or path.name == "lost+found":
+                continue
+            if not path.is_dir():
+                found.append(path.name)
+            elif any(path.iterdir()):
+                found.append(f"{path.name}/")
+    return found
+
+
+def _flat_files(image_set: ImageSet, root: Path) -> Path | None:
+    """The folder at or below `root` that has files of the set, though not in the right place."""
+    for folder in (root, root / "raw", root / image_set.folder):
+        for file in image_set.files:
+            if (folder / file.name).is_file() or (folder / f"{file.name}.gz").is_file():
+                return folder
+    return None
+
+
+def _right_root(image_set: ImageSet, folder: Path) -> str:
+    """What to write where the files of the set are in `folder`."""
+    full = folder.absolute()
+    if full.name == "raw" and full.parent.name == image_set.folder:
+        return f"Name the folder above them: data.root={full.parent.parent}"
+    return f"Move them into a folder {image_set.folder}/raw, and name the folder above it."
 
 
 class _Search:
