@@ -52,6 +52,7 @@ class VerbKey:
     is_closed: bool = False
     is_path: bool = False
     between: tuple[int, int] | None = None
+    example: str = ""  # of a number, for the hint of a wrong one
 
     def check(self, value: str) -> None:
         """Raises UsageError for a value that it does not take."""
@@ -67,7 +68,7 @@ class VerbKey:
         if not is_number or not low <= int(value) <= high:
             raise UsageError(
                 f"{self.name}={value}: a whole number from {low} to {high} is expected.",
-                hint=f"{self.name}: {self.text} [{self.default}]",
+                hint=f"Leave it out for {self.default}, or: {self.name}={self.example}",
             )
 
 

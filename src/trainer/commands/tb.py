@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # What the second address pins on top of the tab Time Series, which ignores a tag that no run has.
 PINNED = ("Loss/train", "Loss/val", "Accuracy/val")
 HOST = "127.0.0.1"
+_EXPECTED = "Give a run folder, the folder of a sweep, the id of a run, or the word last."
 _EVENT_FILES = "events.out.tfevents.*"
 # Ports above a taken one that are tried for a suggestion, and names of runs that are printed.
 _MAX_TRIED = 100
@@ -136,7 +137,7 @@ def _find(reference: str, root: Path) -> Path:
     Raises InputError for a folder without runs, UsageError when several runs have that name.
     """
     try:
-        folder = find_path(reference, root=root, error=InputError)
+        folder = find_path(reference, root=root, error=InputError, expected=_EXPECTED)
     except InputError as error:
         if reference.isdecimal():
             raise InputError(error.what, hint=f"Did you mean port={reference}?") from None

@@ -67,18 +67,19 @@ def find_path(
     root: Path,
     index: Sequence[Entry] | None = None,
     error: type[TrainerError] = UsageError,
+    expected: str = "",
 ) -> Path:
     """The path that `reference` names, of a run or not; `index` are the runs below `root`.
 
-    Raises `error` when nothing is there, UsageError when several runs have that name, InputError
-    for the last of none.
+    Raises `error` when nothing is there, with the hint `expected` where no name is near, UsageError
+    when several runs have that name, InputError for the last of none.
     """
     if reference == LAST:
         return newest_run(root, index=index).path
     path = Path(resolve_reference(reference, root=root, index=index))
     # An empty text is an unset variable of a shell; as a path it is the working directory.
     if not reference or not os.path.lexists(path):
-        raise _missing(reference, root, error)
+        raise _missing(reference, root, error, expected=expected)
     return path
 
 

@@ -481,7 +481,7 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
         ("ls --json=true", ("--json takes no value",)),
         ("ls --yes", ("no flag --yes",)),
         ("ls sort=val/acc", ("sort=val/acc", "Did you mean val/accuracy?")),
-        ("ls limit=many", ("limit=many", "0 shows all")),
+        ("ls limit=many", ("limit=many", "limit=50")),
         ("ls limit=-1", ("limit=-1",)),
         ("ls status=dne", ("status=dne", "Did you mean done?")),
         ("ls status=cut", ("status=cut: there is no such status", "interrupted")),

@@ -76,6 +76,7 @@ _LIMIT = VerbKey(
     "at most so many runs; 0 shows all",
     default="20; with --json or -q 0",
     between=(0, 999_999),
+    example="50",
 )
 _FILTERS = (VerbKey("status", values=_statuses), VerbKey("tag"))
 

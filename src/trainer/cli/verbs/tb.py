@@ -14,6 +14,7 @@ _PORT_KEY = VerbKey(
     default=str(PORT),
     values=lambda: (str(PORT),),
     between=(1, 65535),
+    example=str(PORT + 1),
 )
 
 
