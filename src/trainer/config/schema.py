@@ -134,7 +134,7 @@ def with_younger_keys(saved: Mapping[str, Any]) -> ConfigTree:
     return whole
 
 
-def without_younger_keys(plain: Mapping[str, Any]) -> ConfigTree:
+def without_younger_keys(plain: Mapping[str, object]) -> ConfigTree:
     """A config as plain values, without keys that are as before they existed.
 
     So its hash is the one that an older version of trainer made of the same config.
@@ -145,7 +145,7 @@ def without_younger_keys(plain: Mapping[str, Any]) -> ConfigTree:
     }
 
 
-def _without_younger(plain: Mapping[str, Any], schema: type[Section]) -> ConfigTree:
+def _without_younger(plain: Mapping[str, object], schema: type[Section]) -> ConfigTree:
     keys = keys_of(schema)
     return {
         name: value
@@ -154,7 +154,7 @@ def _without_younger(plain: Mapping[str, Any], schema: type[Section]) -> ConfigT
     }
 
 
-def _chosen(plain: Mapping[str, Any]) -> dict[str, type[Section]]:
+def _chosen(plain: Mapping[str, object]) -> dict[str, type[Section]]:
     """The schema of each group in a config that may be of anybody's."""
     found = {}
     for group, section in plain.items():

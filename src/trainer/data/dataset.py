@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +61,7 @@ def _length(dataset: Dataset[object]) -> int:
     return len(dataset)  # type: ignore[arg-type]
 
 
-def _index_in_source(dataset: Dataset[Any], place: int) -> int:
+def _index_in_source(dataset: Dataset[object], place: int) -> int:
     """The index in the person's own data set of the sample at `place` of a part of it."""
     while isinstance(dataset, Subset):
         place = dataset.indices[place]
@@ -111,7 +110,7 @@ class StreamedBatches:
             pin_memory=self._device.type == "cuda",
             worker_init_fn=_leave_signals_to_training,
         )
-        samples: Any = None
+        samples: object = None
         try:
             with _signals_blocked():
                 samples = iter(loader)

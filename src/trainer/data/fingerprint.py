@@ -7,7 +7,6 @@ import hashlib
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ _NUM_SAMPLES = 64
 
 
 def fingerprint(
-    dataset: Dataset[Any], *, name: str, classes: Sequence[str] | None
+    dataset: Dataset[object], *, name: str, classes: Sequence[str] | None
 ) -> dict[str, str]:
     """The length, the classes and a SHA-256 of some samples, as `train length` and so on.
 

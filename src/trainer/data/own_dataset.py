@@ -24,7 +24,7 @@ class OwnDataset:
     no length or no samples, CustomCodeError when it raises.
     """
 
-    def __init__(self, target: str, kwargs: dict[str, Any], *, name: str) -> None:
+    def __init__(self, target: str, kwargs: dict[str, object], *, name: str) -> None:
         self.name = name
         self.dataset = call(import_class(target, key="data.target"), kwargs, key="data.target")
         self._check_map_style()
@@ -32,7 +32,7 @@ class OwnDataset:
         if self.length == 0:
             raise ConfigError(f"{name} is empty.")
         listed = self._listed_classes()
-        self.classes: tuple[Any, ...] | None = None
+        self.classes: tuple[object, ...] | None = None
         self.has_classes = listed is not None
         if _is_list(listed):
             self.classes = tuple(listed)
@@ -78,7 +78,7 @@ class OwnDataset:
             ) from error
 
 
-def _is_list(classes: Any) -> bool:
+def _is_list(classes: object) -> bool:
     """Whether names can be read in order: not one text, not a set or a dict."""
     if isinstance(classes, (str, bytes, dict)):
         return False

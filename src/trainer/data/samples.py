@@ -86,7 +86,7 @@ class ConvertedDataset(Dataset[Sample]):
                     return inputs, target
         return self._converted(sample, index)
 
-    def _usual_target(self, target: Any) -> Any:
+    def _usual_target(self, target: Any) -> object:
         """A target that needs hardly any work; None where it has to be looked at."""
         num_classes = self.form.num_classes
         if num_classes is None:
@@ -96,7 +96,7 @@ class ConvertedDataset(Dataset[Sample]):
             target = target.item()
         return target if type(target) is int and 0 <= target < num_classes else None
 
-    def _converted(self, sample: Any, index: int) -> Sample:
+    def _converted(self, sample: object, index: int) -> Sample:
         form = self.form
         place = f"of sample {index}"
         try:
@@ -118,7 +118,7 @@ class ConvertedDataset(Dataset[Sample]):
             raise RefusedSample(f"{self.name}: {error}") from None
         return inputs, label
 
-    def _values(self, target: Any, what: str) -> Tensor:
+    def _values(self, target: object, what: str) -> Tensor:
         values = as_values(target, what)
         if self.form.num_values not in (None, len(values)):
             raise RefusedSample(
@@ -158,7 +158,7 @@ class ConvertedDataset(Dataset[Sample]):
             return set()
 
 
-def _pair(sample: Any, index: int) -> tuple[Any, Any]:
+def _pair(sample: object, index: int) -> tuple[object, object]:
     """The input and the target; raises RefusedSample for what is no pair."""
     if isinstance(sample, (tuple, list)) and len(sample) == 2:
         return sample[0], sample[1]
@@ -174,7 +174,7 @@ def _pair(sample: Any, index: int) -> tuple[Any, Any]:
     raise RefusedSample(f"sample {index} is {_cut(what)}, not a pair (input, target).\n{hint}")
 
 
-def as_input(value: Any, what: str, form: Form) -> Tensor:
+def as_input(value: object, what: str, form: Form) -> Tensor:
     """`value` as a tensor that the model takes; raises RefusedSample, which calls it `what`.
 
     Pictures of PIL become float32 (C, H, W) from 0 to 1, as by torchvision's `to_tensor`. For a
@@ -207,7 +207,7 @@ def as_input(value: Any, what: str, form: Form) -> Tensor:
     return floats.reshape(1) if floats.ndim == 0 else floats
 
 
-def as_label(value: Any, what: str) -> int:
+def as_label(value: object, what: str) -> int:
     """`value` as a class index: a whole number, also as a float or as a tensor of one value.
 
     Raises RefusedSample, which calls it `what`, for anything else.
@@ -235,7 +235,7 @@ def as_label(value: Any, what: str) -> int:
     return int(number)
 
 
-def as_values(value: Any, what: str) -> Tensor:
+def as_values(value: object, what: str) -> Tensor:
     """`value` as float32 (K,), K = 1 for a number; raises RefusedSample, which calls it `what`."""
     if type(value) is float:
         return torch.tensor([value])
@@ -246,7 +246,7 @@ def as_values(value: Any, what: str) -> Tensor:
     return tensor.to(torch.float32).reshape(-1)
 
 
-def as_tensor(value: Any, what: str) -> Tensor:
+def as_tensor(value: object, what: str) -> Tensor:
     """A tensor, array, number or list of numbers as a tensor; raises RefusedSample."""
     if isinstance(value, Tensor):
         return value if type(value) is Tensor else value.as_subclass(Tensor)
@@ -279,7 +279,7 @@ def _array_as_tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _is_picture(value: Any) -> bool:
+def _is_picture(value: object) -> bool:
     """Whether it is a picture of PIL, which is not imported for that."""
     images = sys.modules.get("PIL.Image")
     return images is not None and isinstance(value, images.Image)

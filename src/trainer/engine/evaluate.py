@@ -92,7 +92,7 @@ def evaluate(
     is_half = way.autocast is not None
     precision = torch.autocast(device.type, dtype=way.autocast, enabled=is_half)
     run: Callable[[Tensor], Any] = model
-    without_gradients: AbstractContextManager[Any] = torch.inference_mode()
+    without_gradients: AbstractContextManager[object] = torch.inference_mode()
     if way.is_own:
         run, without_gradients = functools.partial(own_outputs, model), torch.no_grad()
     check = OutputCheck(f"In evaluation on {way.split}", num_outputs=num_classes)
@@ -117,7 +117,7 @@ def evaluate(
     return Evaluation(mean, accuracy, count, by_class)
 
 
-def own_outputs(model: nn.Module, inputs: Tensor) -> Any:
+def own_outputs(model: nn.Module, inputs: Tensor) -> object:
     """What a person's own model returns for `inputs`, also where it takes gradients to compute it.
 
     To be called without gradients.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from trainer.errors import ConfigError
@@ -20,14 +18,14 @@ class OutputCheck:
         self._where = where
         self._num_samples = 0
 
-    def __call__(self, outputs: Any, targets: Tensor) -> None:
+    def __call__(self, outputs: object, targets: Tensor) -> None:
         """Raise ConfigError unless the outputs fit the targets."""
         if len(targets) != self._num_samples:
             check_outputs(outputs, targets, num_outputs=self.num_outputs, where=self._where)
             self._num_samples = len(targets)
 
 
-def check_outputs(outputs: Any, targets: Tensor, *, num_outputs: int | None, where: str) -> None:
+def check_outputs(outputs: object, targets: Tensor, *, num_outputs: int | None, where: str) -> None:
     """Raise ConfigError unless `outputs` are (N, C) for classes (N,), or shaped as values (N, K).
 
     `where` is the split and the mode in words; `num_outputs` is C where it is known.

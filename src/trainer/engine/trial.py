@@ -79,7 +79,7 @@ def fit_layout(model: nn.Module, inputs: Tensor) -> str | None:
     return f"{type(error).__name__}: {error}"
 
 
-def _are_close(found: Any, expected: Any) -> bool:
+def _are_close(found: object, expected: object) -> bool:
     if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
         return False
     scale = expected.abs().max().item() if expected.numel() else 0.0
