@@ -24,16 +24,27 @@ _M_MMAP_MAX = -4
 _KEPT_BYTES = 1 << 30  # free memory at the top of the heap, above which some is returned
 _GROWTH_BYTES = 1 << 20
 
+# Devices whose kernels know no float64.
+_NO_FLOAT64 = ("mps",)
+
 # Ways to run a model.
 EAGER = "eager"
 COMPILED = "compiled"
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:1`; EnvironmentFault when it is not there."""
+    """The device for `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises EnvironmentFault when it is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise EnvironmentFault(
+            f"trainer.device=mps, but PyTorch sees no Apple GPU (torch {torch.__version__}).",
+            hint="Use trainer.device=cpu or trainer.device=auto.",
+        )
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
@@ -50,10 +61,17 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The widest type that sums can have on a device: float64, or float32 on an Apple GPU."""
+    return torch.float32 if device.type in _NO_FLOAT64 else torch.float64
+
+
 def device_label(device: torch.device) -> str:
     """The device for a person: the name of the GPU, or the number of CPU threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type != "cpu":
+        return f"{device} (untested)"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' if threads != 1 else ''})"
 

@@ -12,10 +12,10 @@ from trainer.errors import ConfigError
 
 
 def _device(name: str, value: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
         raise ConfigError(
             f"{name}={value} is not a device.",
-            hint="Write auto, cpu, cuda, or cuda:1 for the second GPU.",
+            hint="Write auto, cpu, cuda, cuda:1 for the second GPU, or mps (Apple, untested).",
         )
 
 
@@ -30,7 +30,7 @@ class TrainerConfig(Section):
     max_steps: int | None = key(at_least=0, listed=("fit",), column=18)
     device: str = key(
         form=_device,
-        words=("auto", "cpu", "cuda"),
+        words=("auto", "cpu", "cuda", "mps"),
         affects="rounding",
         listed=("fit", "eval"),
         settable=("eval", "reproduce"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.batches import Batches
+from trainer.device import sum_dtype
 from trainer.engine.outputs import OutputCheck
 from trainer.engine.progress import Progress
 from trainer.losses import Loss
@@ -87,7 +88,8 @@ def evaluate(
     `should_stop` is true between two batches.
     """
     # The loss of 60,000 samples in float32 would lose the digits in which two epochs differ.
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    wide = sum_dtype(device)
+    total = torch.zeros((), dtype=wide, device=device)
     by_class = None if num_classes is None else ClassCounts(num_classes, device=device)
     is_half = way.autocast is not None
     precision = torch.autocast(device.type, dtype=way.autocast, enabled=is_half)
@@ -104,7 +106,7 @@ def evaluate(
             outputs = run(inputs)
             check(outputs, targets)
             outputs = outputs.float()  # as in training, where the loss is in fp32
-            total += loss(outputs, targets).double() * len(targets)
+            total += loss(outputs, targets).to(wide) * len(targets)
             if by_class is not None:
                 by_class.add(outputs.argmax(1), targets)
             if watch is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from trainer.device import sum_dtype
 from trainer.engine.outputs import OutputCheck
 from trainer.losses import Loss, l1_norm
 from trainer.optim import unwrapped_step
@@ -201,8 +202,9 @@ class Step:
 
     def _reset_sums(self) -> None:
         # On a CPU the loss is read at every step anyway, so it is added up on the host.
-        on_device = torch.zeros((), dtype=torch.float64, device=self._device)
-        self._loss_sum: float | Tensor = 0.0 if self._device.type == "cpu" else on_device
+        self._loss_sum: float | Tensor = 0.0
+        if self._device.type != "cpu":
+            self._loss_sum = torch.zeros((), dtype=sum_dtype(self._device), device=self._device)
         self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._unread: list[tuple[Tensor, Tensor]] = []
         self._samples = 0
@@ -234,7 +236,7 @@ class Step:
             self._loss_sum += value * num
         else:
             self._is_finite &= torch.isfinite(loss)
-            self._loss_sum += loss.double() * num
+            self._loss_sum += loss.to(sum_dtype(self._device)) * num
         if self.counts_correct:
             self._unread.append((outputs.detach(), targets))
             if len(self._unread) == _UNREAD:

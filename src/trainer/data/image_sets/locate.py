@@ -92,8 +92,9 @@ def load_images(
 
 def _check_root(image_set: ImageSet, root: Path) -> None:
     """Raise ConfigError when nothing of the set is in `root`, and a person's own files are."""
-    others = [] if _holds_sets(image_set, root) else _others(root)
-    if not others:
+    others = _others(root)
+    # In this order: another process may make the folder of the set meanwhile.
+    if not others or _holds_sets(image_set, root):
         return
     elsewhere = _flat_files(image_set, root)
     if elsewhere is not None:

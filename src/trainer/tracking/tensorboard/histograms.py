@@ -47,6 +47,11 @@ def _on_host(rows: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return dict(zip(rows, torch.stack(list(rows.values())).tolist(), strict=True))
 
 
+def as_wide(fact: Tensor) -> Tensor:
+    """`fact` in float64, where its device has it: an Apple GPU has not."""
+    return fact if fact.device.type == "mps" else fact.double()
+
+
 def _as_floats(tensor: Tensor) -> Tensor:
     # `histc` takes floats only, and a sum of squares in fp16 would overflow beyond 65,504.
     tensor = tensor.detach().reshape(-1)
@@ -65,7 +70,7 @@ def _counts(values: Tensor, bins: int, low: float, high: float) -> Tensor:
 def _facts(values: Tensor) -> Tensor:
     """Least and greatest value, sum and sum of squares; a NaN anywhere is a NaN here."""
     facts = [*torch.aminmax(values), values.sum(), torch.dot(values, values)]
-    return torch.stack([fact.double() for fact in facts])
+    return torch.stack([as_wide(fact) for fact in facts])
 
 
 def _as_proto(num: int, facts: list[float], counts: list[float]) -> HistogramProto:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.tracking.observer import Update
 from trainer.tracking.records import TagGroup
+from trainer.tracking.tensorboard.histograms import as_wide
 
 # The layer of parameters of the model itself; no module can have this name.
 ROOT = "(root)"
@@ -43,7 +44,7 @@ class Layers:
         if not found:
             return {}
         # The only wait for the device, whatever the number of layers.
-        values = torch.stack([value.double() for value in found.values()]).tolist()
+        values = torch.stack([as_wide(value) for value in found.values()]).tolist()
         # Some layers start with weights of zero: no update has a ratio to these.
         return {
             tag: value

@@ -217,7 +217,9 @@ class SlurmLauncher:
             # Jobs of a command that was killed. No other starts any here: the folder is locked.
             queue.end_all(_name_of(folder))
         else:
-            cpus = len(os.sched_getaffinity(0))
+            # Only Linux says how many of the CPUs this process may use.
+            has_affinity = hasattr(os, "sched_getaffinity")
+            cpus = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
             self.slots = jobs or max(1, cpus // (config.cpus_per_task or 1))
             self.threads = config.cpus_per_task or max(1, cpus // self.slots)
             self._cluster = Processes()
