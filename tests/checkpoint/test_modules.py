@@ -64,7 +64,9 @@ def test_extra_state_comes_back() -> None:
     assert found["_extra_state"] == {"a": [1, None, (2.5, "x")], 3: float("-inf")}
 
 
-@pytest.mark.parametrize("value", [{1, 2}, b"bytes", object(), [print]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [{1, 2}, b"bytes", object(), [print]], ids=lambda value: type(value).__name__
+)
 def test_what_needs_pickle_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="cannot be saved without pickle"):
         split_state({"_extra_state": value})
