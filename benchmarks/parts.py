@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import line, logs, manyruns, memory, report, saving, startup, sweeps
+from benchmarks import custom, line, logs, manyruns, memory, report, saving, startup, sweeps
 from benchmarks.contenders.setting import NUM_TRAIN
 from benchmarks.runner import EVALUATION, THROUGHPUT, Job, Outcome, Say, compete
 
@@ -40,6 +40,16 @@ def evaluation(
     """The test set, with the cnn."""
     found = findings.outcomes["evaluation"] = compete(EVALUATION, ["cnn"], job=job, say=say)
     findings.tables += report.evaluation_tables(found)
+
+
+def own_data(
+    findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say
+) -> None:
+    """A person's own Dataset, with and without workers, and kept in memory."""
+    found = findings.outcomes["custom"] = custom.measure(job=job, say=say)
+    header = ("contender", "samples/s", "spread", "by the loop")
+    title = f"data=custom against a DataLoader loop on the same Dataset, {custom.MODEL}"
+    findings.tables.append(report.Table(title, header, custom.as_rows(found)))
 
 
 def save(findings: Findings, job: Job, models: Sequence[str], data_root: Path, say: Say) -> None:
@@ -129,6 +139,7 @@ Measure = Callable[[Findings, Job, Sequence[str], Path, Say], None]
 PARTS: dict[str, Measure] = {
     "throughput": throughput,
     "evaluation": evaluation,
+    "custom": own_data,
     "saving": save,
     "logging": log,
     "memory": remember,

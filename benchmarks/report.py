@@ -36,6 +36,9 @@ and a round is a seed.
   memory, the step of the eager limit (one resident batch, nothing fetched) with torch's default
   and with its fused optimizer. **Ratios** are medians by medians, against the better variant,
   with the least and most of the ratios within one round.
+- **data=custom** is trainer on torchvision's own Dataset, the one that the DataLoader loop reads,
+  with the linear model: reading takes longer than the step. `cache` is data.cache=true from the
+  second epoch on.
 - **Losses** are that of the first step, and means over the first 50 steps and over the rest.
   `differs` marks a first loss that is more than 0.3 off ln 10, and a mean that is more than 10%
   off the DataLoader loop's. A side whose first loss, mean over the rest or number of parameters

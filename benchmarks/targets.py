@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks import line, logs, manyruns, memory, startup, sweeps
+from benchmarks import custom, line, logs, manyruns, memory, startup, sweeps
 from benchmarks.parts import Findings
 from benchmarks.report import Table, ratio
 
@@ -16,6 +16,7 @@ TRAINING = {
     "cnn": {"eager": 1.7, "dataloader": 2.5, "lightning": 2.5},
 }
 EVALUATION = 3.0
+CUSTOM = {"0": 1.0, "2": 1.0, custom.CACHE: 10.0}
 LOGGING = {"cnn": 0.03, "mlp": 0.08}
 HELP_S, CONFIG_ERROR_S, LINE_S = 0.4, 1.0, 1.5
 FIRST_STEP_IMPORTS, FIRST_STEP_S = 1.5, 1.0
@@ -73,6 +74,14 @@ def _ratios(findings: Findings) -> Iterator[Target]:
         measured=found and found[0],
         is_least=True,
     )
+    outcomes = findings.outcomes.get("custom", [])
+    for variant, bound in CUSTOM.items():
+        yield Target(
+            what=f"data=custom ({variant}), by dataloader",
+            bound=bound,
+            measured=custom.ratio(variant, outcomes),
+            is_least=True,
+        )
 
 
 def _logging(findings: Findings) -> Iterator[Target]:

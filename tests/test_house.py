@@ -50,10 +50,12 @@ ROWS = {
     ),
     **dict.fromkeys(("run", "config"), 5),
     **dict.fromkeys(("errors", "files", "signals", "registry", "user_code", "state_checks"), 6),
+    "process_state": 6,
     "trainer": 7,  # the package itself: its version
 }
 # The ground is layered in its turn: these import errors, and nothing else of ours.
-GROUND = {"errors": 0, "signals": 0, "state_checks": 0, "files": 1, "registry": 1, "user_code": 1}
+GROUND = {"errors": 0, "signals": 0, "state_checks": 0, "files": 1, "registry": 1}
+GROUND |= {"process_state": 1, "user_code": 2}
 # Inside commands/: a verb may import build and fit, and no other verb.
 COMMANDS = {"build": 3, "fit": 2}
 # The header of a checkpoint is read before torch is loaded, so the command line may know it.

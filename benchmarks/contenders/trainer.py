@@ -105,7 +105,7 @@ def _read(run: Path) -> dict[str, Any]:
         "samples": samples,
         "early_loss": first["loss"],
         "late_loss": late_sum / samples,
-        "num_parameters": _num_parameters(run / "checkpoints" / "last" / "model.safetensors"),
+        "num_parameters": num_parameters(run / "checkpoints" / "last" / "model.safetensors"),
         "test_accuracy": next(row["accuracy"] for row in rows if row["split"] == "test"),
         "own_samples_per_second": samples / (train[-1]["seconds"] - first["seconds"]),
     }
@@ -123,7 +123,8 @@ def wall_times(run: Path) -> dict[int, float]:
     return {event.step: event.wall_time for event in events.Scalars("Loss/train")}
 
 
-def _num_parameters(path: Path) -> int:
+def num_parameters(path: Path) -> int:
+    """Numbers in a model file."""
     with safe_open(str(path), framework="pt") as file:
         return sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 - not a dict
 

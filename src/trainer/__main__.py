@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
+
+# By `python -m` the working folder is first in the path: a file of a person's, random.py say, would
+# be run in the place of Python's own.
+if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):  # noqa: PTH109
+    sys.path.append(sys.path.pop(0))
+
+import signal
 from collections.abc import Iterator
 from typing import NoReturn
 

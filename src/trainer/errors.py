@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import re
 import shlex
@@ -112,6 +113,23 @@ class Stopped(TrainerError):
     def __init__(self, what: str, *, signal_number: int, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
         self.exit_code = 128 + signal_number  # as a shell reports it
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the machine, or its GPU, has no memory left."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def out_of_memory(doing: str) -> EnvironmentFault:
+    """The fault for memory that ran out while `doing`."""
+    return EnvironmentFault(
+        f"Memory ran out while {doing}.",
+        hint="Try a smaller data.batch_size, fewer data.num_workers or a smaller model.",
+    )
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:

@@ -16,6 +16,10 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class SignalExit(SystemExit):
+    """A signal ends the process, and no code that was running."""
+
+
 def set_signals() -> None:
     """Make a stop signal leave with its exit code after clean-up, and a second one at once."""
     for number in _handled():
@@ -59,7 +63,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
         _leave_at_once(number, frame)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    sys.exit(128 + number)
+    raise SignalExit(128 + number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -290,3 +290,22 @@ def test_no_epochs(fit: Fit, trainer: Trainer) -> None:
     assert trainer("eval", f"ckpt={run.folder}").code == 0
     assert trainer("fit", f"resume={run.folder}", "trainer.epochs=1").code == 0
     assert run.digest() == whole.digest()
+
+
+@pytest.mark.fault("K")
+@pytest.mark.parametrize(
+    "words", [("fit", "data=dirichlet"), ("runs", "ls"), ("eval", "ckpt=last")]
+)
+def test_a_working_folder_that_was_removed(tmp_path: Path, words: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = (
+        "import os, sys\n"
+        f"os.chdir({str(gone)!r})\n"
+        f"os.rmdir({str(gone)!r})\n"
+        "from trainer.cli.main import main\n"
+        f"main({list(words)!r})\n"
+    )
+    ran = run_python("-c", script, cwd=tmp_path)
+    assert ran.code == 4
+    assert ran.err.startswith("Error: The working folder no longer exists.\n")

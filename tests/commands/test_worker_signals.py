@@ -15,9 +15,9 @@ import pytest
 import torch
 from waiting import wait_until
 
-from trainer.data import dataset as streamed
+from trainer.data import workers as reading
 from trainer.data.dataset import StreamedBatches
-from trainer.errors import CustomCodeError
+from trainer.data.workers import WorkerKilled
 from trainer.signals import Signals
 
 
@@ -55,7 +55,7 @@ def test_signals_to_workers_do_not_end_what_they_load(number: int) -> None:
 
 def test_workers_that_end_after_a_stop_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """DataLoader would raise in the middle of whatever is done just then: of a save, say."""
-    monkeypatch.setattr(streamed, "_SECONDS_TO_END", 1)
+    monkeypatch.setattr(reading, "_SECONDS_TO_END", 1)
     batches, before = batches_of_two_workers(), signal.getsignal(signal.SIGCHLD)
     next(batches)
     workers = multiprocessing.active_children()
@@ -65,7 +65,7 @@ def test_workers_that_end_after_a_stop_break_nothing(monkeypatch: pytest.MonkeyP
             to_workers(signal.SIGTERM)
             wait_until(lambda: not any(worker.is_alive() for worker in workers))
             assert signals.should_stop()
-        with pytest.raises(CustomCodeError, match="DataLoader worker"):
+        with pytest.raises(WorkerKilled, match="killed by SIGTERM"):
             list(batches)
     finally:
         signal.signal(signal.SIGCHLD, before)

@@ -149,7 +149,7 @@ def test_what_follows_from_what_a_key_changes() -> None:
     keys = known_keys()
     free = {name for name, key in keys.items() if not key.changes_bits and key.affects != "command"}
     assert free == {
-        *("data.root", "data.num_workers"),
+        *("data.root", "data.num_workers", "data.cache"),
         *("sweep.jobs", "sweep.devices", "sweep.jobs_per_device"),
     }
     kept = {
@@ -162,6 +162,7 @@ def test_what_follows_from_what_a_key_changes() -> None:
         "data.eval_batch_size",
         "data.eval_limit",
         "data.num_workers",
+        "data.cache",
         "data.test_kwargs",
         "data.val_kwargs",
     }
@@ -176,7 +177,7 @@ def test_what_a_verb_on_a_checkpoint_may_set() -> None:
         assert not may_set("eval", word)
     assert set(settable_keys("reproduce")) == {
         *("run.root", "run.name", "run.dir"),
-        *("data.root", "data.num_workers", "trainer.device"),
+        *("data.root", "data.num_workers", "data.cache", "trainer.device"),
     }
 
 

@@ -176,3 +176,38 @@ def test_sizes_that_leave_no_batch_are_refused(compose: Any, words: list[str]) -
         load(
             compose, "data=dirichlet", "model=mlp", "data.train_size=300", "data.val_size=0", *words
         )
+
+
+def _everything(data: Data) -> list[torch.Tensor]:
+    """All samples in the order of the data set: of training, validation and test."""
+    parts = [data.train_unshuffled, data.val, data.test]
+    return [tensor for part in parts if part is not None for tensor in part.first(10**6)]
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    "words",
+    [
+        (
+            "data=dirichlet",
+            "model=mlp",
+            "data.train_size=40",
+            "data.test_size=20",
+            "data.val_size=8",
+        ),
+        ("experiment=line", "data.noise=0.5", "data.val_size=2"),
+    ],
+)
+def test_the_seed_of_the_data_keeps_them_and_not_their_order(
+    compose: Any, words: tuple[str, ...]
+) -> None:
+    zero, one = (load(compose, *words, f"seed={seed}") for seed in (0, 1))
+    kept = [load(compose, *words, f"seed={seed}", "data.seed=0") for seed in (0, 1)]
+    assert not all(map(torch.equal, _everything(zero), _everything(one)))
+    for data in kept:
+        assert all(map(torch.equal, _everything(data), _everything(zero)))
+    orders = [torch.cat([inputs for inputs, _ in data.train.epoch(0)]) for data in kept]
+    assert not torch.equal(*orders)
+    # Null follows `seed`: the same bits as with a number that equals it.
+    for ours, theirs in zip(zero.train.epoch(1), kept[0].train.epoch(1), strict=True):
+        assert all(map(torch.equal, ours, theirs))

@@ -8,12 +8,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from trainer import __version__
 from trainer.cli.arguments import Arguments, Verb
 from trainer.cli.verbs import find_verb
-from trainer.errors import TrainerError, print_traceback, printable
+from trainer.errors import (
+    EnvironmentFault,
+    TrainerError,
+    is_out_of_memory,
+    print_traceback,
+    printable,
+)
 from trainer.signals import pass_signals_over, set_signals
 
 
@@ -75,7 +82,19 @@ def _run(argv: list[str]) -> int:
 
         show(arguments)
         return 0
+    _check_working_folder()
     return verb.run(arguments)
+
+
+def _check_working_folder() -> None:
+    """Raise EnvironmentFault where the folder was removed: nothing could be found or written."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise EnvironmentFault(
+            "The working folder no longer exists.",
+            hint="Change to a folder that does (cd), and give the command again.",
+        ) from error
 
 
 def _print_page(verb: Verb | None, *, config_dir: str | None = None) -> int:
@@ -95,11 +114,8 @@ def _report(error: TrainerError) -> int:
 def _report_unexpected(error: Exception) -> int:
     """A fault of ours or of the machine, in a sentence too."""
     print_traceback(error)
-    # torch's allocator raises a plain RuntimeError on a CPU, and its own class on a GPU.
-    has_no_memory = (
-        "can't allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
-    )
-    is_environment = isinstance(error, (OSError, MemoryError)) or has_no_memory
+    has_no_memory = is_out_of_memory(error)
+    is_environment = isinstance(error, OSError) or has_no_memory
     lines = str(error).strip().splitlines() or ["no message"]
     sys.stderr.write(f"Error: {type(error).__name__}: {printable(lines[0])}\n")
     if has_no_memory:

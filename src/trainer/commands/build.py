@@ -18,6 +18,7 @@ from trainer.config.model import CustomModelConfig
 from trainer.data.batches import Batch, Batches, find_not_finite
 from trainer.data.image_sets.download import Report
 from trainer.data.load import Data, ModelInputs, load_data
+from trainer.data.workers import death_of_worker
 from trainer.device import (
     autocast_dtype,
     disable_malloc_trim,
@@ -28,11 +29,21 @@ from trainer.device import (
 )
 from trainer.engine.evaluate import Evaluation, EvaluationWay, evaluate
 from trainer.engine.trial import fit_layout, give_shapes, outputs_in_evaluation
-from trainer.errors import CheckpointError, ConfigError, CustomCodeError, TrainerError, UsageError
+from trainer.errors import (
+    CheckpointError,
+    ConfigError,
+    CustomCodeError,
+    TrainerError,
+    UsageError,
+    is_out_of_memory,
+)
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
 from trainer.models.layout import use_channels_last
+from trainer.process_state import ProcessState, pop_changes
+from trainer.signals import SignalExit
 from trainer.tracking.observer import Watch
+from trainer.user_code import exit_error, is_fault_of
 
 
 def options(section: Section) -> ConfigTree:
@@ -47,12 +58,20 @@ def user_code_errors(config: FitConfig) -> Iterator[None]:
     What the machine refuses (memory, disk) is raised as it is.
     """
     own = [f"{group}.target" for group in custom_groups(config)]
+    targets = [getattr(config, group).target for group in custom_groups(config)]
     try:
         yield
-    except (TrainerError, OSError, MemoryError, torch.OutOfMemoryError):
+    except (TrainerError, OSError):
         raise
+    except SystemExit as error:
+        if not own or isinstance(error, SignalExit):
+            raise
+        raise exit_error(f"With {' and '.join(own)} of yours, training", error) from error
     except Exception as error:
-        if not own:  # then it is a fault of trainer, and is reported as one
+        if fault := death_of_worker(error):
+            raise fault from None
+        # What is not theirs is a fault of trainer or of the machine, and is reported as one.
+        if not own or is_out_of_memory(error) or not is_fault_of(error, targets):
             raise
         what = f"{type(error).__name__}: {error}"
         raise CustomCodeError(
@@ -109,7 +128,8 @@ def prepare_model(
     if not isinstance(config.model, CustomModelConfig):
         return model.to(device)
     target = config.model.target
-    with user_code_errors(config):
+    trial = f"model.target={target}: its trial on samples"
+    with user_code_errors(config), ProcessState.kept(trial):
         model.to(device)  # not its result: a class that overrides `to` may forget it
         inputs = _fitting_inputs(model, data, target=target, num_outputs=num_outputs)
         if _has_fast_layout(config):
@@ -119,6 +139,8 @@ def prepare_model(
                     f"model.target={target}: its convolutions keep the usual memory layout; in the "
                     f"faster one (channels last) it fails: {reason.splitlines()[0][:200]}"
                 )
+    for change in pop_changes():
+        report.warn(change)
     return model
 
 
@@ -128,9 +150,9 @@ def _fitting_inputs(model: nn.Module, data: Data, *, target: str, num_outputs: i
     try:
         give_shapes(model, inputs)
         outputs = outputs_in_evaluation(model, inputs)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         whole = first_batch(data.train)[0]
         try:
             # A class may be made for one size of batches.

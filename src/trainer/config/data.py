@@ -39,6 +39,8 @@ class DataConfig(Section):
     eval_batch_size: int = key(at_least=1, affects="rounding")
     # The held-out part is not trained on: with another size, val would have trained samples.
     val_size: int = key(at_least=0, affects="order", listed=("fit",), settable=())
+    # Null: it follows `seed`.
+    seed: int | None = key(between=(0, 2**63 - 1), affects="samples", settable=())
     drop_last: bool = key(affects="order")
     train_limit: int | None = key(at_least=1, affects="order", listed=("fit",))
     eval_limit: int | None = key(at_least=1, affects="evaluation")
@@ -47,6 +49,14 @@ class DataConfig(Section):
     def targets(self) -> Targets:
         """What a loss compares with."""
         return "classes"
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """What is drawn from `seed` of this group, a word each; `split`: which are held out."""
+        return self._drawn_split()
+
+    def _drawn_split(self) -> tuple[str, ...]:
+        return ("split",) if self.val_size else ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,6 +98,10 @@ class DirichletConfig(DataConfig):
     train_size: int = key(at_least=1, affects="samples")
     test_size: int = key(at_least=0, affects="samples")
 
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        return ("samples", *self._drawn_split())
+
     def check_together(self) -> None:
         if (self.train_size + self.test_size) * self.features > _MAX_VALUES:
             raise ConfigError(
@@ -115,6 +129,11 @@ class LineConfig(DataConfig):
     @property
     def targets(self) -> Targets:
         return "values"
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        noise = ("noise",) if self.noise else ()
+        return (*noise, *self._drawn_split())
 
     def check_together(self) -> None:
         if not self.x:
@@ -144,6 +163,8 @@ class CustomDataConfig(DataConfig):
     num_workers: int = key(between=(0, 512), affects="speed", settable=("eval", "reproduce"))
     task: str = key(one_of=("classification", "regression"), affects="samples")
     num_classes: int | None = key(at_least=2, affects="samples")
+    # Null: as an attribute `trainer_cache` of the data set says.
+    cache: bool | None = key(affects="speed", settable=("eval", "reproduce"))
 
     @property
     def targets(self) -> Targets:

@@ -11,7 +11,6 @@ from typing import TypedDict
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from trainer.config.data import (
     CustomDataConfig,
@@ -22,7 +21,7 @@ from trainer.config.data import (
 )
 from trainer.config.transforms import output_shape, parse_transforms
 from trainer.data.batches import Batch, Batches, Prepare, TensorBatches
-from trainer.data.dataset import StreamedBatches, limited, split_dataset
+from trainer.data.dataset import EpochHook, limited, split_dataset
 from trainer.data.fingerprint import fingerprint
 from trainer.data.image_sets.catalog import IMAGE_SETS
 from trainer.data.image_sets.download import Report
@@ -34,11 +33,15 @@ from trainer.data.own_dataset import (
     class_names,
     first_sample,
 )
+from trainer.data.own_generators import watching_generators
 from trainer.data.samples import Form
 from trainer.data.seeding import split_indices
+from trainer.data.streams import Streams
 from trainer.data.synthetic import dirichlet, line
 from trainer.data.transforms import Augmentation, make_eval_transform
 from trainer.errors import ConfigError, pointing_to
+from trainer.process_state import ProcessState
+from trainer.user_code import errors_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,9 @@ def load_data(
             data = _make_line(config, seed=seed, device=device)
         case CustomDataConfig():
             with pointing_to("docs/custom.md"):
-                data = _stream_dataset(config, seed=seed, device=device, model_inputs=model_inputs)
+                data = _stream_dataset(
+                    config, seed=seed, device=device, report=report, model_inputs=model_inputs
+                )
         case _:
             raise TypeError(f"data={config.name} has no loader")
     num_samples = data.train_unshuffled.num_samples
@@ -108,6 +113,11 @@ def load_data(
             hint=f"Set data.batch_size={num_samples} or less, or data.drop_last=false.",
         )
     return data
+
+
+def _data_seed(config: DataConfig, seed: int) -> int:
+    """The seed of what the data are, where `seed` is that of the run."""
+    return seed if config.seed is None else config.seed
 
 
 def _load_images(config: ImagesConfig, *, seed: int, device: torch.device, report: Report) -> Data:
@@ -150,7 +160,8 @@ def _load_images(config: ImagesConfig, *, seed: int, device: torch.device, repor
 
 
 def _make_dirichlet(config: DirichletConfig, *, seed: int, device: torch.device) -> Data:
-    make = partial(dirichlet, features=config.features, alpha=config.alpha, seed=seed)
+    drawn = _data_seed(config, seed)
+    make = partial(dirichlet, features=config.features, alpha=config.alpha, seed=drawn)
     train = make(config.train_size, part="train")
     test = make(config.test_size, part="test") if config.test_size else None
     return Data(
@@ -163,7 +174,7 @@ def _make_dirichlet(config: DirichletConfig, *, seed: int, device: torch.device)
 
 
 def _make_line(config: LineConfig, *, seed: int, device: torch.device) -> Data:
-    make = partial(line, config.x, a=config.a, b=config.b, seed=seed)
+    make = partial(line, config.x, a=config.a, b=config.b, seed=_data_seed(config, seed))
     train = make(noise=config.noise)
     # Without noise, the test measures the distance to the line itself.
     test = make(noise=0.0)
@@ -177,42 +188,55 @@ def _make_line(config: LineConfig, *, seed: int, device: torch.device) -> Data:
 
 
 def _stream_dataset(
-    config: CustomDataConfig, *, seed: int, device: torch.device, model_inputs: ModelInputs
+    config: CustomDataConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    report: Report,
+    model_inputs: ModelInputs,
 ) -> Data:
     own = _open_own(config)
     train = own["train"]
     classes = class_names(train, config) if config.task == "classification" else None
-    forms = _forms(own, config, num_classes=len(classes) if classes else None, needs=model_inputs)
-    inputs, targets = first_sample(train, forms["train"])
+    num_classes = len(classes) if classes else None
+    doing = f"data.target={config.target}: reading its first samples"
+
+    def fingerprints() -> dict[str, str]:
+        with errors_of(doing), ProcessState.kept(doing):
+            found = fingerprint(train.dataset, name="train", classes=classes)
+            if "test" in own:
+                found |= fingerprint(own["test"].dataset, name="test", classes=None)
+            return found
+
+    for part in own.values():
+        EpochHook(part.dataset).set(0)
+    with (
+        errors_of(doing),
+        ProcessState.kept(doing),
+        watching_generators(
+            train.dataset, name=train.name, num_workers=config.num_workers, report=report
+        ),
+    ):
+        forms = _forms(own, config, num_classes=num_classes, needs=model_inputs)
+        inputs, targets = first_sample(train, forms["train"])
     parts = {split: part.converted(forms[split]) for split, part in own.items()}
     trained, val = split_dataset(
-        parts["train"], config.val_size, seed=seed, held_out_from=parts.get("val")
+        parts["train"],
+        config.val_size,
+        seed=_data_seed(config, seed),
+        held_out_from=parts.get("val"),
     )
     # Limited after the split: val is the same for every limit.
     trained = limited(trained, config.train_limit)
-
-    def fingerprints() -> dict[str, str]:
-        found = fingerprint(train.dataset, name="train", classes=classes)
-        if "test" in own:
-            found |= fingerprint(own["test"].dataset, name="test", classes=None)
-        return found
-
-    stream = partial(StreamedBatches, num_workers=config.num_workers, device=device, seed=seed)
-
-    def stream_for_eval(dataset: Dataset[object] | None) -> StreamedBatches | None:
-        if dataset is None:
-            return None
-        return stream(limited(dataset, config.eval_limit), batch_size=config.eval_batch_size)
-
+    streams = Streams(config, seed=seed, device=device, report=report)
+    store = streams.make_store(trained)
     return Data(
-        train=stream(
-            trained, batch_size=config.batch_size, is_shuffled=True, drop_last=config.drop_last
-        ),
-        train_unshuffled=stream(trained, batch_size=config.eval_batch_size),
-        val=stream_for_eval(val),
-        test=stream_for_eval(parts.get("test")),
+        train=streams.for_training(trained, store),
+        train_unshuffled=streams.for_eval(trained, store),
+        val=streams.split(val),
+        test=streams.split(parts.get("test")),
         input_shape=tuple(inputs.shape),
-        num_outputs=len(classes) if classes else len(targets),
+        num_outputs=num_classes or len(targets),
         classes=classes,
         checksums=fingerprints(),
         reread=fingerprints,
@@ -287,7 +311,7 @@ def _split_in_memory(
 
     `train` and `test` are all inputs and targets; `prepare` is for training and for evaluation.
     """
-    kept, held_out = split_indices(len(train[0]), config.val_size, seed=seed)
+    kept, held_out = split_indices(len(train[0]), config.val_size, seed=_data_seed(config, seed))
     prepare_train, prepare_eval = prepare
 
     def take(samples: Batch, chosen: Tensor | slice) -> Batch:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from trainer.config.data import CustomDataConfig
 from trainer.data.samples import ConvertedDataset, Form, RefusedSample, Sample
-from trainer.errors import ConfigError, CustomCodeError
+from trainer.errors import ConfigError, CustomCodeError, is_out_of_memory, out_of_memory
 from trainer.user_code import call, import_class
 
 _MAX_LISTED = 8
@@ -161,6 +161,8 @@ def check_samples(own: OwnDataset, form: Form, *, any_shape: bool) -> Form:
         except RefusedSample as error:
             raise ConfigError(error.what, hint=error.hint) from error
         except Exception as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(f"reading sample {index} of {own.name}") from error
             raise CustomCodeError(
                 f"{own.name} raised {type(error).__name__} for sample {index}: {error}."
             ) from error

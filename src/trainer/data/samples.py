@@ -68,13 +68,13 @@ class ConvertedDataset(Dataset[Sample]):
     def __init__(self, dataset: Any, *, name: str, form: Form) -> None:
         self.name = name
         self.form = form
-        self._dataset = dataset
+        self.source = dataset
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self._dataset[index]
+        sample = self.source[index]
         form = self.form
         # What needs no work must not cost more than a look.
         if type(sample) is tuple and len(sample) == 2:
@@ -152,7 +152,7 @@ class ConvertedDataset(Dataset[Sample]):
     def _first_labels(self) -> set[int]:
         """The labels of the first samples; none where they cannot be read."""
         try:
-            samples = [self._dataset[index] for index in range(min(_NUM_SEARCHED, len(self)))]
+            samples = [self.source[index] for index in range(min(_NUM_SEARCHED, len(self)))]
             return {as_label(target, "a target") for _, target in samples}
         except Exception:
             return set()

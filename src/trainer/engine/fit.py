@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from trainer.data.batches import Batches, find_not_finite
+from trainer.data.workers import WorkerKilled
 from trainer.engine.evaluate import EvaluationStopped
 from trainer.engine.loop_state import TrainState
 from trainer.engine.periodic import Periodic
@@ -42,7 +43,7 @@ def fit(
                 periodic.finish()
         except EvaluationStopped:
             reason = StopReason.STOPPED
-        except CustomCodeError:
+        except (CustomCodeError, WorkerKilled):
             # A signal to the whole process group ends the workers of a streamed data set too.
             if not should_stop():
                 raise

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composing import config_of
 
 from trainer.commands.sweep.record import JobRecord, SweepRecord, read_record
-from trainer.commands.sweep.report import show, summarize, write_files
+from trainer.commands.sweep.report import seeds_vary, show, summarize, write_files
 from trainer.commands.sweep.task import JobStatus
 from trainer.tracking.console import Terminal
 
@@ -384,3 +385,39 @@ def test_importance_is_reported_where_there_are_enough_runs(
     written(record)
     assert "Not known: too few runs: 4" in (tmp_path / "sweep.md").read_text()
     assert summarize(record)["importance"] is None
+
+
+WEIGHTS = "weights, order"
+SAMPLES = "samples"
+HELD_OUT = "split"
+HINT = "; data.seed=0 keeps the data"
+OF_DIRICHLET = ("data=dirichlet", "model=mlp")
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("keys", "words", "wanted"),
+    [
+        (["seed"], OF_DIRICHLET, f"{WEIGHTS}, {SAMPLES}, {HELD_OUT}{HINT}"),
+        (["seed"], (*OF_DIRICHLET, "data.seed=0"), WEIGHTS),
+        (["data.seed"], (*OF_DIRICHLET, "data.val_size=0"), SAMPLES),
+        (["seed", "data.seed"], ("data=fashion_mnist",), f"{WEIGHTS}, {HELD_OUT}"),
+        (["seed"], ("data=fashion_mnist", "data.val_size=0"), WEIGHTS),
+        (["seed"], ("experiment=line",), WEIGHTS),
+        (["optimizer.lr"], OF_DIRICHLET, ""),
+    ],
+)
+def test_what_the_seeds_vary(keys: list[str], words: tuple[str, ...], wanted: str) -> None:
+    assert seeds_vary(keys, [config_of(*words).data]) == wanted
+
+
+def test_what_the_seeds_vary_is_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = sweep(tmp_path, [job(at, {"data.seed": str(at)}, float(at)) for at in range(2)])
+    record.summary = summarize(record, seeds="the noise | of the line")
+    show(record, terminal=Terminal())
+    assert "seeds vary   the noise | of the line" in capsys.readouterr().out
+    write_files(record)
+    text = (tmp_path / "sweep.md").read_text()
+    assert r"over the seeds. They vary the noise \| of the line." in text

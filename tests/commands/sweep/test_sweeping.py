@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import quiet_environment
+from commandline import quiet_environment, run_python
 from running import SMALL, Run, Trainer
 from swept import TINY, Swept, only_sweep
 from waiting import wait_until
@@ -21,6 +21,13 @@ MIB = 1024
 # The parent holds the records of its jobs and what is on the screen; a leak of a config a job would
 # be more.
 GROWTH = 6 * MIB
+
+OWN_NET = """
+from torch import nn
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(10, 10))
+"""
 
 
 def resident(pid: int) -> int:
@@ -138,3 +145,18 @@ def test_what_a_job_says_is_kept_where_there_are_several(trainer: Trainer, tmp_p
     logs = [path.read_text() for path in sorted((only_sweep(tmp_path).folder / "output").iterdir())]
     assert [f"seed {number}" in log for number, log in enumerate(logs)] == [True, True]
     assert all("test      accuracy" in log for log in logs)
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize("words", [("-m", "seed=0,1", "sweep.jobs=2"), ()])
+def test_a_file_of_ones_own_is_not_run_in_the_place_of_pythons(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in ("random", "typing", "signal", "tempfile", "yaml", "torch", "matplotlib"):
+        (tmp_path / f"{name}.py").write_text("raise EOFError('a file of my own')\n")
+    (tmp_path / "net_here.py").write_text(OWN_NET)
+    own = ("model=custom", "model.target=net_here.Net")
+    words = ("fit", *words, "data=dirichlet", "data.val_size=0", *own, "trainer.max_steps=2")
+    ran = run_python("-m", "trainer", *words, cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert "EOFError" not in ran.err

@@ -73,8 +73,9 @@ def begin(
         }
     try:
         # run.json first: by it a later command knows a run.
+        # Absolute, as for all that writes during the run: a person's code may change the folder.
         record = RunRecord(
-            folder,
+            folder.absolute(),
             command=command,
             seed=config.seed,
             checksums=components.data.checksums,

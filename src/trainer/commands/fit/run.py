@@ -77,10 +77,13 @@ def run(
             saved.check(config, data, terminal)
 
     with contextlib.ExitStack() as locks:
-        components = build_components(config, terminal, check=check_all, should_prune=should_prune)
-        _load_and_rehearse(components, saved, terminal)
-        keep_variant = saved is not None and "trainer.compile" not in saved.changes
-        choice = choose_variant(components, terminal, keep=keep_variant)
+        with contextlib.chdir(Path.cwd()):  # in a trial a person's code may go elsewhere
+            components = build_components(
+                config, terminal, check=check_all, should_prune=should_prune
+            )
+            _load_and_rehearse(components, saved, terminal)
+            keep_variant = saved is not None and "trainer.compile" not in saved.changes
+            choice = choose_variant(components, terminal, keep=keep_variant)
         # The folder comes last: a command that is refused until here leaves nothing on the disk.
         folder = _open_folder(config, saved, locks)
         record = begin(components, folder, command=command, saved=saved, choice=choice)
@@ -90,6 +93,7 @@ def run(
             # Outermost: a signal while the end is recorded must not take the record away.
             Signals(before_leaving=interrupted) as signals,
             ending(record, folder),
+            contextlib.chdir(Path.cwd()),  # back to it, wherever a person's code went
             user_code_errors(config),  # innermost: `ending` records the name of the class
         ):
             return _train_and_test(
@@ -178,7 +182,7 @@ def _open_store(run: Run) -> CheckpointStore:
     components = run.components
     state = components.state
     store = CheckpointStore(
-        run.folder,
+        run.folder.absolute(),
         weights=components.evaluated,
         table=components.table,
         description=_description(components),

@@ -62,7 +62,8 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
                 stopped_by = _run_jobs(request, record, launcher, terminal)
         _note_other_code(record, terminal)
         record.ended = now()
-        record.summary = report.summarize(record)
+        seeds = report.seeds_vary(record.keys, [config.data for config in configs])
+        record.summary = report.summarize(record, seeds=seeds)
         # Also when the disk is full: then the terminal alone has the result.
         try:
             with write_errors(folder):

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.commands.sweep.ranking import value_of
+from trainer.commands.sweep.ranking import SEEDS, value_of
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.task import JobStatus
 
@@ -62,7 +62,7 @@ def importance(record: SweepRecord) -> Importance:
     levels = {}
     for key in record.keys:
         column = [job.values.get(key) for job in jobs]
-        if key != "seed" and len(set(column)) > 1:
+        if key not in SEEDS and len(set(column)) > 1:
             levels[key] = _levels(column)
     reason = _reason_for_none(scores, levels, record.monitor)
     return _omega_squared(scores, levels) if reason is None else Importance(reason=reason)

@@ -14,6 +14,8 @@ from trainer.tracking.metrics_file import is_number
 # The order of a table: first what can be compared, last what went wrong.
 _ENDED = (JobStatus.DONE, JobStatus.PRUNED, JobStatus.INTERRUPTED, JobStatus.FAILED)
 _SPLITS = ("val/", "test/")
+# Keys that make a run another one of the same kind.
+SEEDS = ("seed", "data.seed")
 
 
 def value_of(metrics: Mapping[str, object], name: str) -> float | None:
@@ -55,13 +57,14 @@ def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[JsonObject
     for each metric its `mean`, its `std` (of the sample, with n - 1; None for one run) and the
     number of `runs` that have it. None where no two jobs differ in their seed only.
     """
-    if "seed" not in record.keys:
+    seeds = [key for key in SEEDS if key in record.keys]
+    if not seeds:
         return None
     members: dict[tuple[str | None, ...], list[JobRecord]] = {}
-    others = [key for key in record.keys if key != "seed"]
+    others = [key for key in record.keys if key not in SEEDS]
     for job in jobs:
-        members.setdefault(tuple(job.values.get(key) for key in others), []).append(job)
-    if all(len({job.values.get("seed") for job in alike}) < 2 for alike in members.values()):
+        members.setdefault(_values(job, others), []).append(job)
+    if all(len({_values(job, seeds) for job in alike}) < 2 for alike in members.values()):
         return None
 
     def rank(group: JsonObject) -> tuple[bool, float]:
@@ -69,6 +72,10 @@ def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[JsonObject
         return _rank(record, means)
 
     return sorted((_group(record, alike, others) for alike in members.values()), key=rank)
+
+
+def _values(job: JobRecord, keys: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(job.values.get(key) for key in keys)
 
 
 def _group(record: SweepRecord, jobs: Sequence[JobRecord], keys: Sequence[str]) -> JsonObject:

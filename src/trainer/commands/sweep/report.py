@@ -19,6 +19,7 @@ from rich.text import Text
 
 from trainer.commands.sweep.importance import importance
 from trainer.commands.sweep.ranking import (
+    SEEDS,
     compared_metrics,
     differing_keys,
     groups_of,
@@ -28,6 +29,7 @@ from trainer.commands.sweep.ranking import (
 )
 from trainer.commands.sweep.record import JobRecord, SweepRecord, short
 from trainer.commands.sweep.task import JobStatus
+from trainer.config.data import DataConfig
 from trainer.errors import as_called, command_line, printable
 from trainer.files import JsonObject, write_text
 from trainer.tracking.console import Terminal
@@ -52,8 +54,23 @@ class _Sheet:
     numbers: range = range(0)
 
 
-def summarize(record: SweepRecord) -> JsonObject:
+def seeds_vary(keys: Sequence[str], data: Sequence[DataConfig]) -> str:
+    """What differs from seed to seed, where `keys` are varied on data sets like `data`."""
+    varied = []
+    if "seed" in keys:
+        varied += ["weights", "order"]
+    is_following = "seed" in keys and any(each.seed is None for each in data)
+    drawn = list(dict.fromkeys(what for each in data for what in each.drawn))
+    if "data.seed" in keys or is_following:
+        varied += drawn
+    hint = "; data.seed=0 keeps the data"
+    return ", ".join(varied) + hint * (bool(drawn) and is_following and "data.seed" not in keys)
+
+
+def summarize(record: SweepRecord, *, seeds: str = "") -> JsonObject:
     """The result in plain values: `counts`, `best`, `groups`, `importance`, `why_no_importance`.
+
+    `seeds` is what `seeds_vary` returned.
 
     `best` is the job that is done with the best monitored metric, or None. `groups` are those of
     `ranking.groups_of`. `importance` is the share of each key; where it is None,
@@ -78,6 +95,7 @@ def summarize(record: SweepRecord) -> JsonObject:
         "counts": {status.value: counts[status] for status in JobStatus if counts[status]},
         "best": best,
         "groups": groups_of(record, jobs),
+        "seeds": seeds,
         "importance": found.shares,
         "why_no_importance": found.reason,
     }
@@ -132,6 +150,8 @@ def _facts(record: SweepRecord) -> list[tuple[str, str]]:
         values = ", ".join(f"{key}={short(value)}" for key, value in groups[0]["values"].items())
         mean = _spread(groups[0], record.monitor)
         facts.append(("best mean", f"{mean} ({values})" if values else mean))
+    if groups and (seeds := record.summary.get("seeds")):
+        facts.append(("seeds vary", seeds))
     if best:
         facts.append(("repeat", as_called(best["command"])))
     if shares:
@@ -167,7 +187,7 @@ def _jobs_sheet(record: SweepRecord, jobs: Sequence[JobRecord]) -> _Sheet:
 
 
 def _groups_sheet(record: SweepRecord, groups: Sequence[JsonObject]) -> _Sheet:
-    keys = [key for key in differing_keys(record) if key != "seed"]
+    keys = [key for key in differing_keys(record) if key not in SEEDS]
     metrics = list(dict.fromkeys(name for group in groups for name in group["metrics"]))
     rows = []
     for group in groups:
@@ -261,8 +281,7 @@ def _markdown(record: SweepRecord) -> str:
     if jobs:
         parts += ["## Jobs", _grid(_jobs_sheet(record, jobs))]
     if summary["groups"] is not None:
-        seeds = _groups_sheet(record, summary["groups"])
-        parts += ["## Seeds", "Mean ± standard deviation over the seeds.", _grid(seeds)]
+        parts += ["## Seeds", *_seeds(record)]
     unfinished = (JobStatus.FAILED, JobStatus.INTERRUPTED)
     failed = [[str(job.number), job.error or ""] for job in jobs if job.status in unfinished]
     if failed:
@@ -280,6 +299,13 @@ def _left_out(record: SweepRecord) -> list[str]:
     """The runs that are no results of the sweep, and why."""
     rows = [[job.run or "", job.error or ""] for job in record.left_out]
     return ["## Left out", _grid(_Sheet(["run", "reason"], rows))] if rows else []
+
+
+def _seeds(record: SweepRecord) -> list[str]:
+    about = "Mean ± standard deviation over the seeds."
+    if varied := record.summary.get("seeds"):
+        about += _markup(f" They vary {varied}.")
+    return [about, _grid(_groups_sheet(record, record.summary["groups"]))]
 
 
 def _importance(summary: JsonObject) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.commands.sweep.launchers import forget_safe_path
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
 from trainer.errors import Stopped, TrainerError, print_traceback, printable, reason_of
@@ -29,6 +30,7 @@ _TIME_TO_LEAVE = 60.0
 def run_task(task: Task) -> JobOutcome:
     """Run a job to its end in this process, which must be its main thread; raises nothing."""
     outcome = None
+    forget_safe_path()
     try:
         # Relative paths begin where the sweep was started; a cluster may start elsewhere.
         os.chdir(task.folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from trainer.commands.sweep.task import JobOutcome, Task
@@ -12,6 +14,10 @@ from trainer.errors import EnvironmentFault
 # Jobs of a cluster that are submitted and have not ended. A cluster may grow when jobs wait, but an
 # array of Slurm is limited, to 1001 as a rule.
 MAX_JOBS = 1000
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+# A value of ours, which tells it from a person's.
+_OURS = "trainer"
 
 
 class Handle(Protocol):
@@ -71,3 +77,25 @@ def missing_package(launcher: str, package: str) -> EnvironmentFault:
         f"launcher={launcher} needs the package {package}, which is not installed.",
         hint=f"pip install 'trainer[{launcher}]'",
     )
+
+
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Start Python without the working folder in its path, where it would find a random.py.
+
+    The processes call `forget_safe_path`.
+    """
+    if os.environ.get(_SAFE_PATH):
+        yield
+        return
+    os.environ[_SAFE_PATH] = _OURS
+    try:
+        yield
+    finally:
+        del os.environ[_SAFE_PATH]
+
+
+def forget_safe_path() -> None:
+    """Drop what `safe_path` set: scripts that a person's code starts need their own folder."""
+    if os.environ.get(_SAFE_PATH) == _OURS:
+        del os.environ[_SAFE_PATH]

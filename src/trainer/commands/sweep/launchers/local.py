@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from trainer import errors
-from trainer.commands.sweep.launchers import Handle, OnceHandle
+from trainer.commands.sweep.launchers import Handle, OnceHandle, safe_path
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config import ConfigTree
@@ -204,13 +204,15 @@ def warm_up(*, is_search: bool) -> None:
     """Start the process that jobs are forked from: it loads torch while the configs are read."""
     modules = [_PRELOAD, *(_PRELOAD_FOR_SEARCH if is_search else ())]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
-    resource_tracker.ensure_running()  # multiprocessing's own; it would lift the block below
+    with safe_path():
+        resource_tracker.ensure_running()  # multiprocessing's own; it would lift the block below
     # The sweep passes a signal on to its jobs, and without this process it could not see them end.
     # The signals are blocked, not ignored: one that comes to a job while it is forked waits until
     # the job is ready.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
-        forkserver.ensure_running()
+        with safe_path():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 

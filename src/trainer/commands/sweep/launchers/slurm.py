@@ -17,7 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.commands.sweep.launchers import MAX_JOBS, Handle, OnceHandle, missing_package
+from trainer.commands.sweep.launchers import (
+    MAX_JOBS,
+    Handle,
+    OnceHandle,
+    missing_package,
+    safe_path,
+)
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task
 from trainer.commands.sweep.worker import run_task
 from trainer.config.sweep import SlurmConfig
@@ -316,7 +322,7 @@ def _executor(config: SlurmConfig, folder: Path) -> AutoExecutor:
             )
     # exec: Slurm signals the shell of the batch script, which must have become Python.
     executor = submitit.AutoExecutor(
-        folder / "slurm", cluster="slurm", slurm_python=f"exec {shlex.quote(sys.executable)}"
+        folder / "slurm", cluster="slurm", slurm_python=f"exec {shlex.quote(sys.executable)} -P"
     )
     executor.update_parameters(
         name=_name_of(folder),
@@ -357,7 +363,8 @@ def _local_python(setup: Sequence[str]) -> str:
     shell = ["bash", "-c", " && ".join([*setup, 'exec "$0" "$@"'])] if setup else []
     # Without the variable: the job must not take the signal that is for submitit's process.
     start = ["env", "-u", "SUBMITIT_PREEMPT_SIGNAL", sys.executable, "-c", _OWN_SESSION]
-    return shlex.join([*start, *shell, sys.executable])
+    # -P: without the working folder in its path, where it would find a person's random.py.
+    return shlex.join([*start, *shell, sys.executable, "-P"])
 
 
 @contextlib.contextmanager
@@ -371,7 +378,8 @@ def _shielded(cluster: str) -> Iterator[None]:
     if cluster == "local":
         os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "TERM"
     try:
-        yield
+        with safe_path():
+            yield
     finally:
         os.environ.pop("SUBMITIT_PREEMPT_SIGNAL", None)
         os.environ.update(before)
