@@ -158,7 +158,7 @@ class ConsoleTracker:
         if val is not None:
             parts += _scores(val, "val ")
         parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second)]
-        self._terminal.line("  ".join([*parts, f"{record.seconds:.1f} s"]))
+        self._terminal.line("  ".join([*parts, f"{record.duration:.1f} s"]))
 
 
 def _scores(record: Record, prefix: str = "") -> list[str]:

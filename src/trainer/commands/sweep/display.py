@@ -87,7 +87,7 @@ class RunFollower:
                     continue
                 if row["split"] == "train":
                     self.train = row
-                else:
+                elif row["split"] == "val":
                     self.val = row
                 self._advance(row)
 
