@@ -76,12 +76,14 @@ def _make(run: Run) -> Watchers:
         )
         trackers.append(observer)
     limits = components.state.limits
+    monitor = components.state.monitor
     trackers.append(
         ConsoleTracker(
             terminal,
             num_epochs=limits.num_epochs(components.data.train.num_batches),
             num_samples=limits.num_samples(components.data.train),
             num_samples_done=components.state.progress.samples,
+            best_step=lambda: monitor.best_step,
         )
     )
     return Watchers(tracker=Trackers(*trackers), observer=observer)
