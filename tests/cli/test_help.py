@@ -86,7 +86,11 @@ def test_the_pages_explain_keys_with_the_comments_of_the_yaml(tmp_path: Path) ->
             if group
             else [CONFIGS / "fit.yaml"]
         )
-        [line] = re.findall(rf"^  {re.escape(key)} +(.*)$", pages, flags=re.MULTILINE)
+        # A long comment goes on below.
+        [lines] = re.findall(
+            rf"^  {re.escape(key)} +(.*(?:\n {{27}}.*)*)$", pages, flags=re.MULTILINE
+        )
+        line = " ".join(lines.split())
         explained, default = re.fullmatch(r"(.+) \[(.*)\]", line).groups()  # type: ignore[union-attr]
         assert (default, explained) in [comments(file).get(name) for file in files]
         assert explained
@@ -165,6 +169,12 @@ def test_the_readme_lists_the_verbs_of_the_table(request: pytest.FixtureRequest)
         path.write_text(readme[:start] + listed + readme[end:], encoding="utf-8")
         pytest.skip("written anew")
     assert listed in readme
+
+
+def test_no_line_of_a_page_is_wider_than_a_terminal() -> None:
+    """Failed before: up to 127 columns."""
+    pages = [overview(), *map(page, VERBS.values())]
+    assert [line for text in pages for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_the_golden_pages(request: pytest.FixtureRequest) -> None:

@@ -99,7 +99,8 @@ def test_pauses_are_not_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {record.samples_per_second for record in training.tracker.train_records} == {2.0}
     assert training.state.progress.seconds == 5.0
     [epoch] = training.tracker.epoch_records
-    assert epoch.seconds == 105.0, "an epoch includes its evaluation"
+    assert epoch.duration == 105.0, "an epoch includes its evaluation"
+    assert epoch.seconds == 5.0
 
 
 @pytest.mark.parametrize(
@@ -175,3 +176,60 @@ def test_another_monitored_metric_starts_afresh() -> None:
 def test_limits_in_updates_and_epochs(max_steps: int | None, updates: int, epochs: int) -> None:
     limits = Limits(epochs=2, max_steps=max_steps, accumulate=2)
     assert (limits.num_updates(5), limits.num_epochs(5)) == (updates, epochs)
+
+
+def test_a_short_epoch_is_logged_several_times() -> None:
+    """Failed before: with 16 updates an epoch three epochs had one record, which mixed them."""
+    found = {
+        num_batches: Limits(epochs=3, max_steps=None, accumulate=2).log_every(num_batches)
+        for num_batches in (1, 2, 3, 7, 8, 15, 32, 100, 398, 400, 10_000)
+    }
+    assert found == {
+        1: 50, 2: 50, 3: 1, 7: 1, 8: 1, 15: 2, 32: 4, 100: 12, 398: 49, 400: 50, 10_000: 50,
+    }  # fmt: skip
+
+
+def test_an_epoch_has_a_record_of_its_means() -> None:
+    training = Training(log_every=4)
+    training.fit()
+    first, second = training.tracker.epoch_records
+    assert (first.epoch, first.step, first.samples, first.loss, first.accuracy) == (
+        1,
+        5,
+        10,
+        1,
+        0.5,
+    )
+    assert (second.epoch, second.step, second.samples, second.learning_rate) == (2, 10, 20, 10.0)
+
+
+def test_after_a_resume_the_speed_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed before: the samples of the whole epoch were counted for the seconds of its end."""
+    first = Training(stop_at=3)
+    first.fit()
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    second = Training(epochs=1)
+    second.resume(first.store.table)
+    second.periodic = second.make_periodic()
+    now = 2.0
+    second.fit()
+    [epoch] = second.tracker.epoch_records
+    assert (epoch.samples, epoch.duration, epoch.samples_per_second) == (10, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("stops_evaluation", "splits"), [(None, {"val", "train_epoch"}), (1, set())]
+)
+def test_a_checkpoint_says_whether_its_epoch_has_its_record(
+    stops_evaluation: int | None, splits: set[str]
+) -> None:
+    """By it a resume decides whether a row at its step stays or is made again."""
+    training = Training(stop_at=5, stops_evaluation=stops_evaluation)
+    training.fit()
+    assert training.state.loop_state.splits_at(5) == splits
+    resumed = Training(epochs=1)
+    resumed.resume(training.store.table)
+    resumed.fit()
+    ended = [*training.steps("epoch"), *resumed.steps("epoch")]
+    assert ended == [5]

@@ -232,19 +232,26 @@ class Training:
             loop_state=LoopState(),
         )
         self.store = FakeStore(self.state, self.tracker.calls)
-        self.periodic = Periodic(
+        self._has_validation = has_validation
+        self._observer = observer
+        self._cadences = Cadences(
+            log_every=log_every,
+            eval_every=CadenceTimer(Cadence.parse("eval_every", eval_every)),
+            save_every=CadenceTimer(Cadence.parse("save_every", save_every)),
+        )
+        self.periodic = self.make_periodic()
+
+    def make_periodic(self) -> Periodic:
+        """Make what logs, evaluates and saves; its clock begins now."""
+        return Periodic(
             self.state,
-            validate=self._validate if has_validation else None,
+            validate=self._validate if self._has_validation else None,
             tracker=self.tracker,
-            observer=observer,
+            observer=self._observer,
             profile=self.profiled.append,
             store=self.store,
             should_save=self._pop_save_request,
-            cadences=Cadences(
-                log_every=log_every,
-                eval_every=CadenceTimer(Cadence.parse("eval_every", eval_every)),
-                save_every=CadenceTimer(Cadence.parse("save_every", save_every)),
-            ),
+            cadences=self._cadences,
         )
 
     def fit(self) -> StopReason:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer.tracking.metrics_file import MetricsFile, read_rows
-from trainer.tracking.records import EvalRecord, ResumePoint
+from trainer.tracking.records import ROW_FIELDS, EpochRecord, EvalRecord, ResumePoint
 
 
 def record(step: int, loss: float = 1.0) -> EvalRecord:
@@ -34,6 +34,45 @@ def test_a_row_is_there_at_once(tmp_path: Path) -> None:
         }
     ]
     metrics.close()
+
+
+def epoch_record(epoch: int, *, step: int) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch, step=step, samples=10, seconds=0.5, loss=1.5, accuracy=0.25,
+        learning_rate=0.1, duration=0.75, samples_per_second=100.0,
+    )  # fmt: skip
+
+
+def test_the_means_of_an_epoch_are_a_row(tmp_path: Path) -> None:
+    """Failed before: what the terminal printed of an epoch was in no file."""
+    metrics = MetricsFile(tmp_path, warn=pytest.fail)
+    metrics.record(epoch_record(1, step=3))
+    metrics.close()
+    [row] = read_rows(tmp_path)
+    assert row == {
+        "split": "train_epoch",
+        "epoch": 1,
+        "step": 3,
+        "samples": 10,
+        "seconds": 0.5,
+        "loss": 1.5,
+        "accuracy": 0.25,
+        "learning_rate": 0.1,
+    }
+    assert list(ROW_FIELDS["train_epoch"]) == list(row)
+
+
+@pytest.mark.parametrize(("splits", "steps"), [({"train_epoch"}, [3, 6]), ({"val"}, [3])])
+def test_a_resume_keeps_the_row_of_an_epoch_that_ended_before_it(
+    splits: set[str], steps: list[int], tmp_path: Path
+) -> None:
+    metrics = MetricsFile(tmp_path, warn=pytest.fail)
+    for epoch in (1, 2, 3):
+        metrics.record(epoch_record(epoch, step=3 * epoch))
+    metrics.close()
+    point = ResumePoint(step=6, splits=frozenset(splits))
+    MetricsFile(tmp_path, warn=pytest.fail, resumed=point).close()
+    assert [row["step"] for row in read_rows(tmp_path)] == steps
 
 
 def test_what_is_not_finite_is_null(tmp_path: Path) -> None:

@@ -21,10 +21,14 @@ Start here
   trainer tb
   trainer runs
 
-trainer fit --help lists its groups, keys and examples; so does every other verb.
-trainer --shell-completion install=bash prints the completion script for bash, or for zsh, fish.
-trainer --version prints the version.
+trainer fit --help lists its groups, keys and examples; so do the other verbs.
+trainer --shell-completion install=bash prints the completion script for bash,
+or for zsh, fish. trainer --version prints the version.
 """
+# Not the width of the terminal: a page is the same everywhere, and a test pins it.
+_WIDTH = 80
+# Where the texts of a page begin.
+_INDENT = 27
 
 
 def overview() -> str:
@@ -39,7 +43,7 @@ def verb_lines() -> str:
         listed = [verb for verb in VERBS.values() if verb.group == heading]
         if listed:
             lines += ["", heading]
-            lines += [f"  {_usage(verb):<45} {verb.summary}" for verb in listed]
+            lines += [_line(_usage(verb), verb.summary) for verb in listed]
     return "\n".join(lines[1:])
 
 
@@ -63,7 +67,16 @@ def _usage(verb: Verb) -> str:
 
 
 def _line(name: str, text: str) -> str:
-    return f"  {name:<24} {text}"
+    """A name and its text, which begins on the next line where the name is long."""
+    indent = " " * _INDENT
+    # A flag or a key such as data-set is one word.
+    lines = textwrap.wrap(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    label = f"  {name:<{_INDENT - 3}} "
+    if not lines or len(label) > _INDENT:
+        return "\n".join([label.rstrip(), *lines])
+    return "\n".join([label + lines[0].strip(), *lines[1:]])
 
 
 def _key_lines(verb: Verb) -> list[str]:
@@ -114,6 +127,5 @@ def _group_lines(folders: list[Path]) -> str:
         label = f"  {group:<11} "
         names = " ".join(choices(group, folders))
         indent = " " * len(label)
-        # Not the width of the terminal: a page is the same everywhere, and a test pins it.
-        lines += textwrap.wrap(names, 100, initial_indent=label, subsequent_indent=indent)
+        lines += textwrap.wrap(names, _WIDTH, initial_indent=label, subsequent_indent=indent)
     return "\n".join(lines)

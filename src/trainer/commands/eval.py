@@ -74,7 +74,7 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
         ],
     )
     if data.classes:
-        terminal.table(report.evaluation_table(result, data.classes))
+        report.print_classes(result, data.classes, terminal=terminal)
 
 
 def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: Path) -> JsonObject:

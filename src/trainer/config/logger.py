@@ -16,7 +16,7 @@ class LoggerConfig(Section):
     affects: ClassVar[Affects] = "record"
 
     name: str
-    log_every: int = key(at_least=1)
+    log_every: int | None = key(at_least=1)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -61,9 +61,13 @@ class LoopState:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     def splits_at(self, step: int) -> frozenset[str]:
-        """The splits that have a record at `step`."""
+        """The splits whose record at `step`, if there is one, was made already."""
         steps = {"train": self.logged_at, "val": self.evaluated_at}
-        return frozenset(split for split, at in steps.items() if at == step)
+        splits = {split for split, at in steps.items() if at == step}
+        # Where an epoch has just ended its sums are empty; before its record was made they are not.
+        if not self.epoch.samples:
+            splits.add("train_epoch")
+        return frozenset(splits)
 
     def state_dict(self) -> StateDict:
         """The saved fields as plain values."""

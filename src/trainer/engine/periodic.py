@@ -76,6 +76,8 @@ class Periodic:
         self._should_save = should_save
         self._cadences = cadences
         self._clock = self._epoch_clock = time.perf_counter()
+        # A resume may begin within an epoch: the speed is that of this process.
+        self._epoch_start = state.progress.samples
         self._window_seconds = 0.0
 
     def should_log(self, step: int) -> bool:
@@ -216,20 +218,25 @@ class Periodic:
 
     def _end_epoch(self) -> None:
         now = time.perf_counter()
-        seconds = max(now - self._epoch_clock, 1e-9)
+        duration = max(now - self._epoch_clock, 1e-9)
         self._epoch_clock = now
+        progress = self._progress
+        self._count_time()
         loss, accuracy = self._means(self._loop.epoch)
         self._tracker.record(
             EpochRecord(
-                epoch=self._progress.epoch,
-                step=self._progress.step,
+                epoch=progress.epoch,
+                step=progress.step,
+                samples=progress.samples,
+                seconds=progress.seconds,
                 loss=loss,
                 accuracy=accuracy,
                 learning_rate=self._loop.learning_rate,
-                seconds=seconds,
-                samples_per_second=self._loop.epoch.samples / seconds,
+                duration=duration,
+                samples_per_second=(progress.samples - self._epoch_start) / duration,
             )
         )
+        self._epoch_start = progress.samples
         self._loop.last_epoch = (loss, accuracy)
         self._loop.epoch = MetricSums()
 

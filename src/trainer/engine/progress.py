@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from trainer.config.checks import Cadence
     from trainer.data.batches import Batches
 
+# Updates between two records of training, unless epochs are short.
+_LOG_EVERY = 50
+
 
 class StopReason(StrEnum):
     """Why training ended."""
@@ -84,6 +87,12 @@ class Limits:
     def updates_per_epoch(self, num_batches: int) -> int:
         """Updates in an epoch of `num_batches`: its last window may be short."""
         return -(-num_batches // self.accumulate)  # rounded up, in integers
+
+    def log_every(self, num_batches: int) -> int:
+        """Updates between two records of training by default: of a short epoch a quarter."""
+        per_epoch = self.updates_per_epoch(num_batches)
+        # An epoch of one update has its own record, with the same values.
+        return _LOG_EVERY if per_epoch == 1 else max(1, min(_LOG_EVERY, per_epoch // 4))
 
     def place(self, done: Progress, num_batches: int) -> int:
         """Updates up to `done` in a run that had `num_batches` an epoch from its start.

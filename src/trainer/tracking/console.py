@@ -9,7 +9,9 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO, cast
 
@@ -27,9 +29,20 @@ from rich.text import Text
 
 from trainer.errors import printable
 from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
+from trainer.tracking.text import fitting, joined, number_text
 
-# About the most epoch lines of a run: one of 1,000 short epochs must not scroll all else away.
+# About the most epoch lines of a run, besides those of a new best: one of 1,000 short epochs must
+# not scroll all else away.
 _MAX_EPOCH_LINES = 20
+# What a line of an epoch, or the bar, loses first in a narrow terminal.
+_LEAVING_OUT = ("rate", "lr", "duration", "acc", "loss", "val loss", "val acc")
+# The columns of the bar's name, its share and both times, and of what is written beside them: loss,
+# accuracy and speed, or less.
+_BAR_COLUMNS = 32
+_BAR_STATES = (42, 24, 12, 0)
+_BAR_WIDTHS = (6, 40)
+# No line is laid out for less.
+_MIN_WIDTH = 20
 
 
 class _Stream:
@@ -97,12 +110,21 @@ class Terminal:
     def __init__(self) -> None:
         # Off a terminal rich would cut tables to 80 columns; a closed stdout is None.
         is_terminal = sys.stdout is not None and sys.stdout.isatty()
-        width = None if is_terminal or "COLUMNS" in os.environ else 200
+        environment = _environment()
+        self._has_columns = "COLUMNS" in environment
+        width = None if is_terminal or self._has_columns else 200
         out, err = _Stream("stdout"), _Stream("stderr")
         self._streams = (out, err)
         # With soft_wrap a long path or command stays one line, to be copied; with highlight rich
         # would colour every number. Without markup: a name from outside may have some in it.
-        console = partial(_Lines, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        console = partial(
+            _Lines,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
+            _environ=environment,
+        )
         self.out = console(file=None if sys.stdout is None else cast(TextIO, out), width=width)
         self.err = console(file=None if sys.stderr is None else cast(TextIO, err), stderr=True)
         self.warnings: list[str] = []
@@ -134,13 +156,31 @@ class Terminal:
         self.loss = sentence if self.loss is None else f"{self.loss} {sentence}"
         self._report_loss(self.loss)
 
-    def facts(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
-        """Print a block of `name  value` lines under a title."""
+    @property
+    def room(self) -> int:
+        """The columns of a line; off a terminal any number, unless COLUMNS says how many."""
+        is_bounded = self.out.is_terminal or self._has_columns
+        return max(_MIN_WIDTH, self.out.width) if is_bounded else sys.maxsize
+
+    def facts(
+        self, title: str, rows: Sequence[tuple[str, str]], *, prose: Collection[str] = ()
+    ) -> None:
+        """Print a block of `name  value` lines under a title.
+
+        Values of the names in `prose` continue on further lines where they are too long. The others
+        stay one line: a path or a command is copied.
+        """
         width = max(len(name) for name, _ in rows)
         if title:
             self.out.print(Text(title, style="bold"))
         for name, value in rows:
-            self.out.print(_row(name.ljust(width), value))
+            lines = [value]
+            if name in prose:
+                lines = folded(value, self.room - width - 4)
+            shown_name = name
+            for line in lines:
+                self.out.print(_row(shown_name.ljust(width), line))
+                shown_name = ""
 
     def line(self, text: str, *, style: str = "") -> None:
         """Print a line."""
@@ -148,7 +188,7 @@ class Terminal:
 
     def table(self, table: Table) -> None:
         """Print a rich table."""
-        self.out.print(table)
+        self.out.print(table, width=max(_MIN_WIDTH, self.out.width))
 
     def note(self, text: str) -> None:
         """Print a note on standard error."""
@@ -186,8 +226,39 @@ def _row(name: str, value: str) -> Text:
     return Text.assemble((f"  {name}", "cyan"), "  ", _text(value))
 
 
+def _environment() -> dict[str, str]:
+    """The environment for rich, without a size that is none: with COLUMNS=0 it prints nothing."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES") or _is_size(value)
+    }
+
+
+def _is_size(text: str) -> bool:
+    # isdecimal accepts the digits of every script; rich would fill a line up to any width.
+    return text.isascii() and text.isdecimal() and len(text) <= 4 and int(text) > 0
+
+
+def folded(text: str, width: int) -> list[str]:
+    """Text in lines of `width` columns, broken between words where they are not too long."""
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, max(width, _MIN_WIDTH // 2), break_on_hyphens=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _EpochLine:
+    epoch: int
+    parts: Mapping[str, str]
+
+
 class ConsoleTracker:
-    """Shows a bar with loss, accuracy, samples a second and the time left, and a line an epoch."""
+    """Shows a bar with loss, accuracy, samples a second and the time left, and a line an epoch.
+
+    Of many epochs it prints about twenty, the last one, and each that is the best so far when the
+    next one is printed. `best_step` returns the step with the best monitored value so far.
+    """
 
     def __init__(
         self,
@@ -196,23 +267,41 @@ class ConsoleTracker:
         num_epochs: int,
         num_samples: int,
         num_samples_done: int,
+        best_step: Callable[[], int],
         find_cause: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`find_cause` looks for a validation sample that is not finite, when val/loss is not."""
         self._terminal = terminal
         self._num_epochs = num_epochs
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
+        self._best_step = best_step
+        # A later best is one of the epoch that ends next.
+        self._known_step = best_step()
+        self._best: _EpochLine | None = None
+        self._last: _EpochLine | None = None
+        self._printed_epoch = 0
+        self._room = terminal.room
+        self._left_out: set[str] = set()
         self._val: EvalRecord | None = None
         self._has_warned = False
         self._find_cause = find_cause
         self._bar: Progress | None = None
+        self._bar_room = 0
         if terminal.out.is_terminal:
-            columns = ("{task.description}", BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-            text = TextColumn("{task.fields[state]}", markup=False)
+            narrowest, widest = _BAR_WIDTHS
+            room = terminal.room - _BAR_COLUMNS - narrowest
+            self._bar_room = next((width for width in _BAR_STATES if width <= room), 0)
             self._bar = Progress(
-                *columns, text, TimeElapsedColumn(), TimeRemainingColumn(),
-                console=terminal.out, transient=True, refresh_per_second=4,
-            )  # fmt: skip
+                "{task.description}",
+                BarColumn(min(widest, max(1, room - self._bar_room + narrowest))),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[state]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=terminal.out,
+                transient=True,
+                refresh_per_second=4,
+            )
             self._task = self._bar.add_task(
                 "training", total=num_samples, completed=num_samples_done, state=""
             )
@@ -230,13 +319,17 @@ class ConsoleTracker:
         """Do nothing: the terminal has every line already."""
 
     def close(self, *_: object) -> None:
-        """Take the bar off the screen; the lines stay."""
+        """Take the bar off the screen, and print the last epoch; the lines stay."""
         if self._bar is not None:
             self._bar.stop()
+        # A run ends by this too when its output is closed.
+        with contextlib.suppress(OSError):
+            self._print_waiting()
 
     def _update_bar(self, record: TrainRecord) -> None:
         if self._bar is not None:
-            state = "  ".join([*_scores(record), _rate(record.samples_per_second)])
+            parts = {**_scores(record), "rate": _rate(record.samples_per_second)}
+            state = joined(fitting(parts, self._bar_room, leaving_out=_LEAVING_OUT))
             self._bar.update(self._task, completed=record.samples, state=state)
 
     def _keep(self, record: EvalRecord) -> None:
@@ -259,23 +352,46 @@ class ConsoleTracker:
         val = self._val
         # An epoch without an evaluation must not show the values of the one before.
         self._val = None
-        if record.epoch % self._every and record.epoch not in (1, self._num_epochs):
-            return
         # Padded, so that the columns of epochs 9 and 10 are in line.
         number = f"{record.epoch:>{len(str(self._num_epochs))}}"
-        parts = [f"epoch {number}/{self._num_epochs}", *_scores(record)]
+        parts = {"epoch": f"epoch {number}/{self._num_epochs}", **_scores(record)}
         if val is not None:
-            parts += _scores(val, "val ")
-        parts += [f"lr {record.learning_rate:.3g}", _rate(record.samples_per_second)]
-        self._terminal.line("  ".join([*parts, f"{record.seconds:.1f} s"]))
+            parts |= _scores(val, "val ")
+        parts |= {
+            "lr": f"lr {record.learning_rate:.3g}",
+            "rate": _rate(record.samples_per_second),
+            "duration": f"{record.duration:.1f} s",
+        }
+        self._last = _EpochLine(record.epoch, parts)
+        if self._best_step() > self._known_step:
+            self._best = self._last
+        self._known_step = record.step
+        if record.epoch % self._every == 0 or record.epoch in (1, self._num_epochs):
+            self._print_waiting()
+
+    def _print_waiting(self) -> None:
+        """Print the best epoch since the last line, where it is the best of all, and the last."""
+        for line in (self._best, self._last):
+            if line is not None and line.epoch > self._printed_epoch:
+                self._printed_epoch = line.epoch
+                self._terminal.line(self._fitted(line.parts))
+
+    def _fitted(self, parts: Mapping[str, str]) -> str:
+        # What one line leaves out the next ones do too, so that they are alike.
+        if self._room != self._terminal.room:
+            self._room = self._terminal.room
+            self._left_out.clear()
+        shown = {name: text for name, text in parts.items() if name not in self._left_out}
+        kept = fitting(shown, self._room, leaving_out=_LEAVING_OUT)
+        self._left_out.update(shown.keys() - kept.keys())
+        return joined(kept)
 
 
-def _scores(record: Record, prefix: str = "") -> list[str]:
-    """`loss 0.1234`, or `1.234e-05` where decimals show nothing, and `acc 98.76%` if known."""
-    loss = f"{record.loss:.4f}" if record.loss >= 0.001 else f"{record.loss:.3e}"
-    scores = [f"{prefix}loss {loss}"]
+def _scores(record: Record, prefix: str = "") -> dict[str, str]:
+    """`loss 0.1234`, and `acc 98.76%` if known, by name."""
+    scores = {f"{prefix}loss": f"{prefix}loss {number_text(record.loss)}"}
     if record.accuracy is not None:
-        scores.append(f"{prefix}acc {100 * record.accuracy:.2f}%")
+        scores[f"{prefix}acc"] = f"{prefix}acc {100 * record.accuracy:.2f}%"
     return scores
 
 

@@ -175,8 +175,9 @@ def _is_before(event: Event, point: ResumePoint) -> bool:
     # The first records of a file have no tags.
     if not tags or event.step < point.step:
         return True
-    if "val" in splits:
-        return point.has("val", at=event.step)
+    for split in ("val", "train_epoch"):
+        if split in splits:
+            return point.has(split, at=event.step)
     if not _ROWS.isdisjoint(tags):
         return point.has("train", at=event.step)
     # All else was recorded with its update, so before any checkpoint of it.

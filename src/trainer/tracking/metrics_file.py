@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -15,22 +14,16 @@ from trainer.files import append_whole, finite_or_null, write_bytes
 from trainer.run.folder import METRICS_FILE
 from trainer.state_checks import LARGEST
 from trainer.tracking.records import (
+    ROW_FIELDS,
     SPLITS,
-    EpochRecord,
-    EvalRecord,
     MetricsRow,
     Record,
     ResumePoint,
-    TrainRecord,
     as_row,
 )
 
 # A row has some hundred bytes; a longer line from outside could fill the memory.
 MAX_LINE_BYTES = 100_000
-_FIELDS = {
-    split: {"split", *(item.name for item in dataclasses.fields(kind))}
-    for split, kind in (("train", TrainRecord), ("val", EvalRecord), ("test", EvalRecord))
-}
 
 
 class MetricsFile:
@@ -55,21 +48,17 @@ class MetricsFile:
             raise self._refused(error) from error
 
     def record(self, record: Record) -> None:
-        """Append a line; an epoch has none, as it is the sum of its windows."""
-        if not isinstance(record, EpochRecord):
-            self._write(as_row(record))
+        """Append a line."""
+        try:
+            append_whole(self._file, (as_json(as_row(record)) + "\n").encode())
+        except OSError as error:
+            raise self._refused(error) from error
 
     def flush(self) -> None:
         """Do nothing: every line is with the operating system, which outlives this process."""
 
     def close(self, *_: object) -> None:
         self._file.close()
-
-    def _write(self, row: MetricsRow) -> None:
-        try:
-            append_whole(self._file, (as_json(row) + "\n").encode())
-        except OSError as error:
-            raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> EnvironmentFault:
         resume = command_line("fit", override("resume", str(self._path.parent)))
@@ -103,7 +92,7 @@ def _problem_of(row: object) -> str | None:
     """Why a JSON value is no row, in a phrase."""
     if not isinstance(row, dict) or row.get("split") not in SPLITS:
         return "has no split that trainer knows"
-    if unlike := row.keys() ^ _FIELDS[row["split"]]:
+    if unlike := row.keys() ^ {*ROW_FIELDS[row["split"]]}:
         name = min(unlike)
         kind = "has the unknown field" if name in row else "lacks the field"
         return f"{kind} {printable(name)[:40]}"

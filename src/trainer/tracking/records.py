@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias
 
 # A row of metrics.jsonl: the values of a record by name, and its `split`.
 MetricsRow: TypeAlias = dict[str, Any]
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +48,47 @@ class EvalRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
-    """An epoch as a whole: means over its samples, and how long it took, evaluation included."""
+    """An epoch as a whole: means over its samples.
 
+    `duration` and `samples_per_second` are for the terminal: evaluation and saving count, and after
+    a resume only what this process has trained. No row has them.
+    """
+
+    split: ClassVar[str] = "train_epoch"
     epoch: int
     step: int
+    samples: int
+    seconds: float
     loss: float
     accuracy: float | None
     learning_rate: float
-    seconds: float
+    duration: float
     samples_per_second: float
 
 
 Record = TrainRecord | EvalRecord | EpochRecord
 
 
-def as_row(record: TrainRecord | EvalRecord) -> MetricsRow:
+def _names(kind: type[Record], *, without: Collection[str] = ()) -> tuple[str, ...]:
+    names = [item.name for item in fields(kind) if item.name not in ("split", *without)]
+    return ("split", *names)
+
+
+# The names of the values in a row of each split, in their order.
+ROW_FIELDS = {
+    "train": _names(TrainRecord),
+    "train_epoch": _names(EpochRecord, without=("duration", "samples_per_second")),
+    "val": _names(EvalRecord),
+    "test": _names(EvalRecord),
+}
+# A train row is a window of training, a train_epoch row an epoch as a whole.
+SPLITS = tuple(ROW_FIELDS)
+
+
+def as_row(record: Record) -> MetricsRow:
     """The record as a row of metrics.jsonl: its values by name, `split` first."""
-    return {"split": record.split, **asdict(record)}
+    # Not asdict, which copies every value: an epoch may take a millisecond.
+    return {name: getattr(record, name) for name in ROW_FIELDS[record.split]}
 
 
 # The first part of the tags whose second part is a split; all other tags are about training.
@@ -95,8 +119,10 @@ BESIDES_ROWS = frozenset(TagGroup)
 
 def split_of(tag: str) -> str:
     """The split that a tag is about: val for `Loss/val`, `Best/val_loss` and `Mistakes/val`."""
-    # Both separators: `Best/val_loss` and `Precision_recall/val/cat`.
     group, _, rest = tag.partition("/")
+    if rest == "train_epoch":
+        return rest
+    # Both separators: `Best/val_loss` and `Precision_recall/val/cat`.
     split = re.split("[/_]", rest, maxsplit=1)[0]
     return split if group in _OF_A_SPLIT and split in SPLITS else "train"
 

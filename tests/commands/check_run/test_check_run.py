@@ -119,8 +119,8 @@ def test_a_run_that_is_done(trainer: Trainer, copy: Copy) -> None:
         "step-000018": ("ok", "both files verified, 0.02 MB"),
         "last": ("ok", "points at step-000018"),
         "best": ("ok", "points at step-000018"),
-        "metrics.jsonl": ("ok", "8 rows: 5 train, 2 val, 1 test"),
-        "TensorBoard": ("ok", "30 values in 1 file, the same in metrics.jsonl"),
+        "metrics.jsonl": ("ok", "10 rows: 5 train, 2 train_epoch, 2 val, 1 test"),
+        "TensorBoard": ("ok", "34 values in 1 file, the same in metrics.jsonl"),
     }
     assert checked.rows["run.json"][1].startswith("done, ended 20")
 
@@ -437,11 +437,11 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
     ),
     "torn": (
         lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:40]]),
-        "line 8 is incomplete",
+        "line 10 is incomplete",
     ),
     "without its end": (
         lambda run: edit_lines(run, lambda lines: [*lines[:-1], lines[-1][:-1]]),
-        "line 8 is incomplete",
+        "line 10 is incomplete",
     ),
     "the last row is gone": (
         lambda run: edit_lines(run, lambda lines: lines[:-1]),
@@ -509,6 +509,22 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
         lambda run: edit_row(run, row_at(run, "test"), loss=0.25),
         "not the test/loss that run.json",
     ),
+    "another loss of an epoch": (
+        lambda run: edit_row(run, row_at(run, "train_epoch"), loss=0.25),
+        "not the train/loss that step-000018 has",
+    ),
+    "another accuracy of an epoch": (
+        lambda run: edit_row(run, row_at(run, "train_epoch"), accuracy=0.25),
+        "not the train/accuracy that step-000018 has",
+    ),
+    "an epoch twice": (
+        lambda run: edit_row(run, row_at(run, "train_epoch"), step=9),
+        "has step 9 of train_epoch after step 9",
+    ),
+    "an epoch past the end": (
+        lambda run: edit_row(run, row_at(run, "train_epoch"), step=99),
+        "its rows reach step 99",
+    ),
     "a row past the end": (
         lambda run: edit_row(run, row_at(run, "train"), step=99),
         "its rows reach step 99",
@@ -536,9 +552,9 @@ def append_record(run: Run, data: bytes) -> None:
         RecordWriter(file).write(data)
 
 
-def moved(event: Event, *, by: float) -> Event:
+def moved(event: Event, *, by: float, tag: str = "Loss/train") -> Event:
     for value in event.summary.value:
-        if value.tag == "Loss/train":
+        if value.tag == tag:
             value.simple_value += by
     return event
 
@@ -589,6 +605,16 @@ OF_EVENTS: dict[str, tuple[Mutate, str]] = {
             run, lambda event: None if is_of(event, "Learning/learning_rate", 8) else event
         ),
         "Learning/learning_rate lacks step 8",
+    ),
+    "an epoch gone": (
+        lambda run: rewrite(
+            run, lambda event: None if is_of(event, "Loss/train_epoch", 9) else event
+        ),
+        "Loss/train_epoch lacks step 9",
+    ),
+    "another value of an epoch": (
+        lambda run: rewrite(run, lambda event: moved(event, by=1e-3, tag="Accuracy/train_epoch")),
+        "Accuracy/train_epoch has another value at step 9",
     ),
     "a value twice": (
         lambda run: rewrite(
@@ -876,5 +902,5 @@ def test_in_a_narrow_terminal_nothing_is_lost(
     run = copy("board")
     monkeypatch.setenv("COLUMNS", "50")
     outcome = trainer("check-run", str(run.folder))
-    assert "metrics.jsonl" in outcome.out and "30 values in 1 file" in outcome.out
+    assert "metrics.jsonl" in outcome.out and "34 values in 1 file" in outcome.out
     assert "…" not in outcome.out

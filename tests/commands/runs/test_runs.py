@@ -95,6 +95,28 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
     assert "\x1b" not in "".join(lines)
 
 
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [
+        (100, ["ID", "STARTED", "NAME", "STATUS", "BEST", "TEST"]),
+        (80, ["ID", "NAME", "STATUS", "BEST", "TEST"]),
+        (64, ["ID", "NAME", "STATUS", "BEST"]),
+        (40, ["ID", "NAME", "STATUS"]),
+        (25, ["ID", "NAME"]),
+    ],
+)
+def test_a_narrow_list_leaves_columns_out(
+    columns: int, titles: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed before: up to 99 columns on a terminal of 80."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    title, *lines = out(folder).splitlines()
+    assert title.split() == titles
+    assert max(map(len, [title, *lines])) <= columns
+    assert [line.split()[0] for line in lines] == [id_of(folder, path) for path in (CUT, MLP, CNN)]
+
+
 @pytest.mark.parametrize(
     ("words", "names"),
     [

@@ -26,6 +26,8 @@ def row(
         "seconds": 1.0,
         "loss": loss,
     }
+    if split == "train_epoch":
+        return {**content, "accuracy": 0.9, "learning_rate": 0.1}
     if split != "train":
         return {**content, "accuracy": 0.9, "count": 100}
     return {
@@ -66,6 +68,14 @@ def test_the_last_row_of_each_split_is_kept(tmp_path: Path) -> None:
     append(tmp_path, line(step=3, loss=0.2))
     job.look()
     assert job.train == row(step=3, loss=0.2) and job.val == row("val", step=1, loss=0.4)
+
+
+def test_an_epoch_as_a_whole_counts_and_is_no_evaluation(tmp_path: Path) -> None:
+    job = follow(tmp_path)
+    append(tmp_path, line(step=1) + line("val", step=2) + line("train_epoch", epoch=1, step=2))
+    job.look()
+    assert job.train == row(step=1) and job.val == row("val", step=2)
+    assert job.position == "epoch 1/4"
 
 
 def test_a_half_written_line_counts_once_it_is_whole(tmp_path: Path) -> None:

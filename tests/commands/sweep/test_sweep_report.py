@@ -421,3 +421,38 @@ def test_what_the_seeds_vary_is_in_the_report(
     write_files(record)
     text = (tmp_path / "sweep.md").read_text()
     assert r"over the seeds. They vary the noise \| of the line." in text
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [
+        (100, ["job", "optimizer.lr", "a.quite_long_key", "test/loss", ACCURACY, "run"]),
+        (60, ["job", "optimizer.lr", "a.quite_long_key", "test/loss", ACCURACY]),
+        (52, ["job", "optimizer.lr", "a.quite_long_key", ACCURACY]),
+        (36, ["job", "optimizer.lr", ACCURACY]),
+        (5, ["job", "optimizer.lr", ACCURACY]),
+    ],
+)
+def test_a_narrow_table_leaves_columns_out_and_splits_no_number(
+    columns: int,
+    titles: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Failed before: at 60 columns numbers went on below, at 12 a letter was a line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    jobs = [
+        job(number, {"optimizer.lr": f"0.{number}", "a.quite_long_key": f"{number}"}, None)
+        for number in (1, 2)
+    ]
+    for one in jobs:
+        one.metrics = {"test/loss": 1234.5678, ACCURACY: 0.12345}
+    shown(sweep(tmp_path, jobs))
+    out = capsys.readouterr().out
+    head, rows = out.splitlines()[2], table_of(out)
+    assert head.split() == titles
+    assert [row.split()[:2] for row in rows] == [["1", "0.1"], ["2", "0.2"]]
+    assert all("0.1235" in row for row in rows)
+    assert max(map(len, [head, *rows])) <= max(columns, 31)

@@ -84,6 +84,7 @@ def test_custom_scalars(server: Server) -> None:
     found = answer(server, "plugin/custom_scalars/scalars", run="run", tag=charts["Loss"][0])
     assert found["regex_valid"] and set(found["tag_to_events"]) == {
         "Loss/train",
+        "Loss/train_epoch",
         "Loss/val",
         "Loss/test",
     }

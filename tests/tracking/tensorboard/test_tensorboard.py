@@ -43,6 +43,7 @@ OFTEN = (
 )  # fmt: skip
 OF_ROWS = {
     "Loss/train", "Loss/val", "Loss/test", "Accuracy/train", "Accuracy/val", "Accuracy/test",
+    "Loss/train_epoch", "Accuracy/train_epoch",
     "Learning/learning_rate", "Gradients/norm", "Throughput/samples_per_second",
 }  # fmt: skip
 BY_LAYER = {
@@ -84,7 +85,7 @@ def test_the_scalars_are_those_of_the_contract_and_those_by_layer(events: EventA
     }
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("split", ["train", "train_epoch", "val", "test"])
 @pytest.mark.parametrize("name", ["loss", "accuracy"])
 def test_scalars_equal_the_metrics_file_on_every_axis(
     run: Run, events: EventAccumulator, split: str, name: str
@@ -247,8 +248,8 @@ def test_train_and_val_are_in_one_chart(events: EventAccumulator) -> None:
     (config,) = events.Tensors("custom_scalars__config__")
     layout = Layout.FromString(config.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
-    assert charts["Loss"] == ["Loss/(train|val|test)$"] and charts["Accuracy"] == [
-        "Accuracy/(train|val|test)$"
+    assert charts["Loss"] == ["Loss/(train|train_epoch|val|test)$"] and charts["Accuracy"] == [
+        "Accuracy/(train|train_epoch|val|test)$"
     ]
 
 

@@ -14,10 +14,13 @@ It changes nothing and loads no weights.
 
 What it checks
   run.json                 it can be read, and agrees with the checkpoints
-  every step folder        both files are there, their checksums hold, and they belong together
-  last, best               they point at steps that are there, last at the newest
+  every step folder        both files are there, their checksums hold, and they
+                           belong together
+  last, best               they point at steps that are there, last at the
+                           newest
   metrics.jsonl            every row is whole, and the steps of each split go up
-  TensorBoard              its event files hold the values of metrics.jsonl, each once, no others
+  TensorBoard              its event files hold the values of metrics.jsonl,
+                           each once, no others
 
 Keys
 {keys}

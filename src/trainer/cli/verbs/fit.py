@@ -33,10 +33,10 @@ Flags
 Examples
   trainer fit model=lenet5 data=mnist
   trainer fit optimizer=adamw optimizer.lr=0.001 trainer.epochs=10
-  trainer fit 'data.transforms=[random_horizontal_flip,{{name: random_crop, padding: 2}}]'
+  trainer fit 'data.transforms=[random_erasing,{{name: random_crop, padding: 2}}]'
   trainer fit resume=last trainer.epochs=10
   trainer fit -m optimizer.lr=0.1,0.01 model=mlp,lenet5 'seed=range(0,5)'
-  trainer fit -m sweep=optuna 'optimizer.lr=tag(log,interval(1e-4,1))' sweep.trials=30
+  trainer fit -m sweep=optuna 'optimizer.lr=tag(log,interval(1e-4,1))'
   trainer fit experiment=line
 """
 

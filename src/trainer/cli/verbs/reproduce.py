@@ -6,8 +6,9 @@ from trainer.cli.arguments import Arguments, Verb, VerbKey
 from trainer.cli.verbs.shared import CONFIG_DIR
 
 PAGE = """\
-<run> is named as in trainer runs. It must be done, and no resume may have changed its config.
-Name your own classes again: model=custom model.target=…, or --config-dir DIR model=mine.
+<run> is named as in trainer runs. It must be done, and no resume may have
+changed its config. Name your own classes again: model=custom model.target=…,
+or --config-dir DIR model=mine.
 
 Keys (the rest comes from the last checkpoint)
 {keys}

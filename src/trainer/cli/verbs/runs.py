@@ -18,13 +18,14 @@ Verbs (ls where none is named)
   runs/<date>/<run>        a run folder
   lenet5                   the name of a run folder, or a part that only one has
   last                     the newest run below run.root
-The other commands take the same names: trainer eval ckpt=3fa9c1, trainer tb 3fa9c1.
+The other commands take the same names: trainer eval ckpt=3fa9c1.
 
 Filters
-  status=done              running, done, failed, pruned, interrupted or damaged;
-                           several: status=failed,pruned
+  status=done              running, done, failed, pruned, interrupted or
+                           damaged; several: status=failed,pruned
   tag=good                 runs with the tag
-  model=cnn                a choice or a key of the config: optimizer.lr=0.1, seed=0,1
+  model=cnn                a choice or a key of the config: optimizer.lr=0.1,
+                           seed=0,1
   lenet5, name=lenet5      a part of the name
 
 Keys

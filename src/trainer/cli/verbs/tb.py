@@ -19,13 +19,14 @@ _PORT_KEY = VerbKey(
 
 
 PAGE = """\
-It listens on this machine alone, until Ctrl-C. Without a run it shows all runs below run.root,
-also those to come. A run may be
+It listens on this machine alone, until Ctrl-C. Without a run it shows all runs
+below run.root, also those to come. A run may be
   last                     the newest run below run.root
   runs/<date>/<run>        a run folder
   runs/<date>/<sweep>      the folder of a sweep: its runs, also those to come
 
-It prints two addresses: a plain one, and one that pins Loss/train, Loss/val and Accuracy/val.
+It prints two addresses: a plain one, and one that pins Loss/train, Loss/val and
+Accuracy/val.
 
 Keys
 {keys}

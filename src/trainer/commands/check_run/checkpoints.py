@@ -242,7 +242,11 @@ def _splits(state: Mapping[str, object], number: int | None) -> frozenset[str]:
     if number is None:
         return frozenset()
     keys = {"train": "logged_at", "val": "evaluated_at"}
-    return frozenset(split for split, key in keys.items() if saved.get(key) == number)
+    splits = {split for split, key in keys.items() if saved.get(key) == number}
+    # As in LoopState.splits_at.
+    if not as_table(saved.get("epoch")).get("samples"):
+        splits.add("train_epoch")
+    return frozenset(splits)
 
 
 def check_link(which: str, files: RunFiles) -> Finding | None:

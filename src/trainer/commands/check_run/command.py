@@ -34,7 +34,7 @@ from trainer.run.find import find_path, not_a_run
 from trainer.run.folder import is_run_folder
 from trainer.run.lock import is_locked
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import write_table
+from trainer.tracking.table import Narrow, write_table
 
 _STYLES = {OK: "green", DAMAGED: "bold red", UNREADABLE: "bold red"}
 
@@ -55,6 +55,7 @@ def run(reference: str, *, root: Path, terminal: Terminal) -> None:
         ("what", "state", "detail"),
         [(finding.what, finding.state, finding.detail) for finding in findings],
         terminal=terminal,
+        narrow=Narrow(fold="detail"),
         styles={finding.state: _STYLES.get(finding.state, "yellow") for finding in findings},
         is_ruled=True,
     )

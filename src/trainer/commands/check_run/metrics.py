@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from array import array
 from dataclasses import dataclass, field
@@ -24,6 +25,13 @@ from trainer.tracking.metrics_file import MAX_LINE_BYTES, is_number, parse_row
 from trainer.tracking.records import SPLITS, scalar_tags
 
 SPLIT_OF = {tag: split for split in SPLITS for tag in scalar_tags(split).values()}
+# The metrics in a checkpoint, by the tag with the same value at its step.
+_VALUES_OF_A_STEP = {
+    "Loss/train_epoch": "train/loss",
+    "Accuracy/train_epoch": "train/accuracy",
+    "Loss/val": "val/loss",
+    "Accuracy/val": "val/accuracy",
+}
 # Of metrics.jsonl, and of an event file: some million rows.
 MAX_FILE_BYTES = 1_000_000_000
 
@@ -165,10 +173,16 @@ def _disagreement(rows: Rows, files: RunFiles) -> str:
     # Where the newest step is damaged, rows past the intact one are as they should be.
     if files.point is None or files.newest != files.steps[-1]:
         return ""
-    last = max([0, *rows.points["Loss/train"].steps[-1:], *rows.points["Loss/val"].steps[-1:]])
+    last = _last_step(rows)
     if last > files.point.step:
         return f"its rows reach step {last}, past the last checkpoint of a run that is done"
     return ""
+
+
+def _last_step(rows: Rows) -> int:
+    """The last step of any row but that of the test, 0 without one."""
+    ends = [rows.points[f"Loss/{split}"].steps[-1:] for split in SPLITS if split != "test"]
+    return max([0, *itertools.chain.from_iterable(ends)])
 
 
 def _disagreement_with(step: CheckedStep, rows: Rows) -> str:
@@ -176,8 +190,12 @@ def _disagreement_with(step: CheckedStep, rows: Rows) -> str:
         return ""
     metrics = step.description.metrics
     at = step.description.progress["step"]
-    for tag, name in (("Loss/val", "val/loss"), ("Accuracy/val", "val/accuracy")):
-        if name in metrics and not _is_same(metrics[name], rows.points[tag], at):
+    for tag, name in _VALUES_OF_A_STEP.items():
+        points = rows.points[tag]
+        # Only a step that ends an epoch has such a row.
+        if tag.endswith("/train_epoch") and points.at(at) is None:
+            continue
+        if name in metrics and not _is_same(metrics[name], points, at):
             return f"it has not the {name} that {step.folder.name} has"
     return ""
 

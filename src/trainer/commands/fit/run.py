@@ -230,8 +230,11 @@ def _make_periodic(
     def validate(watch: Watch | None) -> Evaluation:
         return components.evaluate("val", should_stop=run.signals.should_stop, watch=watch)
 
+    log_every = config.logger.log_every
+    if log_every is None:
+        log_every = components.state.limits.log_every(components.data.train.num_batches)
     cadences = Cadences(
-        log_every=config.logger.log_every,
+        log_every=log_every,
         eval_every=CadenceTimer(Cadence.parse("trainer.eval_every", config.trainer.eval_every)),
         save_every=CadenceTimer(Cadence.parse("trainer.save_every", config.trainer.save_every)),
     )

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
 from torch import nn
 
 from trainer import __version__
@@ -19,9 +16,11 @@ from trainer.data.load import Data
 from trainer.device import device_label
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.progress import Limits, Monitor, Progress, StopReason
-from trainer.errors import command_line, printable
+from trainer.errors import command_line
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
+from trainer.tracking.console import Terminal
+from trainer.tracking.table import Narrow, write_table
 
 if TYPE_CHECKING:
     from trainer.commands.fit.lifecycle import Run
@@ -151,15 +150,25 @@ class NextCommands:
         return command_line("fit", override("resume", str(self._folder)), *self._words, *more)
 
 
-def evaluation_table(result: Evaluation, classes: tuple[str, ...]) -> Table:
-    """Precision, recall and F1 of every class."""
+def _group(word: str) -> str:
+    """`model` for `+model.kwargs.width=3`."""
+    return word.lstrip("+").partition("=")[0].partition(".")[0]
+
+
+def print_classes(result: Evaluation, classes: tuple[str, ...], *, terminal: Terminal) -> None:
+    """Print a table with precision, recall and F1 of every class."""
     assert result.by_class is not None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class")
-    for name in ("precision", "recall", "f1", "samples"):
-        table.add_column(name, justify="right")
+    rows = []
     for name, row in zip(classes, class_reports(result.by_class), strict=True):
         scores = (f"{score:.4f}" for score in (row.precision, row.recall, row.f1))
-        # Text, not str: rich would read markup in a name from outside.
-        table.add_row(Text(printable(name)), *scores, str(row.support))
-    return table
+        rows.append([name, *scores, str(row.support)])
+    numbers = ("precision", "recall", "f1", "samples")
+    write_table(
+        ("class", *numbers),
+        rows,
+        terminal=terminal,
+        right=numbers,
+        narrow=Narrow(cut=("class",), leave_out=("samples", "f1", "precision")),
+        styles={},
+        is_ruled=True,
+    )

@@ -79,6 +79,7 @@ def _make(run: Run) -> Watchers:
         trackers.append(observer)
     limits = components.state.limits
     done = components.state.progress
+    monitor = components.state.monitor
     batches = components.data.train
     trackers.append(
         ConsoleTracker(
@@ -86,6 +87,7 @@ def _make(run: Run) -> Watchers:
             num_epochs=limits.num_epochs(batches.num_batches, done),
             num_samples=limits.num_samples(batches, done),
             num_samples_done=done.samples,
+            best_step=lambda: monitor.best_step,
             find_cause=lambda: cause_not_finite(components.data, "val"),
         )
     )

@@ -23,7 +23,8 @@ from trainer.run.folder import step_folders
 from trainer.run.index import Entry
 from trainer.run.record import COMMIT_LENGTH, RunStatus
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import ago, duration_text, number_text, write_json, write_table
+from trainer.tracking.table import ago, duration_text, write_json, write_table, write_table_in_parts
+from trainer.tracking.text import number_text
 
 # The groups of a config that `show` prints: what is logged changes no result.
 _GROUPS = [group for group in SCHEMAS if group != "logger"]
@@ -48,7 +49,8 @@ def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
     for line in row.notes.note.splitlines():
         facts.append((note_title, printable(line)))
         note_title = ""
-    terminal.facts(f"Run {entry.id}", facts)
+    prose = ("status", "versions", "checkpoints", "tags", "note", "")
+    terminal.facts(f"Run {entry.id}", facts, prose=prose)
     curves = curves_of(entry.path)
     # A run that has not ended has no final metrics: these are the last values of its curves.
     values = {name: curve[-1] for name, curve in curves.items() if name not in row.metrics}
@@ -75,7 +77,8 @@ def compare(entries: Sequence[Entry], *, terminal: Terminal, as_json: bool = Fal
         *_metric_rows(rows),
         *_curve_rows([curves_of(entry.path) for entry in entries]),
     ]
-    write_table(("", *(entry.id for entry in entries)), table, terminal=terminal)
+    titles = ["", *(entry.id for entry in entries)]
+    write_table_in_parts(titles, table, terminal=terminal)
     # A config that cannot be read has no keys, so it would look like one that differs in all.
     unread = [entry.id for entry, config in zip(entries, configs, strict=True) if not config]
     if unread:

@@ -16,7 +16,7 @@ from trainer.run.folder import retired_path
 from trainer.run.index import Entry, Notes, read_notes, write_notes
 from trainer.run.lock import check_free, locked
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import ago, counted, size_text, write_table
+from trainer.tracking.table import Narrow, ago, counted, size_text, write_table
 
 # No comma and no equals sign: `runs ls tag=a,b` separates tags by the one and keys by the other.
 _TAG = re.compile(r"\w[\w.:/-]{0,39}")
@@ -35,7 +35,12 @@ def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Termi
             [entry.id, ago(entry.started), str(entry.path), size_text(size)]
             for entry, size in zip(chosen, sizes, strict=True)
         ]
-        write_table(("ID", "STARTED", "RUN", "SIZE"), cells, terminal=terminal)
+        write_table(
+            ("ID", "STARTED", "RUN", "SIZE"),
+            cells,
+            terminal=terminal,
+            narrow=Narrow(leave_out=("STARTED",)),
+        )
         # The table comes first, so that the question is about something that was seen.
         if is_agreed or _agrees(len(chosen), sum(sizes)):
             # One that cannot be removed keeps none of the others: the errors follow at the end.

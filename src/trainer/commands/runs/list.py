@@ -25,10 +25,15 @@ from trainer.run.find import MIN_DIGITS
 from trainer.run.index import METRICS, Entry, Notes, read_index, read_notes
 from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import ago, counted, number_text, write_json, write_table
+from trainer.tracking.table import Narrow, ago, counted, write_json, write_table
+from trainer.tracking.text import number_text
 
 FILTERS = ("name", "status", "tag")
 _TITLES = ("ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE")
+_NARROW = Narrow(
+    cut=("NOTE", "NAME", "TAGS"),
+    leave_out=("STARTED", "NOTE", "TAGS", "TEST", "BEST", "STATUS"),
+)
 _MAX_NOTE = 60
 _DEFAULT_LIMIT = "20"
 
@@ -136,7 +141,12 @@ def ls(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal
         terminal.note(f"There is no run in {root}{' that passes' if words else ''}.")
     else:
         cells = [row.cells() for row in listed]
-        write_table(_TITLES, cells, terminal=terminal, giving_way=("NOTE", "NAME", "TAGS"))
+        write_table(
+            _TITLES,
+            cells,
+            terminal=terminal,
+            narrow=_NARROW,
+        )
         if len(listed) < len(rows):
             terminal.note(f"{len(rows) - len(listed)} more: limit=0 shows all.")
 

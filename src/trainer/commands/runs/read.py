@@ -76,9 +76,11 @@ def curves_of(run: Path) -> dict[str, list[float]]:
     """The values of loss and accuracy over the steps, by `split/metric`."""
     curves: dict[str, list[float]] = {}
     for row in read_rows(run):
-        # The test has one row, at the end: that is no curve.
+        # The test has one row, at the end, which is no curve; an epoch is a mean of train rows.
+        if row["split"] not in ("train", "val"):
+            continue
         for name in ("loss", "accuracy"):
-            if is_finite(row[name]) and row["split"] != "test":
+            if is_finite(row[name]):
                 curves.setdefault(f"{row['split']}/{name}", []).append(float(row[name]))
     return dict(sorted(curves.items()))
 

@@ -29,7 +29,7 @@ from trainer.run.folder import METRICS_FILE, RECORD_FILE
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import parse_row
 from trainer.tracking.records import MetricsRow
-from trainer.tracking.table import number_text
+from trainer.tracking.text import clock_text, fitting, joined, number_text, shortened
 
 # Read of a job in one look at most. Only the end of more is read: what the job does now.
 _MAX_BYTES = 64 * 1024
@@ -37,6 +37,8 @@ _MAX_BYTES = 64 * 1024
 _MAX_JOB_LINES = 16
 # A line that is too long loses numbers from its end before its values have less room than that.
 _MIN_VALUES_WIDTH = 24
+# What the line of the sweep loses first.
+_LEAVING_OUT = ("elapsed", "left", "interrupted", "pruned", "running", "failed", "best")
 _GAP = 2
 
 
@@ -87,7 +89,7 @@ class RunFollower:
                     continue
                 if row["split"] == "train":
                     self.train = row
-                else:
+                elif row["split"] == "val":
                     self.val = row
                 self._advance(row)
 
@@ -264,13 +266,18 @@ class Board:
 
     def _line_of(self, job: JobRecord) -> str:
         """`Job 1 done: optimizer.lr=0.1  val/accuracy 0.9012  12.3 s`."""
-        parts = [job.label, _metric(self._monitor, job.metrics)]
+        parts = {"values": job.label, "metric": _metric(self._monitor, job.metrics)}
         if job.seconds is not None:
-            parts.append(f"{job.seconds:.1f} s" if job.seconds < 600 else _clock(job.seconds))
+            is_short = job.seconds < 600
+            parts["seconds"] = f"{job.seconds:.1f} s" if is_short else clock_text(job.seconds)
         if job.status == JobStatus.INTERRUPTED:
-            parts.append(job.error or "")
-        line = f"Job {job.number} {job.status}: {'  '.join(filter(None, parts))}"
-        return line.removesuffix(": ")
+            parts["error"] = job.error or ""
+        head = f"Job {job.number} {job.status}: "
+        room = self._terminal.room - len(head)  # the values are in the report too
+        parts = fitting(parts, room, leaving_out=["seconds"]) | {"values": ""}
+        rest = cell_len(joined(parts))
+        parts["values"] = shortened(job.label, max(8, room - rest - _GAP))
+        return f"{head}{joined(parts)}".removesuffix(": ")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # One line for the sweep, one for the jobs that have none, and one below.
@@ -285,7 +292,9 @@ class Board:
             yield Text(f"… and {len(self._running) - num_shown} more", style="dim")
         table = _table(label_width, bar_width)
         bar = ProgressBar(total=max(1, self._total), completed=self._num_done(), width=bar_width)
-        table.add_row(_text("sweep"), bar, _text(self._sweep_state()))
+        room = options.max_width - label_width - bar_width - 2 * _GAP
+        parts = fitting(self._sweep_parts(), room, leaving_out=_LEAVING_OUT)
+        table.add_row(_text("sweep"), bar, _text(joined(parts)))
         yield table
 
     def _jobs_table(
@@ -316,23 +325,23 @@ class Board:
         fractions = (running.follower.fraction for running in self._running.values())
         return self._num_ended() + math.fsum(fractions)
 
-    def _sweep_state(self) -> str:
+    def _sweep_parts(self) -> dict[str, str]:
         ended = Counter(self._ended.values())
-        counts = {"running": len(self._running)}
+        counts: dict[str, int] = {"running": len(self._running)}
         for status in (JobStatus.FAILED, JobStatus.PRUNED, JobStatus.INTERRUPTED):
             counts[status] = ended[status]
-        parts = [f"{self._num_ended()}/{self._total}"]
-        parts += [f"{count} {name}" for name, count in counts.items() if count]
+        parts = {"jobs": f"{self._num_ended()}/{self._total}"}
+        parts |= {name: f"{count} {name}" for name, count in counts.items() if count}
         if self._best is not None:
             value, number = self._best
-            parts.append(f"best {printable(self._monitor)} {number_text(value)} (job {number})")
+            parts["best"] = f"best {printable(self._monitor)} {number_text(value)} (job {number})"
         elapsed = monotonic() - self._began
-        parts.append(_clock(elapsed))
+        parts["elapsed"] = clock_text(elapsed)
         worked = self._worked + math.fsum(running.worked for running in self._running.values())
         if worked > 0:
             remaining = max(0.0, self._total - self._num_done())
-            parts.append(f"{_clock(elapsed * remaining / worked)} left")
-        return "  ".join(parts)
+            parts["left"] = f"{clock_text(elapsed * remaining / worked)} left"
+        return parts
 
 
 @dataclass(frozen=True)
@@ -385,13 +394,6 @@ def _metric(name: str, metrics: Mapping[str, object]) -> str:
     """`val/accuracy 0.9012`; empty where there is none."""
     value = value_of(metrics, name)
     return "" if value is None else f"{printable(name)} {number_text(value)}"
-
-
-def _clock(seconds: float) -> str:
-    """`0:12`, `1:02:03`."""
-    minutes, rest = divmod(round(min(seconds, 1e9)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _clean(text: str) -> str:

@@ -11,11 +11,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from dataclasses import dataclass, field
 
 from trainer.commands.sweep.importance import importance
 from trainer.commands.sweep.ranking import (
@@ -33,7 +29,8 @@ from trainer.config.data import DataConfig
 from trainer.errors import as_called, command_line, printable
 from trainer.files import JsonObject, write_text
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import number_text
+from trainer.tracking.table import Narrow, write_table
+from trainer.tracking.text import number_text
 
 CSV_NAME = "sweep.csv"
 MARKDOWN_NAME = "sweep.md"
@@ -47,11 +44,12 @@ _FORMULA = ("=", "+", "-", "@")
 
 @dataclass(frozen=True, slots=True)
 class _Sheet:
-    """A table of text; the columns with these indices are numbers."""
+    """A table of text; the columns with the indices `numbers` are numbers."""
 
     titles: list[str]
     rows: list[list[str]]
     numbers: range = range(0)
+    leaving_out: list[str] = field(default_factory=list)  # in a narrow terminal, in this order
 
 
 def seeds_vary(keys: Sequence[str], data: Sequence[DataConfig]) -> str:
@@ -121,7 +119,7 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
     groups = record.summary["groups"]
     sheet = _jobs_sheet(record, jobs) if groups is None else _groups_sheet(record, groups)
     terminal.line("")
-    terminal.table(_table(sheet))
+    _print(sheet, terminal)
     csv_path = _text(record.folder / CSV_NAME)
     markdown_path = _text(record.folder / MARKDOWN_NAME)
     num_more = len(sheet.rows) - _MAX_ROWS
@@ -183,7 +181,12 @@ def _jobs_sheet(record: SweepRecord, jobs: Sequence[JobRecord]) -> _Sheet:
         for job in jobs
     ]
     first = 1 + len(keys)
-    return _Sheet(["job", *keys, *metrics, "run"], rows, range(first, first + len(metrics)))
+    return _Sheet(
+        ["job", *keys, *metrics, "run"],
+        rows,
+        range(first, first + len(metrics)),
+        leaving_out=["run", *_leaving_out(keys, metrics, monitor=record.monitor)],
+    )
 
 
 def _groups_sheet(record: SweepRecord, groups: Sequence[JsonObject]) -> _Sheet:
@@ -201,20 +204,28 @@ def _groups_sheet(record: SweepRecord, groups: Sequence[JsonObject]) -> _Sheet:
             ]
         )
     titles = [*keys, *metrics, "runs"]
-    return _Sheet(titles, rows, range(len(keys), len(titles)))
+    leaving_out = _leaving_out(keys, metrics, monitor=record.monitor)
+    return _Sheet(titles, rows, range(len(keys), len(titles)), leaving_out=leaving_out)
 
 
-def _table(sheet: _Sheet) -> Table:
-    # Not `write_table`, which cuts what is too wide for the terminal: rich folds it into lines.
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(sheet.titles):
-        # Text, not str: rich would read markup in a name from outside.
-        table.add_column(Text(_text(title)), overflow="fold")
-        if index in sheet.numbers:
-            table.columns[index].justify = "right"
-    for row in sheet.rows[:_MAX_ROWS]:
-        table.add_row(*(Text(_text(cell)) for cell in row))
-    return table
+def _leaving_out(keys: Sequence[str], metrics: Sequence[str], *, monitor: str) -> list[str]:
+    """The columns that a narrow terminal has no room for, the least important first."""
+    return [*(name for name in reversed(metrics) if name != monitor), *reversed(keys[1:])]
+
+
+def _print(sheet: _Sheet, terminal: Terminal) -> None:
+    titles = [_text(title) for title in sheet.titles]
+    # Half a number would be another one.
+    texts = [title for index, title in enumerate(titles) if index not in sheet.numbers]
+    write_table(
+        titles,
+        [[_text(cell) for cell in row] for row in sheet.rows[:_MAX_ROWS]],
+        terminal=terminal,
+        right=[titles[index] for index in sheet.numbers],
+        narrow=Narrow(cut=texts[::-1], leave_out=[_text(title) for title in sheet.leaving_out]),
+        styles={},
+        is_ruled=True,
+    )
 
 
 def _figure(value: float | None) -> str:

@@ -15,8 +15,8 @@ METADATA = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=PL
 # beginning of a tag, so that `By_samples/Loss/train` is in none of them.
 _CHARTS = {
     "Key metrics": {
-        "Loss": "Loss/(train|val|test)$",
-        "Accuracy": "Accuracy/(train|val|test)$",
+        "Loss": "Loss/(train|train_epoch|val|test)$",
+        "Accuracy": "Accuracy/(train|train_epoch|val|test)$",
         "Learning rate": "Learning/learning_rate$",
         "Gradient norm": "Gradients/norm$",
     },

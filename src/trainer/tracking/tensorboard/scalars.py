@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import torch
 
 from trainer.tracking.records import (
-    EvalRecord,
     MetricsRow,
+    Record,
     TagGroup,
-    TrainRecord,
     as_row,
     scalar_tags,
 )
@@ -46,7 +45,7 @@ class Scalars:
             if row["split"] == "val":
                 self._take_best(row)
 
-    def record(self, record: TrainRecord | EvalRecord) -> None:
+    def record(self, record: Record) -> None:
         """Write the values of a record, with memory in training and the best in validation."""
         row = as_row(record)
         self._write_values(row, "", record.step)

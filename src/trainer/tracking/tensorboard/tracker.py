@@ -101,13 +101,11 @@ class TensorBoard:
 
     def record(self, record: Record) -> None:
         """Write the scalars of a record, and what is due at its evaluation or epoch."""
-        if isinstance(record, EpochRecord):
-            if self._projector is not None:
-                self._attempt(_PROJECTOR, self._projector.epoch, record.epoch, record.step)
-            return
         self._step = record.step
         if self._scalars is not None:
             self._scalars.record(record)
+        if isinstance(record, EpochRecord) and self._projector is not None:
+            self._attempt(_PROJECTOR, self._projector.epoch, record.epoch, record.step)
         if isinstance(record, EvalRecord):
             if self._predictions is not None:
                 evaluation = self._predictions.evaluation
