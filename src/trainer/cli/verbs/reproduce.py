@@ -68,6 +68,7 @@ VERB = Verb(
         VerbKey("run.dir", "exactly this folder instead", is_path=True),
         VerbKey("data.root", "where the data is now", is_path=True),
         VerbKey("data.num_workers", "how many processes read your own data"),
+        VerbKey("data.cache", "whether your own samples are kept in memory"),
         VerbKey("trainer.device", "the device, if there is another now"),
     ),
     flags=(CONFIG_DIR,),
