@@ -4,6 +4,7 @@ in this process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from starting import starts_process
 
 from trainer.cli.main import main
 from trainer.config import FitConfig
+
+# A parent that uses readline, as pytest-xdist's may, leaves the size of a terminal behind.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 Compose = Callable[..., FitConfig]
 # Fixtures that run whole commands: a test that needs one takes long.

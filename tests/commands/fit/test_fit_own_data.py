@@ -130,5 +130,5 @@ def test_a_class_is_printed_as_it_is_called(name: str, tmp_path: Path) -> None:
         outcome = trainer_main("eval", *own, "ckpt=run", cwd=tmp_path)
     assert outcome.code == 0, outcome.err
     printed = name.replace("\x1b", "?").replace("\n", "?")
-    (row,) = (line for line in outcome.out.splitlines() if line.startswith(f" {printed}"))
+    (row,) = (line for line in outcome.out.splitlines() if line.lstrip().startswith(printed))
     assert row.split()[-1] == "10"
