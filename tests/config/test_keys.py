@@ -189,7 +189,7 @@ def test_which_keys_the_help_pages_list() -> None:
 def test_a_switch_offers_its_two_values() -> None:
     assert keys_of(EvalOptions)["json"].choices == ("true", "false")
     device = find_key("trainer.device")
-    assert device is not None and device.choices == ("auto", "cpu", "cuda")
+    assert device is not None and device.choices == ("auto", "cpu", "cuda", "mps")
     assert find_key("trainer") is None
 
 
