@@ -20,6 +20,7 @@ import torch
 from commandline import quiet_environment, run_python
 from disks import Disk, in_turn
 from fake_images import write_set
+from runfolders import make_run
 from running import PLAIN, SMALL, Fit, Outcome, Run, Trainer
 from test_file_system import IMAGES, _fake_images, told
 from waiting import HANG_S
@@ -97,7 +98,10 @@ def test_a_batch_of_a_billion(trainer: Trainer, fit: Fit) -> None:
     lines = told(
         trainer("fit", "data=mnist", "data.batch_size=1000000000", "run.dir=refused"), code=2
     )
-    assert lines == ["Error: data.batch_size=1000000000 is larger than the 60000 training images."]
+    assert lines == [
+        "Error: data.batch_size=1000000000 is larger than the 60000 training images.",
+        "Set data.batch_size=60000 or less, such as 64.",
+    ]
     assert not Path("refused").exists()
     last = fit("data.batch_size=1000000000", "data.eval_batch_size=1000000000").split("val")[-1]
     assert (last["step"], last["samples"]) == (2, 1100)
@@ -309,3 +313,26 @@ def test_a_working_folder_that_was_removed(tmp_path: Path, words: tuple[str, ...
     ran = run_python("-c", script, cwd=tmp_path)
     assert ran.code == 4
     assert ran.err.startswith("Error: The working folder no longer exists.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("is_buffered", [True, False])
+@pytest.mark.parametrize("words", ["--help", "fit --cfg job", "runs du --json"])
+def test_a_full_disk_under_the_output_is_named(
+    words: str, is_buffered: bool, tmp_path: Path
+) -> None:
+    make_run(tmp_path / "runs/day/run")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "trainer", *words.split()],
+            cwd=tmp_path,
+            env=quiet_environment(tmp_path, {"PYTHONUNBUFFERED": "" if is_buffered else "1"}),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert done.stderr == (
+        "Error: Standard output (/dev/full) cannot be written: No space left on device.\n"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,3 +134,44 @@ def test_step_folders_by_number_and_only_whole_ones(tmp_path: Path) -> None:
     assert [step_of(folder) for folder in step_folders(run)] == [5, 999_999, 1_000_000]
     assert step_of(Path("step-12")) is None
     assert step_folder_name(938) == "step-000938"
+
+
+@pytest.mark.parametrize("mode", [0o2775, 0o1777, 0o777, 0o775])
+def test_who_may_write_to_a_root_may_write_to_its_days(mode: int, tmp_path: Path) -> None:
+    root = tmp_path / "shared"
+    root.mkdir()
+    root.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        run = create_dated_folder(root, "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(run.parent.stat().st_mode) == mode
+    assert stat.S_IMODE(run.stat().st_mode) & 0o777 == 0o700, "the run itself is of the umask"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_days_of_a_root_of_ones_own_are_of_the_umask(umask: int, tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    root.mkdir()
+    root.chmod(0o755)
+    before = os.umask(umask)
+    try:
+        run = create_dated_folder(root, "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(run.parent.stat().st_mode) == 0o777 & ~umask
+
+
+def test_the_day_of_another_person_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = create_dated_folder(tmp_path, "x").parent
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(EnvironmentFault, match=r"belongs to \w+: ask for rights") as caught:
+        create_numbered_folder(day, "y")
+    assert "run.root=" in str(caught.value)

@@ -5,6 +5,8 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -20,8 +22,12 @@ from trainer.errors import (
     is_out_of_memory,
     print_traceback,
     printable,
+    reason_of,
 )
 from trainer.signals import pass_signals_over, set_signals
+
+# A full disk or quota, a file that may not grow, a device that is gone.
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -76,7 +82,7 @@ def _run(argv: list[str]) -> int:
     verb, words = find_verb(argv)
     arguments = Arguments.parse(verb, words)
     if arguments.asks_for_help:
-        return _print_page(verb, config_dir=arguments.config_dir)
+        return _print_page(verb, arguments)
     if arguments.only_shows:
         from trainer.cli.compose import show
 
@@ -97,11 +103,18 @@ def _check_working_folder() -> None:
         ) from error
 
 
-def _print_page(verb: Verb | None, *, config_dir: str | None = None) -> int:
+def _print_page(verb: Verb | None, arguments: Arguments | None = None) -> int:
     from trainer.cli import help as pages
 
-    page = pages.overview() if verb is None else pages.page(verb, config_dir=config_dir)
-    sys.stdout.write(page)
+    if verb is None or arguments is None:
+        sys.stdout.write(pages.overview())
+        return 0
+    from trainer.cli.chosen import chosen_keys
+
+    folder = arguments.config_dir
+    sys.stdout.write(pages.page(verb, config_dir=folder))
+    if verb.config:
+        sys.stdout.write(chosen_keys(arguments.values, config_dir=folder))
     return 0
 
 
@@ -111,9 +124,30 @@ def _report(error: TrainerError) -> int:
     return error.exit_code
 
 
+def _output_that_failed(error: Exception) -> str | None:
+    """Why the standard output cannot be written, with its file, if that is what failed."""
+    # Every file of a run is written where an error names it; only the output has no name.
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    if error.filename is not None or sys.stdout is None:
+        return None
+    number = sys.stdout.fileno()
+    name = "Standard output"
+    # Only Linux knows the file behind a number.
+    with contextlib.suppress(OSError):
+        name = f"Standard output ({printable(Path(f'/proc/self/fd/{number}').readlink())})"
+    # Python flushes once more at its end, which must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return f"{name} cannot be written: {reason_of(error)}"
+
+
 def _report_unexpected(error: Exception) -> int:
     """A fault of ours or of the machine, in a sentence too."""
     print_traceback(error)
+    output = _output_that_failed(error)
+    if output is not None:
+        sys.stderr.write(f"Error: {output}.\n")
+        return 4
     has_no_memory = is_out_of_memory(error)
     is_environment = isinstance(error, OSError) or has_no_memory
     lines = str(error).strip().splitlines() or ["no message"]

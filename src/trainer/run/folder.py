@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,10 @@ MODEL_FILE = "model.safetensors"
 STATE_FILE = "state.safetensors"
 # What a run writes besides run.json, the events and its checkpoints.
 _OUTPUTS = ("projector", "trace.json", "projector_config.pbtxt", "config.yaml", METRICS_FILE)
+# What a sweep writes into its folder, besides the folders of its runs; `sweep.json` says that it
+# is one.
+SWEEP_FILE = "sweep.json"
+SWEEP_OUTPUTS = ("output", "slurm", "sweep.csv", "sweep.md", "study.db", "study.db-journal")
 _STEP_FOLDER = re.compile(r"step-([0-9]{6,})")
 
 
@@ -31,6 +36,28 @@ def is_run_folder(folder: Path) -> bool:
     """Whether `folder` holds anything that only a run writes, even if its run.json is lost."""
     names = (RECORD_FILE, CHECKPOINTS, METRICS_FILE)
     return any(os.path.lexists(folder / name) for name in names)
+
+
+def is_sweep_folder(folder: Path) -> bool:
+    """Whether `folder` is that of a sweep."""
+    return os.path.lexists(folder / SWEEP_FILE)
+
+
+def remove_sweep(folder: Path) -> None:
+    """Remove what a sweep wrote, and its folder if nothing else is in it; its lock must be held.
+
+    No run may be in it. sweep.json, which says that it was a sweep, goes last.
+    """
+    for path in folder.iterdir():
+        # Of a job that never began.
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    for name in (*SWEEP_OUTPUTS, LOCK_FILE, SWEEP_FILE):
+        remove(part_path(folder / name))
+        remove(folder / name)
+    with contextlib.suppress(OSError):  # a file of the person's is in it
+        folder.rmdir()
 
 
 def step_folder_name(step: int) -> str:
@@ -103,7 +130,23 @@ def remove_outputs(run: Path) -> None:
 def create_dated_folder(root: Path, name: str) -> Path:
     """Make `root`/<date>/<time>-`name`, new and never shared; raises EnvironmentFault."""
     now = datetime.now()
-    return create_numbered_folder(root / f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}-{name}")
+    day = root / f"{now:%Y-%m-%d}"
+    _create_day(day)
+    return create_numbered_folder(day, f"{now:%H-%M-%S}-{name}")
+
+
+def _create_day(day: Path) -> None:
+    """Make the folder of a day, which all who may write to its root may write to."""
+    with _disk_errors(day):
+        day.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            day.mkdir()
+            # In a root that several people share, the umask of the first one of a day would lock
+            # the others out. With the root's sticky bit nobody can remove another's runs.
+            mode = stat.S_IMODE(day.parent.stat().st_mode)
+            if mode & (stat.S_IWGRP | stat.S_IWOTH):
+                with contextlib.suppress(OSError):  # a file system without modes
+                    day.chmod(mode)
 
 
 def create_numbered_folder(parent: Path, name: str) -> Path:
@@ -149,7 +192,11 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        hint = "Choose a place that can be written with run.root=… or run.dir=…"
+        if isinstance(error, PermissionError) and folder.is_dir():
+            with contextlib.suppress(OSError, KeyError):
+                hint = f"{folder} belongs to {folder.owner()}: ask for rights there, or {hint}"
+                hint = hint.replace("or Choose", "or choose")
         raise EnvironmentFault(
-            f"Could not make the run folder {folder}: {reason_of(error)}.",
-            hint="Choose a place that can be written with run.root=… or run.dir=…",
+            f"Could not make the run folder {folder}: {reason_of(error)}.", hint=hint
         ) from error

@@ -24,6 +24,9 @@ Filters
   status=done              running, done, failed, pruned, interrupted or
                            damaged; several: status=failed,pruned
   tag=good                 runs with the tag
+  older=30d, newer=2h      by their start: 90min, 12h, 30d, 4w
+  day=2026-01-31           the day of their start; a month, today, yesterday
+  sweep=lr                 of a sweep with that in its name
   model=cnn                a choice or a key of the config: optimizer.lr=0.1,
                            seed=0,1
   lenet5, name=lenet5      a part of the name
@@ -41,6 +44,7 @@ Examples
   trainer runs compare last lenet5
   trainer runs tag last good -draft
   trainer runs note last 'the lr of the paper'
+  trainer runs rm older=30d status=failed,interrupted
 """
 
 
@@ -118,8 +122,13 @@ _RUNS = (
         words="name", least=2, most=2, for_more="runs compare", keys=(ROOT,), flags=(_EXIT_CODE,),
     ),
     Verb(
+        "runs du", "the disk that runs take, by day and sweep, the largest first",
+        usage="[filter …]", run=run,
+        words="name", keys=(ROOT,), filters=_FILTERS, flags=(_JSON,),
+    ),
+    Verb(
         "runs rm", "remove runs: asks on a terminal, else needs --yes; keeps what trains",
-        usage="<run> …", run=run,
+        usage="<run|filter> …", run=run,
         words="name", least=1, keys=(ROOT,), flags=(_YES,),
     ),
     Verb(
@@ -146,6 +155,6 @@ VERB = Verb(
     verbs=_RUNS,
     instead={
         "list": "ls", "remove": "rm", "delete": "rm", "inspect": "show", "info": "show",
-        "label": "tag", "comment": "note",
+        "label": "tag", "comment": "note", "size": "du", "sizes": "du",
     },
 )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.commands.runs.compare import compare, diff, show
 from trainer.commands.runs.edit import note, rm, tag
 from trainer.commands.runs.list import best, ls
+from trainer.commands.runs.tidy import du, to_remove
 from trainer.errors import UsageError, program
 from trainer.run.find import find_run
 from trainer.run.index import Entry, read_index
@@ -26,13 +27,18 @@ def run(
         ls(words, options, root=root, terminal=terminal)
     elif verb == "best":
         best(words, options, root=root, terminal=terminal)
+    elif verb == "du":
+        du(words, as_json="json" in options, root=root, terminal=terminal)
+    elif verb == "rm":
+        chosen = to_remove(words, root)
+        rm(chosen, root=root, is_agreed="yes" in options, terminal=terminal)
     elif verb == "note":
         note(find_run(words[0], root=root), words[1:], terminal=terminal)
     elif verb in ("tag", "untag"):
         entry = find_run(words[0], root=root)
         tag(entry, words[1:], terminal=terminal, removes=verb == "untag")
     else:
-        return _run_on_several(verb, _found(words or ["last"], root), options, root, terminal)
+        return _run_on_several(verb, _found(words or ["last"], root), options, terminal)
     return 0
 
 
@@ -40,7 +46,6 @@ def _run_on_several(
     verb: str,
     entries: Sequence[Entry],
     options: Mapping[str, str],
-    root: Path,
     terminal: Terminal,
 ) -> int:
     if verb == "show":
@@ -48,8 +53,6 @@ def _run_on_several(
             show(entry, terminal=terminal, as_json="json" in options)
     elif verb == "compare":
         compare(entries, terminal=terminal, as_json="json" in options)
-    elif verb == "rm":
-        rm(entries, root=root, is_agreed="yes" in options, terminal=terminal)
     elif len(entries) != 2:  # also for one run that two words name
         raise UsageError(
             "diff compares two runs.",

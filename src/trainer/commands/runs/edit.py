@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.commands.runs.tidy import ToRemove, size_of
 from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program, reason_of
 from trainer.files import remove
-from trainer.run.folder import retired_path
-from trainer.run.index import Entry, Notes, read_notes, write_notes
+from trainer.run.folder import is_sweep_folder, remove_sweep, retired_path
+from trainer.run.index import Entry, Notes, read_index, read_notes, write_notes
 from trainer.run.lock import check_free, locked
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import Narrow, ago, counted, size_text, write_table
@@ -22,37 +22,56 @@ from trainer.tracking.table import Narrow, ago, counted, size_text, write_table
 _TAG = re.compile(r"\w[\w.:/-]{0,39}")
 
 
-def rm(entries: Sequence[Entry], *, root: Path, is_agreed: bool, terminal: Terminal) -> None:
+def rm(chosen: ToRemove, *, root: Path, is_agreed: bool, terminal: Terminal) -> None:
     """Remove runs, after printing them and a question; those that a process trains in are kept.
 
-    Raises UsageError when one was kept, or when no one can answer and `is_agreed` is false;
-    EnvironmentFault when the disk refuses. The others are removed all the same.
+    What a sweep wrote goes with its last run. Raises UsageError when one was kept, or when no one
+    can answer and `is_agreed` is false; EnvironmentFault when the disk refuses. The others are
+    removed all the same.
     """
-    chosen, errors = _split_free(entries)
-    if chosen:
-        sizes = [_size(entry.path) for entry in chosen]
-        cells = [
-            [entry.id, ago(entry.started), str(entry.path), size_text(size)]
-            for entry, size in zip(chosen, sizes, strict=True)
-        ]
-        write_table(
-            ("ID", "STARTED", "RUN", "SIZE"),
-            cells,
-            terminal=terminal,
-            narrow=Narrow(leave_out=("STARTED",)),
-        )
+    free, errors = _split_free(chosen.entries)
+    if not chosen.entries and not chosen.sweeps:
+        terminal.note(f"There is no run in {root} that passes.")
+    if free or chosen.sweeps:
+        num_bytes = _print_removal(free, chosen.sweeps, terminal=terminal)
         # The table comes first, so that the question is about something that was seen.
-        if is_agreed or _agrees(len(chosen), sum(sizes)):
-            # One that cannot be removed keeps none of the others: the errors follow at the end.
-            faults = [_remove(entry.path, root) for entry in chosen]
-            errors += [fault for fault in faults if fault is not None]
-            terminal.line(f"Removed {counted(len(entries) - len(errors), 'run')}.")
+        if is_agreed or _agrees(counted(len(free), "run"), num_bytes):
+            errors += _remove_all(free, chosen.sweeps, root=root, terminal=terminal)
         else:
             terminal.line("Nothing was removed.")
     for further in errors[1:]:
         terminal.warn(f"{further.what} It was kept.")
     if errors:
         raise errors[0]
+
+
+def _print_removal(entries: Sequence[Entry], sweeps: Sequence[Path], *, terminal: Terminal) -> int:
+    """Print a table of what is to be removed; returns its bytes."""
+    sizes = [size_of(path) for path in (*(entry.path for entry in entries), *sweeps)]
+    names = [[entry.id, ago(entry.started), str(entry.path)] for entry in entries]
+    names += [["-", "-", f"{path} (a sweep without runs)"] for path in sweeps]
+    cells = [[*name, size_text(size)] for name, size in zip(names, sizes, strict=True)]
+    titles = ("ID", "STARTED", "RUN", "SIZE")
+    write_table(titles, cells, terminal=terminal, narrow=Narrow(leave_out=("STARTED",)))
+    return sum(sizes)
+
+
+def _remove_all(
+    entries: Sequence[Entry], sweeps: Sequence[Path], *, root: Path, terminal: Terminal
+) -> list[TrainerError]:
+    """Remove runs and sweeps without runs; returns why some were kept."""
+    # One that cannot be removed keeps none of the others: the errors follow at the end.
+    faults = [_remove(entry.path, root) for entry in entries]
+    for folder in sweeps:
+        _remove_empty_parents(folder / "run", root.absolute())
+    kept = [fault for fault in faults if fault is not None]
+    number = len(entries) - len(kept)
+    left = sum(map(is_sweep_folder, sweeps))
+    removed = counted(number, "run")
+    if sweeps:
+        removed = f"{removed} and {counted(len(sweeps) - left, 'sweep')}"
+    terminal.line(f"Removed {removed}.")
+    return kept
 
 
 def _split_free(entries: Sequence[Entry]) -> tuple[list[Entry], list[TrainerError]]:
@@ -115,7 +134,7 @@ def _write(entry: Entry, notes: Notes) -> None:
         ) from error
 
 
-def _agrees(number: int, num_bytes: int) -> bool:
+def _agrees(what: str, num_bytes: int) -> bool:
     """Ask on the terminal; raises UsageError where there is none."""
     # In a script the answer would be read from whatever is on its standard input.
     if sys.stdin is None or not sys.stdin.isatty():
@@ -123,21 +142,9 @@ def _agrees(number: int, num_bytes: int) -> bool:
             "Nothing was removed: without a terminal no one can confirm it.",
             hint=f"To remove without a question: {program()} runs rm … --yes",
         )
-    sys.stdout.write(f"Remove {counted(number, 'run')}, {size_text(num_bytes)}? [y/N] ")
+    sys.stdout.write(f"Remove {what}, {size_text(num_bytes)}? [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _size(run: Path) -> int:
-    """The bytes of the files in a run; links are not followed."""
-    if run.is_symlink():
-        return 0
-    total = 0
-    for folder, _, names in os.walk(run):
-        for name in names:
-            with contextlib.suppress(OSError):  # removed since the folder was listed
-                total += os.lstat(Path(folder, name)).st_size
-    return total
 
 
 def _remove(run: Path, root: Path) -> TrainerError | None:
@@ -169,8 +176,12 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
 
 
 def _remove_empty_parents(run: Path, root: Path) -> None:
-    """Remove the folders of the sweep and of the day, where nothing else is in them."""
-    for folder in run.parents:
+    """Remove the folders of the sweep and of the day, where no other run is in them."""
+    for folder in run.absolute().parents:
+        if is_sweep_folder(folder) and not read_index(folder):
+            # Not while the sweep itself runs: it may be about to start a job.
+            with contextlib.suppress(TrainerError, OSError), locked(folder):
+                remove_sweep(folder)
         # Not the root itself, and nothing above a run that lies elsewhere.
         if root not in folder.parents:
             break

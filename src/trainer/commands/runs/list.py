@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from trainer.commands.runs import when
 from trainer.commands.runs.read import (
     as_text,
     description_of,
@@ -28,7 +29,7 @@ from trainer.tracking.console import Terminal
 from trainer.tracking.table import Narrow, ago, counted, write_json, write_table
 from trainer.tracking.text import number_text
 
-FILTERS = ("name", "status", "tag")
+FILTERS = ("name", "status", "tag", *when.KEYS)
 _TITLES = ("ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE")
 _NARROW = Narrow(
     cut=("NOTE", "NAME", "TAGS"),
@@ -276,6 +277,9 @@ def _filter(word: str, rows: Sequence[RunRow]) -> Callable[[RunRow], bool]:
     key, equals, value = word.partition("=")
     if not equals:
         return lambda row: word in row.entry.name or _has_id(row, word)
+    if key in when.KEYS:
+        is_passing = when.passes(key, value)
+        return lambda row: is_passing(row.entry)
     if key == "name":
         return lambda row: value in row.entry.name
     if key == "tag":
@@ -325,7 +329,8 @@ def _near_keys(key: str, known: Iterable[str]) -> str:
         return f"Did you mean {' or '.join(sorted(set(same))[:3])}?"
     near, question, _ = suggestion(key, names).partition("? ")
     # Without a near key all keys of a config would fill the screen.
-    return f"{near}?" if question else "Filters: name=, status=, tag=, or a config's key."
+    filters = ", ".join(f"{name}=" for name in FILTERS)
+    return f"{near}?" if question else f"Filters: {filters}, or a config's key."
 
 
 def _is_value(value: object, text: str) -> bool:
