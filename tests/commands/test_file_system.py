@@ -261,7 +261,7 @@ def test_something_is_where_a_checkpoint_goes(
     outcome = processes.run("fit", "resume=run", cwd=tmp_path)
     if make is _make_device:
         lines = told(outcome)
-        assert lines[0].startswith(f"Error: Could not save step 9 in {run}: {place} is in the way")
+        assert lines[0].startswith(f"Error: Could not save step 9 in run: {place} is in the way")
         assert lines[1] == "Last good checkpoint: run/checkpoints/step-000006."
         assert identity(run / "checkpoints" / place) == before, "neither written nor replaced"
         (run / "checkpoints" / place).unlink()

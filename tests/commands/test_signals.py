@@ -309,7 +309,7 @@ def test_a_sweep_stops_with_its_job(tmp_path: Path, number: int) -> None:
     not_started = "trainer.epochs=1; trainer.epochs=3"
     assert f"\nStopped: 1 done, 1 stopped, 2 not started ({not_started}).\n" in err
     assert err.endswith("Continue with the same command.\n")
-    assert re.search(r"^ 0 +2 ", started.wait().out, re.M), "the table of what is done"
+    assert re.search(r"^ *0 +2 ", started.wait().out, re.M), "the table of what is done"
     assert [run.record["status"] for run in runs] == ["done", "interrupted"]
     run(f"resume={runs[1].folder}", "trainer.epochs=1", cwd=tmp_path)
 

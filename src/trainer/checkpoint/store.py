@@ -76,7 +76,10 @@ class CheckpointStore:
         table: Mapping[str, Stateful],
         description: JsonObject,
         keep: int,
+        name: Path | None = None,
     ) -> None:
+        """`name` is the folder as a person gave it, for messages; `run` may be absolute."""
+        self._name = name or run
         self._run, self._weights, self._table = run, weights, dict(table)
         self._description, self._keep = description, keep
         # One thread: saves end in their order, so `last` never goes back to an older step.
@@ -242,14 +245,14 @@ class CheckpointStore:
                 reason += f" (need {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free)"
         if self._last is None:
             return EnvironmentFault(
-                f"Could not save step {snapshot.step} in {self._run}: {reason}.",
+                f"Could not save step {snapshot.step} in {self._name}: {reason}.",
                 where="No checkpoint was saved yet.",
                 hint="Correct that, and start it again.",
             )
-        resume = command_line("fit", override("resume", str(self._run)))
+        resume = command_line("fit", override("resume", str(self._name)))
         return EnvironmentFault(
-            f"Could not save step {snapshot.step} in {self._run}: {reason}.",
-            where=f"Last good checkpoint: {self._last}.",
+            f"Could not save step {snapshot.step} in {self._name}: {reason}.",
+            where=f"Last good checkpoint: {self._name / CHECKPOINTS / self._last.name}.",
             hint=f"Correct that, then: {resume}",
         )
 

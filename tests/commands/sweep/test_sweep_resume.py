@@ -114,6 +114,7 @@ def is_under_way(folder: Path, *, done: int) -> bool:
     return False
 
 
+@pytest.mark.fault("I")
 def test_a_killed_sweep_continues_as_if_it_had_not_been_killed(
     tmp_path: Path, trainer: Trainer, start: Callable[..., Started]
 ) -> None:

@@ -93,7 +93,7 @@ def test_every_combination_has_a_run_of_its_own_and_a_row(trainer: Trainer, tmp_
         "003-dirichlet-linear",
     ]
     assert sweep.statuses == ["done"] * 4
-    table = [line.split() for line in outcome.out.splitlines() if re.match(r"^ [0-3] +0\.", line)]
+    table = [line.split() for line in outcome.out.splitlines() if re.match(r"^ *[0-3] +0\.", line)]
     best = [float(row[4]) for row in table]
     assert len(table) == 4 and best == sorted(best, reverse=True), "best first"
 

@@ -187,6 +187,7 @@ def _open_store(run: Run) -> CheckpointStore:
         table=components.table,
         description=_description(components),
         keep=components.config.trainer.keep,
+        name=run.folder,
     )
     if run.saved is None:
         return store
