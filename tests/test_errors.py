@@ -28,6 +28,7 @@ from trainer.errors import (
     command_line,
     listing,
     nearest,
+    one_line,
     printable,
     program,
     reason_of,
@@ -170,3 +171,30 @@ def test_the_reason_is_the_systems_or_ours() -> None:
         "No space left on device"
     )
     assert reason_of(OSError("it is truncated")) == "it is truncated"
+
+
+WORKER = """data.target: loading a batch raised ValueError: Caught ValueError in DataLoader worker \
+process 0.
+Original Traceback (most recent call last):
+  File "worker.py", line 349, in _worker_loop
+    data = fetcher.fetch(index)
+Sub: not the error
+  File "own.py", line 3, in __getitem__
+    raise ValueError("sample 17 is broken")
+ValueError: sample 17 is broken
+."""
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (WORKER, "data.target: loading a batch raised ValueError: sample 17 is broken."),
+        ("KeyError: 'a'\n  second\x1b line", "KeyError: 'a' second? line"),
+        ("x" * 5000, "x" * 400 + "…"),
+    ],
+)
+def test_an_error_of_other_code_is_one_line_of_some_length(text: str, line: str) -> None:
+    """Failed before: an error of a worker was a line of 1,500 characters."""
+    assert one_line(text) == line
+    assert str(CustomCodeError(text)) == line

@@ -22,8 +22,10 @@ import re
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 # C0 and C1 control characters, with which a hostile name would drive the terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -37,6 +39,20 @@ def is_debugging() -> bool:
 def printable(text: object) -> str:
     """`text` without control characters: a name from outside must not drive the terminal."""
     return _CONTROL.sub("?", str(text))
+
+
+# What torch puts around an error of a worker of a DataLoader, up to the error itself.
+_WORKER = re.compile(
+    r"\w+: Caught \w+ in \w+ worker process \d+\.\s+Original Traceback.*\n(?=\w)", re.DOTALL
+)
+_MAX_LINE = 400
+
+
+def one_line(text: str) -> str:
+    """`text` as one line of a length that can be read, without the traceback of a worker."""
+    line = printable(" ".join(_WORKER.sub("", text).split()))
+    line = re.sub(r" \.$", ".", line)
+    return line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]}…"
 
 
 class TrainerError(Exception):
@@ -104,7 +120,13 @@ class EnvironmentFault(TrainerError):
 
 
 class CustomCodeError(TrainerError):
-    """The person's own class raised; `__cause__` is their error."""
+    """The person's own class raised; `__cause__` is their error.
+
+    Its message may have any length, and the traceback of another process in it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(one_line(what), where=where, hint=hint)
 
 
 class Stopped(TrainerError):
@@ -193,3 +215,61 @@ def as_called(command: str) -> str:
     """A command that was recorded as `trainer …`, to copy now."""
     name, space, rest = command.partition(" ")
     return f"{program()}{space}{rest}" if name == "trainer" else command
+
+
+@contextlib.contextmanager
+def shown_plainly() -> Iterator[None]:
+    """Print warnings as lines of trainer's own while this is open; with TRAINER_DEBUG=1 as usual.
+
+    Python prints a warning with the line of code that gave it, and again whenever the filters
+    change, as they do in a trial pass; what a library logs comes without its name.
+    """
+    if is_debugging():
+        yield
+        return
+    import logging  # not at the top: of no use to most commands
+
+    printed: set[str] = set()
+
+    def write(text: str) -> None:
+        if text not in printed and sys.stderr is not None:
+            printed.add(text)
+            # Looked up now: a progress bar puts its own in its place.
+            sys.stderr.write(f"Warning: {text}\n")
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if file is None:
+            write(f"{one_line(str(message))} ({category.__name__}, {_place(filename)}:{lineno})")
+        else:
+            file.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with contextlib.suppress(Exception):
+                write(f"{one_line(record.getMessage())} ({record.name})")
+
+    shows_before = warnings.showwarning
+    logs_before = logging.lastResort
+    warnings.showwarning = show
+    # Used where a library logs a warning and nobody has said where it should go.
+    logging.lastResort = Handler(logging.WARNING)
+    try:
+        yield
+    finally:
+        warnings.showwarning = shows_before
+        logging.lastResort = logs_before
+
+
+def _place(filename: str) -> str:
+    """The file as a package has it: `torch/cuda/__init__.py`, or a person's own by its name."""
+    parts = Path(filename).parts
+    if "site-packages" in parts:
+        return "/".join(parts[parts.index("site-packages") + 1 :])
+    return parts[-1] if parts else filename

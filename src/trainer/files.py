@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -32,6 +33,19 @@ def remove(path: Path) -> None:
     elif path.is_symlink() or path.is_file():
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+@contextlib.contextmanager
+def without_empty(folder: Path) -> Iterator[None]:
+    """In the end, remove `folder` and those above it that did not exist, where they are empty."""
+    new = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        yield
+    finally:
+        for top in new[-1:]:
+            for path, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(path).rmdir()
 
 
 def sync_folder(folder: Path) -> None:

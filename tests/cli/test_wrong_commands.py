@@ -178,7 +178,7 @@ WRONG: dict[str, tuple[int, tuple[str, ...]]] = {
     "eval -m ckpt=last,last": (2, ("eval does not sweep",)),
     # Runs. The rest is in commands/test_check_run.py.
     "check-run": (2, ("The run is missing", "check-run last")),
-    "check-run last": (2, ("no run in runs",)),
+    "check-run last": (3, ("no run in runs",)),
     "check-run notes.txt": (2, ("notes.txt is not a run folder",)),
     "check-run mine": (2, ("mine is not a run folder",)),
     "check-run --cfg job": (2, ("no flag --cfg",)),

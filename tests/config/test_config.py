@@ -296,3 +296,52 @@ def test_a_saved_config_that_lacks_a_key_is_refused(key: str) -> None:
     del saved[key]
     with pytest.raises(CheckpointError, match=f"{key} is missing from the config"):
         from_saved(saved, source="x")
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("model=mlp",), "dirichlet-mlp"),
+        (("model=mlp", "run.name=mine"), "mine"),
+        (("model=custom", "model.target=own.models.Net"), "dirichlet-Net"),
+        (
+            ("data=custom", "data.target=own.Points", "model=custom", "model.target=own.Net"),
+            "Points-Net",
+        ),
+        (("model=custom", f"model.target=own.{'N' * 300}"), "dirichlet-" + "N" * 40),
+    ],
+)
+def test_a_run_is_called_by_the_classes_of_a_person(words: tuple[str, ...], name: str) -> None:
+    """Failed before: every run of one's own classes was called custom-custom."""
+    assert config_of("data=dirichlet", *words).run_name == name
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        (f"run.name={'n' * 201}", "run.name has 201 bytes"),
+        (f"run.name='{'ü' * 101}'", "run.name has 202 bytes"),
+        (f"run.dir=a/{'n' * 256}/b", "run.dir has a name of 256 bytes"),
+        (f"run.root={'n' * 300}", "run.root has a name of 300 bytes"),
+        (f"data.root={'n' * 300}", "data.root has a name of 300 bytes"),
+    ],
+)
+def test_a_name_that_no_disk_takes_is_refused_before_anything_is_made(word: str, text: str) -> None:
+    """Failed before: exit code 4, an empty folder of the day, and the day's name in the message."""
+    with pytest.raises(ConfigError, match=text) as caught:
+        config_of("data=mnist", word)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize("group", ["model", "data"])
+def test_an_argument_that_begins_with_an_underscore_is_named(group: str) -> None:
+    """Failed before: "this config asks to run code"."""
+    words = (f"{group}=custom", f"{group}.target=own.Net", f"+{group}.kwargs._hidden=3")
+    others = ("data=dirichlet",) if group == "model" else ("model=mlp",)
+    with pytest.raises(ConfigError, match="begins with an underscore") as caught:
+        config_of(*others, *words)
+    assert f"config: {group}.kwargs._hidden begins with" in str(caught.value)
+    assert "such as hidden." in str(caught.value)

@@ -114,7 +114,8 @@ def _search_path(arguments: Arguments) -> list[str]:
     if arguments.config_dir is None:
         return []
     folder = Path(arguments.config_dir)
-    if not folder.is_dir():
+    # That of Path raises where a name is too long.
+    if not os.path.isdir(folder):  # noqa: PTH112
         raise UsageError(f"--config-dir {folder} is not a folder.")
     quoted = str(folder.absolute()).replace("'", "\\'")
     # Hydra reads the first such override only, so the person's own becomes a part of ours. Folders

@@ -23,6 +23,7 @@ from trainer.errors import (
     print_traceback,
     printable,
     reason_of,
+    shown_plainly,
 )
 from trainer.signals import pass_signals_over, set_signals
 
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     set_signals()
     try:
-        code = _run_to_exit_code(argv)
+        with shown_plainly():
+            code = _run_to_exit_code(argv)
     except KeyboardInterrupt:
         code = 130
         sys.stderr.write("Stopped.\n")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainer.checkpoint.load import check_fits, load_into
 from trainer.config import ConfigTree, FitConfig, custom_groups, is_custom
+from trainer.config.data import ImagesConfig
 from trainer.config.keys import Section
 from trainer.config.model import CustomModelConfig
 from trainer.data.batches import Batch, Batches, find_not_finite
@@ -37,6 +38,7 @@ from trainer.errors import (
     UsageError,
     is_out_of_memory,
 )
+from trainer.files import without_empty
 from trainer.losses import Loss, make_loss
 from trainer.models import make_model
 from trainer.models.layout import use_channels_last
@@ -92,9 +94,12 @@ def build_data(config: FitConfig, *, device: torch.device, report: Report) -> Da
     model_inputs = ModelInputs(
         is_float=not is_custom(config.model), needs_images=config.model.needs_images
     )
-    data = load_data(
-        config.data, seed=config.seed, device=device, report=report, model_inputs=model_inputs
-    )
+    # A relative data.root is that of another place when a run is resumed from elsewhere.
+    root = Path(config.data.root if isinstance(config.data, ImagesConfig) else ".")
+    with without_empty(root):
+        data = load_data(
+            config.data, seed=config.seed, device=device, report=report, model_inputs=model_inputs
+        )
     disable_malloc_trim()  # not earlier: memory that only loading needs is returned
     return data
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.config.synonyms import suggest
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, printable
 
 # More threads than any machine has use for, and few enough that a system can start them.
 MAX_THREADS = 1024
+
+# Of a file or a folder, on the usual file systems.
+MAX_NAME_BYTES = 255
 
 
 def at_least(key: str, value: float, low: float) -> None:
@@ -53,6 +57,19 @@ def filled(key: str, value: str) -> None:
     """Refuse an empty text."""
     if value == "":
         raise ConfigError(f"{key} is empty.", hint=f"Write {key}=… with a path, or leave it out.")
+
+
+def path(key: str, value: str) -> None:
+    """Refuse an empty path, and one with a longer name than file systems take."""
+    filled(key, value)
+    for name in value.split("/"):
+        # Some systems count bytes, others letters.
+        size = len(os.fsencode(name))
+        if size > MAX_NAME_BYTES:
+            raise ConfigError(
+                f"{key} has a name of {size} bytes ({printable(name)[:30]}…); {MAX_NAME_BYTES} are "
+                "the most."
+            )
 
 
 def class_path(key: str, target: str) -> None:

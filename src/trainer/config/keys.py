@@ -103,8 +103,10 @@ class Key:
             checks.within(name, value, *self.between, open_end=self.open_end)
         if self.one_of:
             checks.one_of(name, value, self.one_of)
-        if self.is_filled or self.is_path:
+        if self.is_filled:
             checks.filled(name, value)
+        if self.is_path:
+            checks.path(name, value)
         if self.form is not None:
             self.form(name, value)
 

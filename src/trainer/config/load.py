@@ -26,6 +26,7 @@ from trainer.config.schema import (
     TOP_LEVEL,
     ConfigTree,
     affects,
+    flatten,
     is_custom,
     with_younger_keys,
 )
@@ -44,8 +45,21 @@ def load_fit(composed: DictConfig) -> FitConfig:
     try:
         refuse_code(to_plain(config), source="this config")
     except CheckpointError as error:
+        _refuse_underscores(config)
         raise ConfigError(f"A checkpoint could not hold this config. {error.what}") from error
     return config
+
+
+def _refuse_underscores(config: FitConfig) -> None:
+    """Raise ConfigError for a keyword argument of a person's own class that begins so."""
+    for name in flatten(to_plain(config)):
+        key = next((part for part in name.split(".") if part.startswith("_")), None)
+        if key is not None:
+            raise ConfigError(
+                f"A checkpoint could not hold this config: {name} begins with an underscore, as "
+                "Hydra's words for code do.",
+                hint=f"Give the argument another name in your class, such as {key.strip('_')}.",
+            )
 
 
 def load_sweep(composed: DictConfig) -> tuple[GridConfig, LauncherConfig, RunConfig]:

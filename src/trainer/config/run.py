@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from trainer.errors import ConfigError
 
 # What a person may write in place of a run; no folder may be called so.
 _WORDS = ("last", "auto")
+# A folder may have a name of 255 bytes; a time and a number are added, and more while it is
+# removed.
+_MAX_NAME_BYTES = 200
+_MAX_CLASS = 40
 
 
 def _folder_name(name: str, value: str) -> None:
@@ -25,6 +30,11 @@ def _folder_name(name: str, value: str) -> None:
     if not re.fullmatch(r"[^\x00-\x1f\x7f/\\]+", value):
         raise ConfigError(
             f"{name}={value!r} cannot name a folder.", hint="Use run.dir for a whole path."
+        )
+    size = len(os.fsencode(value))
+    if size > _MAX_NAME_BYTES:
+        raise ConfigError(
+            f"{name} has {size} bytes ({value[:30]}…); {_MAX_NAME_BYTES} are the most."
         )
 
 
@@ -48,6 +58,12 @@ class RunConfig(Section):
     root: str = key(is_path=True, listed=("fit",))
     name: str | None = key(form=_folder_name, listed=("fit",))
     dir: str | None = key(is_path=True, form=_no_word)
+
+
+def _short_name(section: DataConfig | ModelConfig) -> str:
+    """The choice of a group; of a person's own class its name, without its module."""
+    target: str = getattr(section, "target", "") or ""
+    return target.rpartition(".")[2][:_MAX_CLASS] or section.name
 
 
 @dataclass(kw_only=True, slots=True)
@@ -80,7 +96,7 @@ class FitConfig(Section):
     @property
     def run_name(self) -> str:
         """What the folder of its run is called, besides its date or number."""
-        return self.run.name or f"{self.data.name}-{self.model.name}"
+        return self.run.name or f"{_short_name(self.data)}-{_short_name(self.model)}"
 
 
 @dataclass(kw_only=True, slots=True)

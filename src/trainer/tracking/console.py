@@ -9,7 +9,6 @@ import contextlib
 import math
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from rich.text import Text
 
 from trainer.errors import printable
 from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
-from trainer.tracking.text import fitting, joined, number_text
+from trainer.tracking.text import fitting, folded, joined, number_text
 
 # About the most epoch lines of a run, besides those of a new best: one of 1,000 short epochs must
 # not scroll all else away.
@@ -195,7 +194,9 @@ class Terminal:
         self.err.print(_text(text, style="dim"))
 
     def warn(self, text: str) -> None:
-        """Print a warning on standard error, and keep it in `warnings`."""
+        """Print a warning on standard error, once, and keep it in `warnings`."""
+        if text in self.warnings:
+            return
         self.warnings.append(text)
         self.err.print(_text(f"Warning: {text}", style="yellow"))
 
@@ -238,13 +239,6 @@ def _environment() -> dict[str, str]:
 def _is_size(text: str) -> bool:
     # isdecimal accepts the digits of every script; rich would fill a line up to any width.
     return text.isascii() and text.isdecimal() and len(text) <= 4 and int(text) > 0
-
-
-def folded(text: str, width: int) -> list[str]:
-    """Text in lines of `width` columns, broken between words where they are not too long."""
-    if len(text) <= width:
-        return [text]
-    return textwrap.wrap(text, max(width, _MIN_WIDTH // 2), break_on_hyphens=False)
 
 
 @dataclass(frozen=True, slots=True)

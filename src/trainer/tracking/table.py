@@ -16,8 +16,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from trainer.errors import printable
-from trainer.tracking.console import Terminal, folded
-from trainer.tracking.text import GAP, shortened
+from trainer.tracking.console import Terminal
+from trainer.tracking.text import GAP, folded, shortened
 
 STYLES = {"running": "bold cyan", "done": "green", "failed": "bold red", "damaged": "bold red"}
 # What a column that is cut keeps at least.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
 GAP = "  "
+# No text is folded into narrower lines.
+_MIN_FOLD = 10
 
 
 def number_text(value: float | None) -> str:
@@ -44,3 +47,10 @@ def fitting(parts: Mapping[str, str], room: int, *, leaving_out: Sequence[str]) 
             break
         kept.pop(name, None)
     return kept
+
+
+def folded(text: str, width: int) -> list[str]:
+    """Text in lines of `width` columns, broken between words where they are not too long."""
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, max(width, _MIN_FOLD), break_on_hyphens=False)

@@ -25,7 +25,6 @@ from trainer.errors import (
     EnvironmentFault,
     InputError,
     TrainerError,
-    UsageError,
     command_line,
     printable,
 )
@@ -92,11 +91,8 @@ def check(folder: Path) -> tuple[list[Finding], RunFiles]:
 
 
 def _find(reference: str, root: Path) -> Path:
-    """The run folder that `reference` names; raises UsageError."""
-    try:
-        folder = find_path(reference, root=root)
-    except InputError as error:  # the last of none
-        raise UsageError(error.what, hint=error.hint) from None
+    """The run folder that `reference` names; raises UsageError, InputError for the last of none."""
+    folder = find_path(reference, root=root)
     # A run that lost its run.json is one that needs a check.
     if not is_run_folder(folder):
         raise not_a_run(folder, command=("check-run",))

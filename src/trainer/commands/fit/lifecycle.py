@@ -13,7 +13,14 @@ from trainer.commands.fit.compile import Choice
 from trainer.commands.fit.components import Components
 from trainer.commands.fit.saved_step import SavedStep
 from trainer.config import FitConfig, to_plain
-from trainer.errors import EnvironmentFault, Stopped, TrainerError, TrainingError, reason_of
+from trainer.errors import (
+    EnvironmentFault,
+    Stopped,
+    TrainerError,
+    TrainingError,
+    one_line,
+    reason_of,
+)
 from trainer.files import remove, write_text
 from trainer.run.folder import (
     LOCK_FILE,
@@ -129,7 +136,7 @@ def ending(record: RunRecord, folder: Path) -> Iterator[None]:
         record_end(record, status, error.what)
         raise
     except Exception as error:
-        record_end(record, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+        record_end(record, RunStatus.FAILED, one_line(f"{type(error).__name__}: {error}"))
         raise
 
 

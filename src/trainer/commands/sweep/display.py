@@ -196,8 +196,7 @@ class Board:
         for warning in warnings:
             self.warn(f"Job {job.number}: {warning}")
         if job.status == JobStatus.FAILED:
-            error = " ".join((job.error or "it gave no reason").split())
-            self.warn(f"{job.name} failed: {error}")
+            self.warn(job.failure)
         else:
             self.say(self._line_of(job))
 

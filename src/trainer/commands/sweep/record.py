@@ -86,6 +86,11 @@ class JobRecord:
         """Whether its run was resumed with other settings, which `error` names."""
         return self.error is not None and self.error.startswith(CHANGED)
 
+    @property
+    def failure(self) -> str:
+        """That it failed, and why, in a sentence: printed when it fails, and not again."""
+        return f"{self.name} failed: {' '.join((self.error or 'it gave no reason').split())}"
+
     def end(self, outcome: JobOutcome) -> None:
         """Take over how the job ended."""
         self.status = outcome.status

@@ -132,7 +132,7 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
     terminal.facts("", [(name, _text(value)) for name, value in _facts(record)])
     failed = [job for job in jobs if job.status == JobStatus.FAILED]
     for job in failed[:_MAX_NAMED]:
-        terminal.warn(_text(f"{job.name} failed: {job.error}"))
+        terminal.warn(_text(job.failure))
     if len(failed) > _MAX_NAMED:
         terminal.warn(f"{len(failed) - _MAX_NAMED} more jobs failed: see {markdown_path}")
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from trainer.commands.sweep.launchers import forget_safe_path
 from trainer.commands.sweep.task import JobOutcome, JobStatus, Task, read_outcome
 from trainer.config import from_saved
-from trainer.errors import Stopped, TrainerError, print_traceback, printable, reason_of
+from trainer.errors import (
+    Stopped,
+    TrainerError,
+    one_line,
+    print_traceback,
+    printable,
+    reason_of,
+    shown_plainly,
+)
 from trainer.run.lock import is_locked
 from trainer.signals import set_signals
 
@@ -35,7 +43,7 @@ def run_task(task: Task) -> JobOutcome:
         # Relative paths begin where the sweep was started; a cluster may start elsewhere.
         os.chdir(task.folder)
         set_signals()
-        with _output_to(task.log):
+        with _output_to(task.log), shown_plainly():
             outcome = _run(task)
     except OSError as error:  # a full disk: the output cannot be written
         if outcome is None:
@@ -126,7 +134,7 @@ def _print_error(error: Exception) -> str:
     if isinstance(error, TrainerError):
         sys.stderr.write(f"Error: {error}\n")
         return printable(error.what)
-    sentence = f"{type(error).__name__}: {printable(error)}"
+    sentence = one_line(f"{type(error).__name__}: {error}")
     sys.stderr.write(f"Error: {sentence}\n")
     return sentence
 
