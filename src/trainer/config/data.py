@@ -40,7 +40,7 @@ class DataConfig(Section):
     # The held-out part is not trained on: with another size, val would have trained samples.
     val_size: int = key(at_least=0, affects="order", listed=("fit",), settable=())
     # Null: it follows `seed`.
-    seed: int | None = key(between=(0, 2**63 - 1), affects="samples", settable=())
+    seed: int | None = key(between=(0, 2**63 - 1), affects="samples", settable=(), before=None)
     drop_last: bool = key(affects="order")
     train_limit: int | None = key(at_least=1, affects="order", listed=("fit",))
     eval_limit: int | None = key(at_least=1, affects="evaluation")
@@ -164,7 +164,7 @@ class CustomDataConfig(DataConfig):
     task: str = key(one_of=("classification", "regression"), affects="samples")
     num_classes: int | None = key(at_least=2, affects="samples")
     # Null: as an attribute `trainer_cache` of the data set says.
-    cache: bool | None = key(affects="speed", settable=("eval", "reproduce"))
+    cache: bool | None = key(affects="speed", settable=("eval", "reproduce"), before=None)
 
     @property
     def targets(self) -> Targets:
