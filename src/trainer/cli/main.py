@@ -40,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     set_signals()
     try:
-        with shown_plainly():
-            code = _run_to_exit_code(argv)
+        code = _run_to_exit_code(argv)
     except KeyboardInterrupt:
         code = 130
         sys.stderr.write("Stopped.\n")
@@ -85,13 +84,15 @@ def _run(argv: list[str]) -> int:
     arguments = Arguments.parse(verb, words)
     if arguments.asks_for_help:
         return _print_page(verb, arguments)
-    if arguments.only_shows:
-        from trainer.cli.compose import show
+    # Not around a help page or a completion, which run no library: it loads `logging`.
+    with shown_plainly():
+        if arguments.only_shows:
+            from trainer.cli.compose import show
 
-        show(arguments)
-        return 0
-    _check_working_folder()
-    return verb.run(arguments)
+            show(arguments)
+            return 0
+        _check_working_folder()
+        return verb.run(arguments)
 
 
 def _check_working_folder() -> None:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.config.synonyms import suggest
 from trainer.errors import ConfigError, printable
 
 # More threads than any machine has use for, and few enough that a system can start them.
@@ -50,6 +49,8 @@ def _check_range(key: str, value: float, is_within: bool, must: str) -> None:
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a word that is not among `choices`."""
     if value not in choices:
+        from trainer.config.synonyms import suggest  # long tables, for errors only
+
         raise ConfigError(f"{key}={value} is not known.", hint=suggest(key, value, choices))
 
 

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard, get_args
 
 from trainer.config import checks
 from trainer.config.keys import REQUIRED, Section, key, keys_of
-from trainer.config.synonyms import page_of, suggest
 from trainer.errors import ConfigError, suggestion
 
 _KEY = "data.transforms"
@@ -225,6 +224,8 @@ def _parse_one(item: object) -> Transform:
             f"{_KEY}: {_as_yaml(item)} has no name.", hint=hint or suggestion("", TRANSFORMS)
         )
     if name not in TRANSFORMS:
+        from trainer.config.synonyms import page_of, suggest  # long tables, for errors only
+
         hint = f"{suggest(_KEY, name, TRANSFORMS)} {page_of(_KEY, TRANSFORMS)}"
         raise ConfigError(f"{_KEY}: {name} is not a transform.", hint=hint)
     options = {str(option): value for option, value in item.items() if option != "name"}
