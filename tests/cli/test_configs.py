@@ -8,10 +8,11 @@ import pytest
 from commandline import ROOT
 
 import trainer
-from trainer.cli.arguments import Arguments
+from trainer.cli.arguments import GROUPS, Arguments
 from trainer.cli.compose import compose
 from trainer.cli.configs import configs_folder
 from trainer.cli.verbs import VERBS
+from trainer.config import CHOICES
 
 
 def test_the_yaml_is_in_the_package_or_at_the_top_of_a_checkout(
@@ -22,6 +23,10 @@ def test_the_yaml_is_in_the_package_or_at_the_top_of_a_checkout(
     (package / "configs").mkdir(parents=True)
     monkeypatch.setattr(trainer, "__file__", str(package / "__init__.py"))
     assert configs_folder() == package / "configs"
+
+
+def test_the_groups_are_those_of_the_schema() -> None:
+    assert sorted(GROUPS) == sorted([*CHOICES, "trainer", "experiment"])
 
 
 def test_a_folder_of_yaml_with_a_quote_beside_one_of_hydras(

@@ -16,6 +16,12 @@ from trainer.errors import UsageError, command_line, program, suggestion
 if TYPE_CHECKING:
     from trainer.config import FitConfig
 
+# The groups of which one choice is made, in the order of the help page. By hand, though the schema
+# has them: the config and OmegaConf take 90 ms, and most verbs' words need neither.
+GROUPS = (
+    "data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment", "sweep",
+    "launcher",
+)  # fmt: skip
 # Hydra answers these itself, from the config that it composes.
 _SHOWS = ("--cfg", "--info", "--hydra-help")
 _EXCLUSIVE = ("--multirun", "--run", *_SHOWS)  # a command takes one of these
@@ -165,7 +171,7 @@ class Arguments:
     def _add_override(self, word: str, verb: Verb) -> None:
         key, value = _read_override(word, verb)
         # Hydra silently takes the last of two choices, and the keys of the first would fail.
-        if key in self.values and key in _groups():
+        if key in self.values and key in GROUPS:
             raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
         self.values[key] = value
         self.overrides.append(word)
@@ -227,14 +233,6 @@ class Arguments:
         return [
             f"{group}={getattr(saved, group).name}" for group in SCHEMAS if group not in self.values
         ]
-
-
-def _groups() -> tuple[str, ...]:
-    """The groups of which one choice is made."""
-    # Not at the top: the config and OmegaConf take 90 ms, and most verbs' words need neither.
-    from trainer.config import CHOICES
-
-    return (*CHOICES, "trainer", "experiment")
 
 
 def _is_text(word: str, verb: Verb, runs: Sequence[str]) -> bool:
@@ -352,7 +350,7 @@ def _read_override(word: str, verb: Verb) -> tuple[str, str]:
         raise _no_key(verb, key, value)
     group, _, rest = key.partition(".")
     # model.name=mlp would leave the keys of the chosen model under another model's name.
-    if rest == "name" and known is None and group in _groups():
+    if rest == "name" and known is None and group in GROUPS:
         raise UsageError(
             f"{key} cannot be set: it follows the choice.",
             hint=f"Choose another {group} with {group}={value}",

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer.cli.arguments import GROUPS
 from trainer.cli.configs import choices, comments, configs_folder
 from trainer.errors import suggestion
 
@@ -17,8 +18,6 @@ _NO_KEYS = ("experiment",)
 
 def chosen_keys(values: Mapping[str, str], *, config_dir: str | None) -> str:
     """The keys of each choice among the words of a command; empty where there is none."""
-    from trainer.cli.verbs.shared import GROUPS
-
     folders = [configs_folder(), *([Path(config_dir)] if config_dir else [])]
     lines: list[str] = []
     for group in GROUPS:

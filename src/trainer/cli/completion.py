@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from trainer.cli.arguments import Verb
+from trainer.cli.arguments import GROUPS, Verb
 from trainer.cli.configs import (
     choices,
     comments,
@@ -21,7 +21,6 @@ from trainer.cli.configs import (
     own_folders,
 )
 from trainer.cli.verbs import VERBS, find_verb
-from trainer.cli.verbs.shared import GROUPS
 from trainer.config import CHOICES, SECTIONS, find_key
 from trainer.config.keys import Key, Section, keys_of
 from trainer.config.run import EvalOptions

@@ -5,10 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from trainer.cli.arguments import Verb
+from trainer.cli.arguments import GROUPS, Verb
 from trainer.cli.configs import choices, comments, configs_folder, default_choice
 from trainer.cli.verbs import HEADINGS, VERBS
-from trainer.cli.verbs.shared import GROUPS
 
 _OVERVIEW = """\
 trainer: train a model from YAML configs, and look at it in TensorBoard.

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.cli.arguments import Arguments, Flag, Verb
-from trainer.cli.verbs.shared import GROUPS, OF_HYDRA, find_reference
+from trainer.cli.arguments import GROUPS, Arguments, Flag, Verb
+from trainer.cli.verbs.shared import OF_HYDRA, find_reference
 from trainer.errors import ConfigError, UsageError, program
 
 if TYPE_CHECKING:

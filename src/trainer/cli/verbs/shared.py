@@ -1,17 +1,9 @@
-"""The groups, flags, keys and references that more than one verb takes."""
+"""The flags, keys and references that more than one verb takes."""
 
 from __future__ import annotations
 
 from trainer.cli.arguments import Arguments, Flag, VerbKey
 from trainer.errors import UsageError, program
-
-GROUPS = (
-    "data", "model", "loss", "optimizer", "scheduler", "trainer", "logger", "experiment", "sweep",
-    "launcher",
-)  # fmt: skip
-
-
-# Functions, not values: what they import is needed for a completion or a check only.
 
 CONFIG_DIR = Flag(
     "--config-dir",
