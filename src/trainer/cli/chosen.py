@@ -8,10 +8,9 @@ from pathlib import Path
 
 from trainer.cli.arguments import GROUPS
 from trainer.cli.configs import choices, comments, configs_folder
+from trainer.cli.help import WIDTH, line
 from trainer.errors import suggestion
 
-_WIDTH = 80
-_NAME = 26
 # An experiment sets keys of other groups: its own lines are no keys.
 _NO_KEYS = ("experiment",)
 
@@ -29,22 +28,15 @@ def chosen_keys(values: Mapping[str, str], *, config_dir: str | None) -> str:
 def _keys(group: str, name: str, files: Mapping[str, Path]) -> list[str]:
     if name not in files:
         hint = suggestion(name, files)
-        return [f"There is no {group}={name}.", *_wrapped(hint, indent=2)]
+        return [f"There is no {group}={name}.", *_wrapped(hint)]
     found = _with_defaults(files[name], files)
     title = found.pop("")[1]
-    lines = [f"Keys of {group}={name}", *_wrapped(title, indent=2)]
+    lines = [f"Keys of {group}={name}", *_wrapped(title)]
     for key, (value, comment) in found.items():
         if key in ("name", "defaults"):
             continue
-        label = f"{group}.{key}"
         text = f"{comment} [{value}]" if comment else f"[{value}]"
-        first, *rest = textwrap.wrap(text, _WIDTH - 2 - _NAME) or [""]
-        # A longer name has a line of its own.
-        if len(label) >= _NAME:
-            lines.append(f"  {label}")
-            label = ""
-        lines.append(f"  {label:<{_NAME}}{first}")
-        lines += [f"{'':<{2 + _NAME}}{line}" for line in rest]
+        lines.append(line(f"{group}.{key}", text))
     return lines
 
 
@@ -52,9 +44,9 @@ def _with_defaults(file: Path, files: Mapping[str, Path]) -> dict[str, tuple[str
     """The keys of a file of YAML, those of the choices in its defaults list first."""
     own = comments(file)
     merged: dict[str, tuple[str, str]] = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        base = line.strip().removeprefix("- ").strip()
-        if line.strip().startswith("- ") and base in files and files[base] != file:
+    for row in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        base = row.strip().removeprefix("- ").strip()
+        if row.strip().startswith("- ") and base in files and files[base] != file:
             merged |= comments(files[base])
     for key, (value, comment) in own.items():
         # The comment of the file it is based on says what the key is.
@@ -62,6 +54,5 @@ def _with_defaults(file: Path, files: Mapping[str, Path]) -> dict[str, tuple[str
     return merged
 
 
-def _wrapped(text: str, *, indent: int) -> list[str]:
-    pad = " " * indent
-    return textwrap.wrap(text, _WIDTH, initial_indent=pad, subsequent_indent=pad)
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")

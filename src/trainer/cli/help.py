@@ -25,7 +25,7 @@ trainer --shell-completion install=bash prints the completion script for bash,
 or for zsh, fish. trainer --version prints the version.
 """
 # Not the width of the terminal: a page is the same everywhere, and a test pins it.
-_WIDTH = 80
+WIDTH = 80
 # Where the texts of a page begin.
 _INDENT = 27
 
@@ -42,7 +42,7 @@ def verb_lines() -> str:
         listed = [verb for verb in VERBS.values() if verb.group == heading]
         if listed:
             lines += ["", heading]
-            lines += [_line(_usage(verb), verb.summary) for verb in listed]
+            lines += [line(_usage(verb), verb.summary) for verb in listed]
     return "\n".join(lines[1:])
 
 
@@ -55,7 +55,7 @@ def page(verb: Verb, *, config_dir: str | None = None) -> str:
         keys="\n".join([*_config_key_lines(verb), *_key_lines(verb)]),
         flags="\n".join(_flag_lines(verb)),
         verbs="\n".join(
-            _line(f"{inner.name.split()[-1]} {inner.usage}", inner.summary) for inner in verb.verbs
+            line(f"{inner.name.split()[-1]} {inner.usage}", inner.summary) for inner in verb.verbs
         ),
     )
     return f"trainer {verb.name}: {verb.summary}.\n\nUsage\n  {_usage(verb)}\n\n{text}"
@@ -65,12 +65,12 @@ def _usage(verb: Verb) -> str:
     return f"trainer {verb.name} {verb.usage}"
 
 
-def _line(name: str, text: str) -> str:
+def line(name: str, text: str) -> str:
     """A name and its text, which begins on the next line where the name is long."""
     indent = " " * _INDENT
     # A flag or a key such as data-set is one word.
     lines = textwrap.wrap(
-        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
     label = f"  {name:<{_INDENT - 3}} "
     if not lines or len(label) > _INDENT:
@@ -82,7 +82,7 @@ def _key_lines(verb: Verb) -> list[str]:
     """The keys that are no keys of the config, each once."""
     keys = {key.name: key for one in (verb, *verb.verbs) for key in one.keys}
     return [
-        _line(key.name, f"{key.text} [{key.default}]" if key.default else key.text)
+        line(key.name, f"{key.text} [{key.default}]" if key.default else key.text)
         for key in keys.values()
     ]
 
@@ -95,7 +95,7 @@ def _flag_lines(verb: Verb) -> list[str]:
         name = " ".join(word for word in (flag.name, flag.value) if word)
         users = [inner.name.split()[-1] for inner in verb.verbs if flag in inner.flags]
         suffix = f" ({', '.join(users)})" if users else ""
-        lines.append(_line(f"{flag.short}, {name}" if flag.short else name, flag.text + suffix))
+        lines.append(line(f"{flag.short}, {name}" if flag.short else name, flag.text + suffix))
     return lines
 
 
@@ -107,7 +107,7 @@ def _config_key_lines(verb: Verb) -> list[str]:
     for key in listed_keys(verb.name):
         group, _, name = key.rpartition(".")
         value, comment = comments(_file_of(group))[name]
-        lines.append(_line(key, f"{comment} [{value}]"))
+        lines.append(line(key, f"{comment} [{value}]"))
     return lines
 
 
@@ -126,5 +126,5 @@ def _group_lines(folders: list[Path]) -> str:
         label = f"  {group:<11} "
         names = " ".join(choices(group, folders))
         indent = " " * len(label)
-        lines += textwrap.wrap(names, _WIDTH, initial_indent=label, subsequent_indent=indent)
+        lines += textwrap.wrap(names, WIDTH, initial_indent=label, subsequent_indent=indent)
     return "\n".join(lines)
