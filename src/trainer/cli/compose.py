@@ -22,7 +22,14 @@ from omegaconf import DictConfig, open_dict
 from trainer.cli.arguments import Arguments
 from trainer.cli.configs import configs_folder
 from trainer.cli.hydra_errors import explain
-from trainer.cli.own_yaml import OF_A_RUN, OF_A_SWEEP, check_files, check_landed, own_sources
+from trainer.cli.own_yaml import (
+    OF_A_RUN,
+    OF_A_SWEEP,
+    check_experiment,
+    check_files,
+    check_hydras_part,
+    own_sources,
+)
 from trainer.config import affects, find_key, load_sweep
 from trainer.config.sweep import Axis, SweepRequest, key_of
 from trainer.errors import UsageError
@@ -88,8 +95,10 @@ def _composer(arguments: Arguments) -> Iterator[Callable[[Sequence[str]], DictCo
         composed = compose_whole(words)
         folders = own_sources(composed)
         check_files_once(folders)
+        check_experiment(composed, folders)
         # Nothing that ships sets one of Hydra's own keys; a second composing takes 80 ms.
-        check_landed(composed, folders, bare_hydra=bare_hydra() if folders else composed.hydra)
+        if folders:
+            check_hydras_part(composed.hydra, bare=bare_hydra())
         return composed
 
     folder = str(configs_folder().resolve())  # Hydra refuses a relative one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,14 +18,11 @@ from trainer.config import (
 )
 from trainer.errors import CheckpointError, UsageError, as_called, suggestion
 
-if TYPE_CHECKING:
-    from trainer.commands.fit.saved_step import SavedStep
 
-
-def over_saved(
+def _over_saved(
     composed: DictConfig, checkpoint: Path, saved: FitConfig, arguments: Arguments
 ) -> DictConfig:
-    """The config `saved` in a checkpoint, with what the command line changes."""
+    """`saved`, with the keys of `composed` that the command line names."""
     changed = dict(arguments.values)
     # For reproduce an experiment may name the person's class; its other keys must not count.
     if arguments.verb == "reproduce":
@@ -43,7 +39,7 @@ def over_saved(
     return over
 
 
-def check_named(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> None:
+def _check_named(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> None:
     """Raise CheckpointError for a person's own class in the checkpoint that no word names."""
     # A class name in a checkpoint is a stranger's code: CVE-2025-23304 of NeMo, and others since.
     for group in custom_groups(saved):
@@ -75,9 +71,11 @@ def check_reproduce_keys(arguments: Arguments, saved: FitConfig, *, command: obj
 
 def check_same(config: FitConfig, saved: FitConfig) -> None:
     """Raise UsageError when the words name other classes of a person than were saved."""
+    plain = to_plain(config)
+    plain_saved = to_plain(saved)
     for group in SCHEMAS:
-        now = to_plain(config)[group]
-        then = to_plain(saved)[group]
+        now = plain[group]
+        then = plain_saved[group]
         # The keys of both: the other class may have lost some.
         for key in {**then, **now}:
             if now.get(key) != then.get(key) and not may_set("reproduce", f"{group}.{key}"):
@@ -107,11 +105,10 @@ def check_eval_keys(arguments: Arguments, saved: FitConfig) -> None:
             )
 
 
-def compose_over(saved: SavedStep, arguments: Arguments) -> DictConfig:
-    """The config of a checkpoint, with what the command line changes."""
+def compose_over(checkpoint: Path, saved: FitConfig, arguments: Arguments) -> DictConfig:
+    """The config `saved` in a checkpoint, with what the command line changes."""
     from trainer.cli.compose import compose
 
-    config = saved.description.config
-    check_named(saved.folder, config, arguments)
-    composed = compose(arguments, choices=arguments.choices_of(config))
-    return over_saved(composed, saved.folder, config, arguments)
+    _check_named(checkpoint, saved, arguments)
+    composed = compose(arguments, choices=arguments.choices_of(saved))
+    return _over_saved(composed, checkpoint, saved, arguments)

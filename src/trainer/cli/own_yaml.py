@@ -32,6 +32,8 @@ def own_sources(composed: DictConfig) -> tuple[Path, ...]:
 
 def check_files(folders: tuple[Path, ...]) -> None:
     """Raise UsageError for a file that one of trainer's own with the same name hides."""
+    if not folders:
+        return
     ours = configs_folder()
     for path in sorted(ours.rglob("*.yaml")):
         name = path.relative_to(ours)
@@ -57,16 +59,19 @@ def _instead(name: Path) -> str:
     )
 
 
-def check_landed(
-    composed: DictConfig, folders: tuple[Path, ...], *, bare_hydra: DictConfig
-) -> None:
-    """Raise UsageError for keys of a person's YAML that land where nothing reads them.
+def check_experiment(composed: DictConfig, folders: tuple[Path, ...]) -> None:
+    """Raise UsageError for keys that land in `experiment`, where nothing reads them."""
+    keys = _plain(composed).get("experiment")
+    if keys:
+        raise _not_global(composed, keys, folders)
 
-    `bare_hydra` is Hydra's part of the same command without any of the person's choices.
+
+def check_hydras_part(hydra: DictConfig, *, bare: DictConfig) -> None:
+    """Raise UsageError for a key of Hydra's part that a person's YAML sets, without effect.
+
+    `bare` is Hydra's part of the same command without any of the person's choices.
     """
-    if _plain(composed).get("experiment"):
-        raise _not_global(composed, folders)
-    for key in _changed(composed.hydra, bare_hydra):
+    for key in _changed(hydra, bare):
         is_of_a_sweep = key.startswith(("sweep", "launcher"))
         raise ConfigError(
             f"hydra.{key} in your YAML has no effect on trainer.",
@@ -74,9 +79,8 @@ def check_landed(
         )
 
 
-def _not_global(composed: DictConfig, folders: tuple[Path, ...]) -> UsageError:
-    """The error for keys that landed in `experiment`: a header is missing in the file."""
-    keys = _plain(composed)["experiment"]
+def _not_global(composed: DictConfig, keys: object, folders: tuple[Path, ...]) -> UsageError:
+    """The error for `keys` that landed in `experiment`: a header is missing in the file."""
     names = _experiments(composed)
     if not names:
         return UsageError(

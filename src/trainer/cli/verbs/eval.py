@@ -48,8 +48,9 @@ def run(arguments: Arguments) -> int:
 
     # Before Hydra composes and torch loads: a damaged or hostile checkpoint is refused at once.
     saved = find_saved(reference, root=arguments.root)
-    check_eval_keys(arguments, saved.description.config)
-    config = load_eval(compose_over(saved, arguments))
+    trained = saved.description.config
+    check_eval_keys(arguments, trained)
+    config = load_eval(compose_over(saved.folder, trained, arguments))
     from trainer.commands import eval as evaluation
     from trainer.tracking.console import Terminal
 

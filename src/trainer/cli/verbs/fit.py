@@ -156,7 +156,7 @@ def _open_fit(arguments: Arguments, stack: ExitStack) -> tuple[DictConfig, Saved
 
     in_place = "run.dir" not in arguments.values
     saved = stack.enter_context(open_saved(reference, root=arguments.root, in_place=in_place))
-    return compose_over(saved, arguments), saved
+    return compose_over(saved.folder, saved.description.config, arguments), saved
 
 
 VERB = Verb(

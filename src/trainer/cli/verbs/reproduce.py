@@ -27,25 +27,16 @@ Examples
 
 def run(arguments: Arguments) -> int:
     """`trainer reproduce`."""
-    from trainer.cli.compose import compose
-    from trainer.cli.from_checkpoint import (
-        check_named,
-        check_reproduce_keys,
-        check_same,
-        over_saved,
-    )
+    from trainer.cli.from_checkpoint import check_reproduce_keys, check_same, compose_over
     from trainer.commands.reproduce import command as reproduce
     from trainer.commands.reproduce.original import read_original
     from trainer.config import load_fit
     from trainer.tracking.console import Terminal
 
     original = read_original(arguments.words[0], root=arguments.root)
-    step = original.step
     saved = original.config
     check_reproduce_keys(arguments, saved, command=original.entry.record.get("command"))
-    check_named(step, saved, arguments)
-    composed = compose(arguments, choices=arguments.choices_of(saved))
-    config = load_fit(over_saved(composed, step, saved, arguments))
+    config = load_fit(compose_over(original.step, saved, arguments))
     check_same(config, saved)
     command = ["trainer", "reproduce", *arguments.typed]
     return reproduce.run(config, original, command=command, terminal=Terminal())
