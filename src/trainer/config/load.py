@@ -31,7 +31,7 @@ from trainer.config.schema import (
     with_younger_keys,
 )
 from trainer.config.sweep import LAUNCHER, SWEEP, GridConfig, LauncherConfig
-from trainer.errors import CheckpointError, ConfigError, UsageError, program, suggestion
+from trainer.errors import CheckpointError, ConfigError, UsageError, suggestion
 from trainer.registry import look_up
 
 S = TypeVar("S", bound=Section)
@@ -77,10 +77,7 @@ def load_eval(composed: DictConfig) -> EvalConfig:
     whole = _of_the_run(composed)
     options = _section("eval", whole.get("eval"), EvalOptions)
     if not isinstance(whole.get("ckpt"), str):
-        raise ConfigError(
-            "ckpt is missing.",
-            hint=f"Say what to evaluate: {program()} eval ckpt=last, or ckpt=runs/<run>.",
-        )
+        raise ConfigError("ckpt is missing.")  # the command line checks it before, with a hint
     fit = _build(_without(whole, "eval", "ckpt"))
     check_fit(fit)
     return EvalConfig(fit=fit, ckpt=whole["ckpt"], eval=options)

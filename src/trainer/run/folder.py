@@ -192,11 +192,12 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "Choose a place that can be written with run.root=… or run.dir=…"
+        place = "a place that can be written with run.root=… or run.dir=…"
+        hint = f"Choose {place}"
         if isinstance(error, PermissionError) and folder.is_dir():
             with contextlib.suppress(OSError, KeyError):
-                hint = f"{folder} belongs to {folder.owner()}: ask for rights there, or {hint}"
-                hint = hint.replace("or Choose", "or choose")
+                owner = folder.owner()
+                hint = f"{folder} belongs to {owner}: ask for rights there, or choose {place}"
         raise EnvironmentFault(
             f"Could not make the run folder {folder}: {reason_of(error)}.", hint=hint
         ) from error

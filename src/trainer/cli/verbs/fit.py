@@ -77,19 +77,15 @@ def _watch_its_sweep(
     saved: SavedStep | None, stack: ExitStack, terminal: Terminal
 ) -> Callable[[FitConfig, Data], None]:
     """For a job of a sweep that is resumed alone: the check of its changes, and a report after."""
-    if saved is None or not saved.in_place or not _is_in_sweep(saved.run):
+    from trainer.run.folder import is_sweep_folder
+
+    if saved is None or not saved.in_place or not is_sweep_folder(saved.run.parent):
         return lambda *_: None
     from trainer.commands.sweep import one_job
 
     step = saved
     stack.callback(one_job.refresh_report, saved.run, terminal=terminal)
     return lambda *_: one_job.warn_of_change(step, terminal=terminal)
-
-
-def _is_in_sweep(run: Path) -> bool:
-    from trainer.commands.sweep.record import FILE_NAME
-
-    return (run.parent / FILE_NAME).is_file()
 
 
 def _is_sweep(composed: DictConfig, arguments: Arguments) -> bool:

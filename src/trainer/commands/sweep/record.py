@@ -17,10 +17,11 @@ from typing import Any
 from trainer.commands.sweep.task import JobOutcome, JobStatus
 from trainer.errors import EnvironmentFault, printable, reason_of
 from trainer.files import JsonObject, read_json, write_json
+from trainer.run.folder import SWEEP_FILE
 from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
-FILE_NAME = "sweep.json"
+FILE_NAME = SWEEP_FILE
 # How the `error` of a job begins whose run was changed.
 CHANGED = "It was changed when it was resumed: "
 _TEXT_OR_NONE = (str, NoneType)
