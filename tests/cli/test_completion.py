@@ -22,6 +22,7 @@ from waiting import HANG_S
 from trainer.cli import completion
 from trainer.cli.completion import candidates
 from trainer.cli.verbs import VERBS
+from trainer.config import flatten, to_plain
 from trainer.run.index import read_index
 
 RUNS_VERBS = {verb.name.removeprefix("runs ") for verb in VERBS["runs"].verbs}
@@ -194,8 +195,10 @@ def test_every_value_that_is_offered_is_taken() -> None:
         "trainer.deterministic",
         "data.drop_last",
     ):
-        for word in candidates(f"trainer fit {key}="):
-            config_of(word)
+        words = list(candidates(f"trainer fit {key}="))
+        taken = [flatten(to_plain(config_of(word)))[key] for word in words]
+        assert words
+        assert [f"{key}={value}".lower() for value in taken] == words
 
 
 def test_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +373,7 @@ def test_typing_in_a_terminal(terminal: Terminal) -> None:
     terminal.type("\x15trainer fit model=le\t", until=r"model=lenet5 ")
     terminal.type("optimizer.w\t", until=r"optimizer\.weight_decay=")
     terminal.type("\x15trainer fit resume=bi\t", until=r"resume=bin/")
-    terminal.type("tr\t", until=r"trainer ")
+    assert "trainer " in terminal.type("tr\t", until=r"trainer ")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

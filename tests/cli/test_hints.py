@@ -122,7 +122,9 @@ def test_a_hint_names_what_was_meant(command: str, outcomes: dict[str, Outcome])
 def test_the_words_that_a_hint_writes_compose() -> None:
     """The whole set of words that a hint gives is right: nothing is refused in a second try."""
     for words in HINTS["fit data=line"][0], HINTS["fit data=dirichlet loss=mse"][0]:
-        config_of(*words.split())
+        config = config_of(*words.split())
+        chosen = [f"{group}={getattr(config, group).name}" for group in ("data", "model", "loss")]
+        assert chosen == words.split()
 
 
 def test_every_synonym_is_of_a_word_that_there_is() -> None:
@@ -144,7 +146,8 @@ def test_every_other_name_of_a_verb_is_of_one_that_there_is() -> None:
     for name, line in _INSTEAD.items():
         assert name not in VERBS
         if not line.startswith("-"):
-            find_verb(shlex.split(line))
+            verb, _ = find_verb(shlex.split(line))
+            assert verb.name.split()[0] == line.split()[0]
 
 
 @pytest.mark.parametrize("words", ["accuracy", "acc", "loss", "val_loss", "test-acc"])

@@ -178,3 +178,4 @@ def test_right_yaml_composes(tmp_path: Path) -> None:
         words = (f"experiment={name}", "data=dirichlet", "model=mlp", "run.dir=conf")
         ran = trainer_main("fit", "--config-dir", "conf", *words, cwd=tmp_path)
         check(ran, 2, ("run.dir=conf exists and is not empty",))
+        assert [path.name for path in tmp_path.iterdir()] == ["conf"]
