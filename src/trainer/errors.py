@@ -258,7 +258,7 @@ def shown_plainly() -> Iterator[None]:
     shows_before = warnings.showwarning
     logs_before = logging.lastResort
     warnings.showwarning = show
-    # Used where a library logs a warning and nobody has said where it should go.
+    # Used where a library logs a warning and no handler is set.
     logging.lastResort = Handler(logging.WARNING)
     try:
         yield

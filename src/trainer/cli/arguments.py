@@ -39,7 +39,7 @@ class Flag:
     short: str = ""
     value: str = ""  # the name of its value on the help page; a switch has none
     values: tuple[str, ...] = ()  # those it takes
-    override: str = ""  # the `key=value` that it stands for
+    override: str = ""  # the `key=value` that it is short for
 
 
 @dataclass(frozen=True, slots=True)

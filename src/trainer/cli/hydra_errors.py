@@ -146,7 +146,7 @@ def _missing_choice(error: Exception, command: _Command) -> UsageError:
     if not options:
         return UsageError(f"{group}={choice}: there is no such {group}.")
     hint = suggest(group, choice, options)
-    # A page for those who meant one of their own, and not for a typing error.
+    # With the page on own classes, but not for a typing error.
     if group in _HAVE_OWN and ("custom?" in hint or not hint.startswith("Did you mean")):
         hint += f" {page_of(group, options)}"
     return ConfigError(
@@ -186,13 +186,13 @@ def _unknown_key(key: str, command: _Command) -> UsageError:
     value = last_value(command.argv, key)
     if head not in known:
         near = nearest(head, [*CHOICES, *SECTIONS]) if rest else None
-        meant = did_you_mean(key.rpartition(".")[2], value)
+        guess = did_you_mean(key.rpartition(".")[2], value)
         # optimizr.lr is optimizer.lr; but optimizr.x is no x of another group.
         if near is not None:
-            known_leaf = find_key(f"{near}.{rest}")
-            meant = None if known_leaf is None else f"Did you mean {near}.{rest}={value or '…'}?"
+            whole = f"{near}.{rest}"
+            guess = f"Did you mean {whole}={value or '…'}?" if find_key(whole) else None
         return ConfigError(
-            f"{key}: there is no key {head}.", hint=meant or suggestion(head, known, label="Keys")
+            f"{key}: there is no key {head}.", hint=guess or suggestion(head, known, label="Keys")
         )
     if not rest:
         return ConfigError(f"{key} cannot be set here.", hint=_see_help("fit"))
@@ -217,8 +217,8 @@ def _unknown_leaf(key: str, value: str, command: _Command) -> UsageError:
     elif others:
         it = f"It belongs to {listing(others, most=3)}."
         hint = f"{it} {suggestion('', names, label='Keys')}"
-    elif meant := did_you_mean(leaf, value, besides=key):
-        hint = meant
+    elif guess := did_you_mean(leaf, value, besides=key):
+        hint = guess
     return ConfigError(f"{key}: {label} has no key {leaf}.", hint=hint)
 
 

@@ -18,8 +18,8 @@ _MAX_NAMED = 3
 
 
 def full_names(name: str) -> list[str]:
-    """The dotted keys that a bare name may stand for, those that are called so first."""
-    # Every group has a key `name`, and `root` and `dir` of a run are no data's.
+    """The dotted keys that end in a bare name, or else the one that has it in other tools."""
+    # Every group has a `name`; a key without a group, such as `seed`, needs no other name.
     same = [key for key in known_keys() if key.rpartition(".")[2] == name != "name" and key != name]
     ours = our_key(name)
     return same or ([] if ours is None else [ours])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from trainer.errors import suggestion
 
@@ -120,7 +120,7 @@ _KEYS: dict[str, str] = {
     "architecture": "model", "config": "experiment", "exp": "experiment",
 }  # fmt: skip
 
-# Where it says how to have one of one's own.
+# The page on a person's own classes.
 _PAGE = "docs/custom.md"
 
 
@@ -143,8 +143,8 @@ def suggest(kind: str, word: object, choices: Iterable[str], *, label: str = "Ch
     return f"Did you mean {ours}? {suggestion('', known, label=label)}"
 
 
-def page_of(kind: str, names: Mapping[str, object] | Iterable[str]) -> str:
-    """Where it says how to use a class of one's own in a group or list."""
+def page_of(kind: str, names: Iterable[str]) -> str:
+    """The sentence with the page on a person's own classes, for a group or a list."""
     has_custom = "custom" in names
     return f"Your own: {kind}=custom, see {_PAGE}." if has_custom else f"Your own: see {_PAGE}."
 
