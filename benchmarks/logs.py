@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -12,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders.setting import NUM_TRAIN
+from benchmarks.contenders.setting import NUM_TRAIN, result_of
 from benchmarks.contenders.trainer import fit_words
-from benchmarks.contenders.windows import SAYS
+from benchmarks.contenders.windows import PREFIX
 from benchmarks.machine import wait_for_quiet
 from benchmarks.runner import Job
 from benchmarks.startup import time_command
@@ -77,6 +76,4 @@ def _windows(model: str, logger: str, *, job: Job) -> dict[str, Any]:
             "trainer.epochs=2",
         ]
         _, done = time_command([sys.executable, "-m", "benchmarks.contenders.windows", *words])
-    [said] = [line.removeprefix(SAYS) for line in done.stdout.splitlines() if line.startswith(SAYS)]
-    found: dict[str, Any] = json.loads(said)
-    return found
+    return result_of(done.stdout, PREFIX)

@@ -36,7 +36,7 @@ class Watch:
     """Seconds of CPU that processes other than our children used since it was made, as a share of
     all cores.
 
-    None where the system does not tell (/proc/stat is Linux's).
+    None where the system does not know (/proc/stat is Linux's).
     """
 
     _wall: float = field(default_factory=time.perf_counter)
@@ -44,7 +44,7 @@ class Watch:
     _ours: float = field(default_factory=lambda: _children_seconds())
 
     def others_share(self) -> float | None:
-        """Asked when our child has ended."""
+        """The share, called when our child has ended."""
         busy = _busy_seconds()
         if busy is None or self._busy is None:
             return None

@@ -30,6 +30,7 @@ SMALL = (
 _BY_METRIC = ("sort=val/accuracy", "status=done")
 LISTINGS = {"trainer runs ls": (), " ".join(["trainer runs ls", *_BY_METRIC]): _BY_METRIC}
 _EVERY = 0.2
+_OUTPUT = "output.txt"
 
 
 def sweep(folder: Path) -> dict[str, Any]:
@@ -37,15 +38,15 @@ def sweep(folder: Path) -> dict[str, Any]:
 
     `statuses` are those of its run folders, `listed` the paths that `trainer runs ls` names,
     `memory` the bytes that the parent is resident in, by how many run folders there are; empty
-    where the system does not tell.
+    where the system does not know.
     """
     words = ["fit", "-m", *SMALL, f"seed=range(0,{NUM_JOBS})", "sweep.jobs=2", "run.name=many"]
     memory: dict[int, int] = {}
     start = time.perf_counter()
     with (
-        (folder / "said").open("w", encoding="utf-8") as said,
+        (folder / _OUTPUT).open("w", encoding="utf-8") as output,
         subprocess.Popen(
-            [sys.executable, "-m", "trainer", *words], cwd=folder, stdout=said, stderr=said
+            [sys.executable, "-m", "trainer", *words], cwd=folder, stdout=output, stderr=output
         ) as process,
     ):
         while process.poll() is None:
@@ -55,7 +56,7 @@ def sweep(folder: Path) -> dict[str, Any]:
             time.sleep(_EVERY)
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError((folder / "said").read_text(encoding="utf-8")[-2000:])
+        raise RuntimeError((folder / _OUTPUT).read_text(encoding="utf-8")[-2000:])
     records = [
         json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("runs/*/*/*/run.json")
     ]
@@ -91,9 +92,11 @@ def parent_bytes(found: dict[str, Any]) -> tuple[float, float] | None:
 
 def as_rows(found: dict[str, Any]) -> list[list[str]]:
     """Seconds of the whole command, runs done, runs listed, megabytes of the parent."""
-    held = [f"{value / 1e6:.1f}" for value in parent_bytes(found) or ()] or ["", ""]
+    early_and_late = [f"{value / 1e6:.1f}" for value in parent_bytes(found) or ()] or ["", ""]
     counts = [str(found["statuses"]["done"]), str(len(set(found["listed"])))]
-    return [[f"{NUM_JOBS} jobs, two at a time", f"{found['seconds']:.0f}", *counts, *held]]
+    return [
+        [f"{NUM_JOBS} jobs, two at a time", f"{found['seconds']:.0f}", *counts, *early_and_late]
+    ]
 
 
 def listing(folder: Path, *, rounds: int) -> Seconds:
@@ -124,7 +127,7 @@ def _listing(folder: Path, *words: str) -> list[str]:
 
 
 def _resident(process: int) -> int | None:
-    """Bytes; None where the system does not tell, or the process is gone."""
+    """Bytes; None where the system does not know, or the process is gone."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
     except (OSError, IndexError, ValueError):

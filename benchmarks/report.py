@@ -22,7 +22,7 @@ INITIAL_TOLERANCE = 0.3
 """Ten classes guessed blindly lose ln 10; a first batch of 64 samples stays within this of it."""
 
 NOTES = """\
-Every contender is a process of its own with the same number of threads; rounds are interleaved,
+Every contender is a separate process with the same number of threads; rounds are interleaved,
 and a round is a seed.
 
 - **samples/s** is the median over the rounds [least–most]: samples trained divided by the time on

@@ -1,4 +1,4 @@
-"""Runs contenders as processes, in turn, and keeps what each of them says."""
+"""Runs contenders as processes, in turn, and keeps the result of each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every contender is given alike."""
+    """What every contender gets."""
 
     data_root: Path
     limit: int
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that one contender said about one model; `problem` when it is absent or failed."""
+    """All results of one contender on one model; `problem` when it is absent or failed."""
 
     model: str
     contender: Contender
@@ -111,21 +111,21 @@ def _run(outcome: Outcome, *, job: Job, seed: int) -> None:
         wait_for_quiet(job.patience)
         watch = Watch()
         start = time.perf_counter()
-        said = _start(outcome, job=job, seed=seed)
-        if said is None:
+        result = _start(outcome, job=job, seed=seed)
+        if result is None:
             return
-        # trainer's contender says how long the command itself took: around it there is more than
-        # the command.
-        said.setdefault("command_seconds", time.perf_counter() - start)
-        attempts.append({"round": seed, **said, "others_share": watch.others_share()})
+        # trainer's contender measures the command itself: around it there is more than that.
+        result.setdefault("command_seconds", time.perf_counter() - start)
+        attempts.append({"round": seed, **result, "others_share": watch.others_share()})
     kept = min(attempts, key=_share)
     outcome.samples.append(kept)
     outcome.disturbed += [attempt for attempt in attempts if attempt is not kept]
 
 
 def _start(outcome: Outcome, *, job: Job, seed: int) -> dict[str, Any] | None:
-    """What the contender's process says; None, with the outcome's `problem` set, when it is
-    absent or failed.
+    """The result that the contender's process prints.
+
+    None, with the outcome's `problem` set, when it is absent or failed.
     """
     contender = outcome.contender
     command = [
@@ -145,11 +145,11 @@ def _start(outcome: Outcome, *, job: Job, seed: int) -> dict[str, Any] | None:
     if done.returncode or not lines:
         outcome.problem = f"failed: {(done.stderr.strip() or 'no result').splitlines()[-1]}"
         return None
-    said: dict[str, Any] = json.loads(lines[-1])
-    if "absent" in said:
-        outcome.problem = f"absent: {said['absent']}"
+    result: dict[str, Any] = json.loads(lines[-1])
+    if "absent" in result:
+        outcome.problem = f"absent: {result['absent']}"
         return None
-    return said
+    return result
 
 
 def _share(sample: dict[str, Any]) -> float:

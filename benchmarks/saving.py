@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.contenders.saving import SAYS
-from benchmarks.contenders.setting import BATCH_SIZE
+from benchmarks.contenders.saving import PREFIX
+from benchmarks.contenders.setting import BATCH_SIZE, result_of
 from benchmarks.contenders.trainer import wall_times
 
 Seconds = dict[str, list[float]]
@@ -25,8 +25,8 @@ def measure(data_root: Path, *, num_samples: int, threads: int, rounds: int) -> 
 
     Epochs of both kinds take turns within one process, so that neither side has the quieter
     machine. The first two are not counted. Where the machine is not quiet at all, what a save
-    itself took says more: the time that the training was `held` up by the copy of the state, and
-    the CPU time of the writing `beside` it.
+    itself took is the better measure: the time that the copy of the state stops the training
+    (`held`), and the CPU time of the writing `beside` it.
     """
     num_steps = num_samples // BATCH_SIZE
     with tempfile.TemporaryDirectory(prefix="saving-") as folder:
@@ -56,8 +56,7 @@ def measure(data_root: Path, *, num_samples: int, threads: int, rounds: int) -> 
         assert json.loads(rows[0])["step"] == num_steps, "a record an epoch"
         ends = list(wall_times(run).values())
     seconds = [end - start for start, end in itertools.pairwise(ends)][1:]
-    [said] = [line.removeprefix(SAYS) for line in done.stdout.splitlines() if line.startswith(SAYS)]
-    saves: Seconds = json.loads(said)
+    saves: Seconds = result_of(done.stdout, PREFIX)
     return {"with": seconds[::2], "without": seconds[1::2], **saves}
 
 
@@ -66,7 +65,7 @@ def as_rows(seconds: Seconds) -> list[list[str]]:
     names = {
         "with": "an epoch with a save",
         "without": "an epoch without",
-        "held": "the training is held up for",
+        "held": "the training is stopped for",
         "beside": "CPU time of the writing beside it",
     }
     rows = [
@@ -79,7 +78,7 @@ def as_rows(seconds: Seconds) -> list[list[str]]:
     ]
     median = {kind: statistics.median(values) for kind, values in seconds.items()}
     ratios = [
-        held / free - 1 for held, free in zip(seconds["with"], seconds["without"], strict=False)
+        saved / free - 1 for saved, free in zip(seconds["with"], seconds["without"], strict=False)
     ]
     seen = [
         f"{median['with'] / median['without'] - 1:+.1%}",

@@ -47,7 +47,7 @@ def measure(data_root: Path, *, rounds: int) -> Seconds:
 def time_command(
     command: list[str], *, code: int = 0
 ) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """Seconds from start to exit, and what it said; raises when it ended with another exit code."""
+    """Seconds from start to exit, and its output; raises when it ended with another exit code."""
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start

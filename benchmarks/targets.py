@@ -135,8 +135,8 @@ def _sweeps(findings: Findings) -> Iterator[Target]:
     yield least("jobs of it with the weights of the run alone", sweeps.NUM_JOBS, identical)
     right = manyruns.num_right(many) if many else None
     yield least("small jobs of one sweep that are done and listed once", manyruns.NUM_JOBS, right)
-    held = manyruns.parent_bytes(many) if many else None
-    growth = held and (held[1] - held[0]) / 1e6
+    memory_used = manyruns.parent_bytes(many) if many else None
+    growth = memory_used and (memory_used[1] - memory_used[0]) / 1e6
     yield Target(
         what="growth of its parent", bound=PARENT_GROWTH_MB, measured=growth, pattern="{:.1f} MB"
     )

@@ -1,3 +1,3 @@
-"""The contenders, one small module each: it runs as a process of its own and prints its result
+"""The contenders, one small module each: it runs in a separate process and prints its result
 as one JSON line.
 """

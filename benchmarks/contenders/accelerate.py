@@ -10,16 +10,22 @@ from torch import nn
 
 from benchmarks.contenders.images import make_loader, test_accuracy
 from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
-from benchmarks.contenders.setting import READ_EVERY, Clock, learning_rate, parse_arguments, tell
+from benchmarks.contenders.setting import (
+    READ_EVERY,
+    Clock,
+    learning_rate,
+    parse_arguments,
+    print_result,
+)
 
 
 def main() -> None:
-    """Train one epoch; the variant is the number of workers. Without Accelerate it says so."""
+    """Train one epoch; the variant is the number of workers. Without Accelerate it prints that."""
     arguments = parse_arguments()
     try:
         accelerate = importlib.import_module("accelerate")
     except ImportError as error:
-        tell({"absent": str(error)})
+        print_result({"absent": str(error)})
         return
     prepare(arguments)
     accelerator = accelerate.Accelerator(cpu=True)
@@ -42,7 +48,7 @@ def main() -> None:
         clock.count(loss.detach(), len(targets))
     clock.stop()
     result = clock.result(num_parameters=count_parameters(plain))
-    tell({**result, "test_accuracy": test_accuracy(plain, arguments.data_root)})
+    print_result({**result, "test_accuracy": test_accuracy(plain, arguments.data_root)})
 
 
 if __name__ == "__main__":

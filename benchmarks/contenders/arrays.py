@@ -1,4 +1,4 @@
-"""Fashion-MNIST as NumPy arrays in memory, as people of Keras and JAX hold it. No torch here."""
+"""Fashion-MNIST as NumPy arrays in memory, as Keras and JAX programs have it. No torch here."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from benchmarks.contenders.images import make_dataset
-from benchmarks.contenders.setting import BATCH_SIZE, WARM_UP, parse_arguments, tell
+from benchmarks.contenders.setting import BATCH_SIZE, WARM_UP, parse_arguments, print_result
 from benchmarks.contenders.trainer import fit_words, num_parameters, wall_times
 
 CACHED_EPOCHS = 8
@@ -57,7 +57,7 @@ def main() -> None:
         )
         if done.returncode:
             raise SystemExit(done.stderr)
-        tell(_read(run, first_step=arguments.limit // BATCH_SIZE if is_cached else 0))
+        print_result(_read(run, first_step=arguments.limit // BATCH_SIZE if is_cached else 0))
 
 
 def _read(run: Path, *, first_step: int) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from torch import nn
 
 from benchmarks.contenders.images import make_loader, test_accuracy
 from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
-from benchmarks.contenders.setting import READ_EVERY, Clock, learning_rate, parse_arguments, tell
+from benchmarks.contenders.setting import (
+    READ_EVERY,
+    Clock,
+    learning_rate,
+    parse_arguments,
+    print_result,
+)
 
 
 def main() -> None:
@@ -31,7 +37,7 @@ def main() -> None:
             loss.item()
         clock.count(loss.detach(), len(targets))
     clock.stop()
-    tell(
+    print_result(
         {
             **clock.result(num_parameters=count_parameters(model)),
             "test_accuracy": test_accuracy(model, arguments.data_root),

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.contenders.images import make_loader
 from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
-from benchmarks.contenders.setting import BATCH_SIZE, Clock, parse_arguments, tell
+from benchmarks.contenders.setting import BATCH_SIZE, Clock, parse_arguments, print_result
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         optimizer.step()
         clock.count(loss.detach(), len(targets))
     clock.stop()
-    tell(clock.result(num_parameters=count_parameters(model)))
+    print_result(clock.result(num_parameters=count_parameters(model)))
 
 
 if __name__ == "__main__":

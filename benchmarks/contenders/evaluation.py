@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.contenders.images import evaluate as evaluate_plainly
 from benchmarks.contenders.images import make_loader
 from benchmarks.contenders.models import make_model, prepare
-from benchmarks.contenders.setting import parse_arguments, tell
+from benchmarks.contenders.setting import parse_arguments, print_result
 from trainer.cli.configs import configs_folder
 from trainer.config.data import ImagesConfig
 from trainer.data.image_sets.download import QuietReport
@@ -43,7 +43,9 @@ def main() -> None:
         start = time.perf_counter()
         loss = run()
         seconds.append(time.perf_counter() - start)
-    tell({"seconds": min(seconds), "samples_per_second": 10_000 / min(seconds), "loss": loss})
+    print_result(
+        {"seconds": min(seconds), "samples_per_second": 10_000 / min(seconds), "loss": loss}
+    )
 
 
 def _trainer(arguments: argparse.Namespace) -> Callable[[], float]:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.contenders.images import evaluate, make_dataset, make_loader
 from benchmarks.contenders.models import make_model, make_optimizer
-from benchmarks.contenders.setting import EVAL_BATCH_SIZE, NUM_TRAIN, READ_EVERY, tell
+from benchmarks.contenders.setting import EVAL_BATCH_SIZE, NUM_TRAIN, READ_EVERY, print_result
 
 
 @hydra.main(version_base="1.3", config_path=".", config_name="hydra_sweep")
@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     trained = time.perf_counter()
     _, val_accuracy = evaluate(model, DataLoader(held_out, batch_size=EVAL_BATCH_SIZE))
     _, test_accuracy = evaluate(model, make_loader(root, num_workers=0, train=False))
-    tell(
+    print_result(
         {
             "lr": config.lr,
             "seed": config.seed,

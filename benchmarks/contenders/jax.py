@@ -21,7 +21,7 @@ from benchmarks.contenders.setting import (
     learning_rate,
     limit_threads,
     parse_arguments,
-    tell,
+    print_result,
 )
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
@@ -43,13 +43,13 @@ A layer's bias has the size of the last axis.
 
 
 def main() -> None:
-    """Train one epoch. Without JAX it says so."""
+    """Train one epoch. Without JAX it prints that."""
     arguments = parse_arguments()
     limit_threads(arguments.threads)
     try:
         jax = importlib.import_module("jax")
     except ImportError as error:
-        tell({"absent": str(error)})
+        print_result({"absent": str(error)})
         return
     images, labels = load_arrays(arguments.data_root, limit=arguments.limit)
     order = np.random.default_rng(arguments.seed).permutation(len(images))
@@ -70,7 +70,7 @@ def main() -> None:
     predict = jax.jit(lambda batch: forward(weights, batch).argmax(1))
     batches = range(0, len(images), EVAL_BATCH_SIZE)
     found = np.concatenate([predict(images[first : first + EVAL_BATCH_SIZE]) for first in batches])
-    tell({**result, "test_accuracy": float((found == labels).mean())})
+    print_result({**result, "test_accuracy": float((found == labels).mean())})
 
 
 def _start(jax: Any, model: str, *, seed: int) -> dict[str, Any]:

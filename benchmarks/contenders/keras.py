@@ -19,13 +19,13 @@ from benchmarks.contenders.setting import (
     learning_rate,
     limit_threads,
     parse_arguments,
-    tell,
+    print_result,
 )
 
 
 def main() -> None:
     """Train one epoch; the variant is the backend, `torch` or `jax`. Without Keras or that
-    backend it says so.
+    backend it prints that.
     """
     arguments = parse_arguments()
     limit_threads(arguments.threads)
@@ -33,7 +33,7 @@ def main() -> None:
     try:
         backend, keras = (importlib.import_module(name) for name in (arguments.variant, "keras"))
     except ImportError as error:
-        tell({"absent": str(error)})
+        print_result({"absent": str(error)})
         return
     if arguments.variant == "torch":
         backend.set_num_threads(arguments.threads)
@@ -52,7 +52,7 @@ def main() -> None:
     images, labels = load_arrays(arguments.data_root, train=False)
     _, accuracy = model.evaluate(images, labels, batch_size=EVAL_BATCH_SIZE, verbose=0)
     result = clock.result(arguments.limit, num_parameters=model.count_params())
-    tell({**result, "test_accuracy": float(accuracy)})
+    print_result({**result, "test_accuracy": float(accuracy)})
 
 
 def _make_model(keras: ModuleType, name: str) -> Any:

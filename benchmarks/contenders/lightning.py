@@ -13,16 +13,22 @@ from torch import Tensor, nn
 
 from benchmarks.contenders.images import make_loader, test_accuracy
 from benchmarks.contenders.models import count_parameters, make_model, make_optimizer, prepare
-from benchmarks.contenders.setting import READ_EVERY, Clock, learning_rate, parse_arguments, tell
+from benchmarks.contenders.setting import (
+    READ_EVERY,
+    Clock,
+    learning_rate,
+    parse_arguments,
+    print_result,
+)
 
 
 def main() -> None:
-    """Train one epoch; the variant is the number of workers. Without Lightning it says so."""
+    """Train one epoch; the variant is the number of workers. Without Lightning it prints that."""
     arguments = parse_arguments()
     try:
         pl = importlib.import_module("lightning.pytorch")
     except ImportError as error:
-        tell({"absent": str(error)})
+        print_result({"absent": str(error)})
         return
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -41,7 +47,7 @@ def main() -> None:
         enable_model_summary=False,
     )
     trainer.fit(_make_module(pl, model, lr=learning_rate(arguments.model), clock=clock), loader)
-    tell(
+    print_result(
         {
             **clock.result(num_parameters=count_parameters(model)),
             "test_accuracy": test_accuracy(model, arguments.data_root),

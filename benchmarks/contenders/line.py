@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.contenders.setting import tell
+from benchmarks.contenders.setting import print_result
 
 
 def main() -> None:
-    """Fit y = 2 x + 1 and say the last loss."""
+    """Fit y = 2 x + 1 and print the last loss."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, required=True)
     torch.set_num_threads(parser.parse_args().threads)
@@ -29,7 +29,7 @@ def main() -> None:
             loss = criterion(model(batch), targets)
             loss.backward()
             optimizer.step()
-    tell({"loss": loss.item()})
+    print_result({"loss": loss.item()})
 
 
 if __name__ == "__main__":

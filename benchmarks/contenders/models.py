@@ -60,7 +60,7 @@ def make_model(name: str) -> nn.Module:
 def make_optimizer(
     model: nn.Module, *, lr: float, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """SGD as the job says; torch's default implementation unless `fused`."""
+    """SGD with the settings of the job; torch's default implementation unless `fused`."""
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=MOMENTUM, fused=fused)
 
 

@@ -1,4 +1,4 @@
-"""`trainer fit` on the words it is given, with a clock on every save: says, in one JSON line,
+"""`trainer fit` on the words it is given, with a clock on every save: prints, in one JSON line,
 what each one took.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from trainer.checkpoint.store import CheckpointStore
 from trainer.cli.main import main
 
-SAYS = "saves: "
+PREFIX = "saves: "
 
 
 def _timed(
@@ -30,13 +30,13 @@ def _timed(
 
 
 if __name__ == "__main__":
-    held: list[float] = []
+    copying: list[float] = []
     beside: list[float] = []
     # The copy of the state, by the clock on the wall; the writing beside the training, by the CPU
     # time of its thread.
-    CheckpointStore.save = _timed(CheckpointStore.save, time.perf_counter, held)  # type: ignore[method-assign]
+    CheckpointStore.save = _timed(CheckpointStore.save, time.perf_counter, copying)  # type: ignore[method-assign]
     CheckpointStore._write = _timed(CheckpointStore._write, time.thread_time, beside)  # type: ignore[method-assign]
     try:
         main(sys.argv[1:])
     finally:
-        sys.stdout.write(f"{SAYS}{json.dumps({'held': held, 'beside': beside})}\n")
+        sys.stdout.write(f"{PREFIX}{json.dumps({'held': copying, 'beside': beside})}\n")

@@ -83,7 +83,15 @@ class Clock:
         }
 
 
-def tell(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """Print the result for the runner."""
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
+
+
+def result_of(output: str, prefix: str) -> dict[str, Any]:
+    """The JSON of the one line of `output` that begins with `prefix`."""
+    lines = output.splitlines()
+    [line] = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    result: dict[str, Any] = json.loads(line)
+    return result

@@ -21,7 +21,7 @@ from benchmarks.contenders.setting import (
     WARM_UP,
     learning_rate,
     parse_arguments,
-    tell,
+    print_result,
 )
 
 
@@ -36,7 +36,9 @@ def main() -> None:
         _fit(fit_words(arguments, run))
         seconds = time.perf_counter() - start
         _fit([*fit_words(arguments, first), "trainer.max_steps=1", "data.eval_limit=1"])
-        tell({**_read(run), "initial_loss": _rows(first)[0]["loss"], "command_seconds": seconds})
+        print_result(
+            {**_read(run), "initial_loss": _rows(first)[0]["loss"], "command_seconds": seconds}
+        )
 
 
 def fit_words(arguments: argparse.Namespace, run: Path) -> list[str]:

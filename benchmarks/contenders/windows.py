@@ -1,6 +1,6 @@
 """`trainer` on the words it is given, with a clock on its steps and on its logger.
 
-It says the seconds of each window between two records, and those that were spent in the logger's
+It prints the seconds of each window between two records, and those that were spent in the logger's
 calls meanwhile.
 """
 
@@ -17,7 +17,7 @@ from trainer.cli.main import main
 from trainer.engine.step import Step
 from trainer.tracking import FailSafeTracker
 
-SAYS = "windows: "
+PREFIX = "windows: "
 
 if __name__ == "__main__":
     ends: list[float] = []
@@ -48,8 +48,8 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     finally:
-        # From the step before a record to the step before the next: each window holds one record in
-        # full.
+        # From the step before a record to the step before the next: each window contains one record
+        # in full.
         marks = ends[READ_EVERY - 1 :: READ_EVERY]
         seconds = [end - start for start, end in itertools.pairwise(marks)]
-        sys.stdout.write(f"{SAYS}{json.dumps({'windows': seconds, 'logging': logging})}\n")
+        sys.stdout.write(f"{PREFIX}{json.dumps({'windows': seconds, 'logging': logging})}\n")

@@ -88,9 +88,11 @@ def test_samples_are_as_if_all_were_seeded_for_each(name: str) -> None:
 def test_a_generator_that_nothing_draws_from_is_not_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
     generators = SampleGenerators()
     generators.read(SAMPLES["torch"], [0], seed=SEED)
+    seeded: list[object] = []
     for module in (random, np.random):
-        monkeypatch.setattr(module, "seed", None)
+        monkeypatch.setattr(module, "seed", seeded.append)
     generators.read(SAMPLES["torch"], [1, 2], seed=SEED)
+    assert seeded == []
 
 
 def test_a_sample_that_fails_leaves_the_generators_alone() -> None:

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.table import Table
 from waiting import HANG_S
 
 from trainer.run.record import RunStatus
 from trainer.tracking.console import ConsoleTracker, Terminal
 from trainer.tracking.records import EpochRecord, EvalRecord
+from trainer.tracking.table import write_table
 
 
 def on_a_terminal(command: list[str], *, cwd: Path) -> str:
@@ -77,9 +77,7 @@ def printed(text: str, way: str, capsys: pytest.CaptureFixture[str]) -> str:
         case "facts":
             terminal.facts("", [("run", text)])
         case "table":
-            table = Table("class")
-            table.add_row(text)
-            terminal.table(table)
+            write_table(["class"], [[text]], terminal=terminal)
         case "progress":
             with terminal.progress(text, total=3) as advance:
                 advance(3)

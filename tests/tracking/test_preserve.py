@@ -154,9 +154,12 @@ def test_there_are_no_gradients_inside_to_add_to() -> None:
 def test_a_backward_pass_that_is_under_way_still_works() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     loss = model(torch.randn(5, 3)).square().sum()
+    wanted = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
     with preserve_state(model):
         model(torch.randn(5, 3))
     loss.backward()
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        assert parameter.grad is not None and torch.equal(parameter.grad, gradient)
 
 
 def test_tied_and_sparse_tensors_are_no_obstacle() -> None:

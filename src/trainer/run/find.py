@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trainer.errors import (
@@ -47,18 +47,31 @@ _EXPECTED_CHECKPOINT = (
 
 
 def find_run(reference: str, *, root: Path, index: Sequence[Entry] | None = None) -> Entry:
-    """The run that `reference` names; one outside `index`, the runs below `root`, has a short id.
+    """The run that `reference` names, as `find_runs` does for one."""
+    return find_runs([reference], root=root, index=index)[0]
 
-    Raises UsageError when no run or several have that name, InputError for the last of none.
+
+def find_runs(
+    references: Iterable[str], *, root: Path, index: Sequence[Entry] | None = None
+) -> list[Entry]:
+    """The runs that `references` name, each once; one outside `index` has a short id.
+
+    `index` are the runs below `root`. Raises UsageError when no run or several have a name,
+    InputError for the last of none.
     """
+    # Read once: each look-up would read the run.json of every run below the root anew.
     if index is None:
         index = read_index(root)
-    path = find_path(reference, root=root, index=index)
-    if not os.path.lexists(path / RECORD_FILE):
-        raise not_a_run(path)
     # By their real paths: a person may name a run through a link, or from another folder.
     known = {os.path.realpath(entry.path): entry for entry in index}
-    return known.get(os.path.realpath(path)) or entry_of(path)
+    found: dict[Path, Entry] = {}
+    for reference in references:
+        path = find_path(reference, root=root, index=index)
+        if not os.path.lexists(path / RECORD_FILE):
+            raise not_a_run(path)
+        entry = known.get(os.path.realpath(path)) or entry_of(path)
+        found[entry.path] = entry
+    return list(found.values())
 
 
 def find_path(

@@ -82,6 +82,11 @@ def has_saved_nothing(run: Path) -> bool:
     return not any((run / CHECKPOINTS).glob("*step-*"))
 
 
+def changes_of(record: Mapping[str, object]) -> list[JsonObject]:
+    """What each resume of a run changed, as run.json has it: `[before, after]` by key."""
+    return [as_table(as_table(resume).get("changes")) for resume in as_list(record.get("resumed"))]
+
+
 def writer_of(run: Path, *, step: int) -> str | None:
     """The version of trainer that trained `run` up to `step`, by its run.json; None if unknown."""
     parts = _parts_of(read_json(run / RECORD_FILE))

@@ -23,7 +23,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from trainer.errors import printable
@@ -184,10 +183,6 @@ class Terminal:
     def line(self, text: str, *, style: str = "") -> None:
         """Print a line."""
         self.out.print(_text(text, style=style))
-
-    def table(self, table: Table) -> None:
-        """Print a rich table."""
-        self.out.print(table, width=max(_MIN_WIDTH, self.out.width))
 
     def note(self, text: str) -> None:
         """Print a note on standard error."""

@@ -427,6 +427,11 @@ def row_at(run: Run, split: str) -> int:
     return max(index for index, row in enumerate(run.rows) if row["split"] == split)
 
 
+def edits_row(split: str, **changes: Any) -> Callable[[Run], None]:
+    """A change of the last row of a split."""
+    return lambda run: edit_row(run, row_at(run, split), **changes)
+
+
 OF_METRICS: dict[str, tuple[Mutate, str]] = {
     "missing": (lambda run: (run.folder / "metrics.jsonl").unlink(), "it is missing"),
     "a pipe": (lambda run: replace_by_pipe(run.folder / "metrics.jsonl"), "not a regular file"),
@@ -498,7 +503,7 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
         "line 1 is longer than",
     ),
     "another validation loss": (
-        lambda run: edit_row(run, row_at(run, "val"), loss=0.25),
+        edits_row("val", loss=0.25),
         "not the val/loss that step",
     ),
     "no validation row": (
@@ -506,27 +511,27 @@ OF_METRICS: dict[str, tuple[Mutate, str]] = {
         "not the val/loss that step-000009 has",
     ),
     "another test loss": (
-        lambda run: edit_row(run, row_at(run, "test"), loss=0.25),
+        edits_row("test", loss=0.25),
         "not the test/loss that run.json",
     ),
     "another loss of an epoch": (
-        lambda run: edit_row(run, row_at(run, "train_epoch"), loss=0.25),
+        edits_row("train_epoch", loss=0.25),
         "not the train/loss that step-000018 has",
     ),
     "another accuracy of an epoch": (
-        lambda run: edit_row(run, row_at(run, "train_epoch"), accuracy=0.25),
+        edits_row("train_epoch", accuracy=0.25),
         "not the train/accuracy that step-000018 has",
     ),
     "an epoch twice": (
-        lambda run: edit_row(run, row_at(run, "train_epoch"), step=9),
+        edits_row("train_epoch", step=9),
         "has step 9 of train_epoch after step 9",
     ),
     "an epoch past the end": (
-        lambda run: edit_row(run, row_at(run, "train_epoch"), step=99),
+        edits_row("train_epoch", step=99),
         "its rows reach step 99",
     ),
     "a row past the end": (
-        lambda run: edit_row(run, row_at(run, "train"), step=99),
+        edits_row("train", step=99),
         "its rows reach step 99",
     ),
 }

@@ -10,10 +10,10 @@ import processes
 import pytest
 from commandline import run_trainer
 from disks import Disk
-from rich.console import Console
 from running import PLAIN, SMALL, Fit, Run, Trainer
 
-from trainer.commands.fit.profile import OperatorTime, ProfileResult, profile_table
+from trainer.commands.fit.profile import OperatorTime, ProfileResult, print_operators
+from trainer.tracking.console import Terminal
 
 # 18 updates in all.
 WORDS = ("trainer.profile=true", "trainer.profile_from=4", "trainer.profile_steps=6")
@@ -160,17 +160,18 @@ def test_wrong_values_are_told(trainer: Trainer, word: str, said: str) -> None:
     assert outcome.code == 2 and said in outcome.err
 
 
-def test_a_name_with_brackets_is_no_markup() -> None:
+def test_a_name_with_brackets_is_no_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     row = OperatorTime(
         operator="[bold]mm[/]" * 9, calls=1234, total_ms=1.0, share=1.0, ms_per_update=0.5
     )
     found = ProfileResult(
         first=1, last=2, on_gpu=False, rows=(row,), total_ms=1.0, wall_ms=2.0, trace=None
     )
-    console = Console(width=66, no_color=True, force_terminal=False)
-    with console.capture() as text:
-        console.print(profile_table(found))
-    line = text.get().splitlines()[3]
+    monkeypatch.setenv("COLUMNS", "66")
+    print_operators(found, Terminal())
+    line = capsys.readouterr().out.splitlines()[3]
     assert line.strip().startswith("[bold]mm[/][bold]") and "…" in line
     assert line.split()[-4:] == ["1,234", "1.00", "100.0%", "0.500"], "the figures are never cut"
 

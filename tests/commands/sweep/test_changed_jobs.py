@@ -77,6 +77,8 @@ def test_the_report_follows_a_job_that_is_resumed_alone(sweep: Swept, trainer: T
     """As after a kill: the printed command finishes the job, and another device is no other job."""
     record = json.loads((first(sweep) / "run.json").read_text())
     metrics = sweep.jobs[0]["metrics"]
+    summary = sweep.record["summary"]
+    assert summary["seeds"].startswith("weights, order")
     record |= {"status": "running", "metrics": {}}
     (first(sweep) / "run.json").write_text(json.dumps(record))
     content = sweep.record
@@ -87,6 +89,8 @@ def test_the_report_follows_a_job_that_is_resumed_alone(sweep: Swept, trainer: T
     assert "sweep.csv has the new result" in outcome.err
     assert rows(sweep)["000-dirichlet-mlp"]["status"] == "done"
     assert sweep.jobs[0]["metrics"] == metrics
+    assert sweep.record["summary"] == summary
+    assert "They vary weights, order" in (sweep.folder / "sweep.md").read_text()
     assert "3 of 3 jobs are done" in ended(trainer(*GRID)).err
 
 

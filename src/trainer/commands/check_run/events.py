@@ -16,7 +16,7 @@ from trainer.commands.check_run.checkpoints import DAMAGED, OK, UNREADABLE, Find
 from trainer.commands.check_run.metrics import MAX_FILE_BYTES, SPLIT_OF, Points, Rows, is_kept
 from trainer.config.logger import TensorBoardConfig
 from trainer.errors import printable, reason_of
-from trainer.files import as_list, as_table
+from trainer.run.record import changes_of
 from trainer.tracking.records import BESIDES_ROWS
 from trainer.tracking.table import counted
 
@@ -95,8 +95,7 @@ def _logged(files: RunFiles) -> _Logged:
 
 def _is_logger_changed(files: RunFiles) -> bool:
     """Whether a resume changed what is written: then some records never were."""
-    resumes = as_list(files.record.get("resumed"))
-    changes = [as_table(as_table(resume).get("changes")) for resume in resumes]
+    changes = changes_of(files.record)
     return any("logger.name" in keys or "logger.scalars" in keys for keys in changes)
 
 

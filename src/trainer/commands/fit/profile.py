@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
-from rich.table import Table
-from rich.text import Text
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
@@ -25,6 +22,7 @@ from trainer.commands.fit.lifecycle import Run
 from trainer.files import part_path, remove
 from trainer.tracking import describe_error
 from trainer.tracking.console import Terminal
+from trainer.tracking.table import Narrow, write_table
 
 TRACE_FILE = "trace.json"
 _NUM_ROWS = 10
@@ -288,24 +286,30 @@ def _print(terminal: Terminal, found: ProfileResult) -> None:
         f"operators on the {where}",
         style="bold",
     )
-    terminal.table(profile_table(found))
+    print_operators(found, terminal)
     if found.trace is not None:
         viewer = ("open it", "in https://ui.perfetto.dev or chrome://tracing")
         terminal.facts("", [("trace", str(found.trace)), viewer])
 
 
-def profile_table(found: ProfileResult) -> Table:
-    """The operators that took longest, a row each."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("operator", overflow="ellipsis")
-    for name in ("calls", "total ms", "share", "ms an update"):
-        table.add_column(name, justify="right", no_wrap=True)  # in a narrow table names are cut
-    for row in found.rows:
-        table.add_row(
-            Text(row.operator),  # rich takes brackets in a plain string for markup
+def print_operators(found: ProfileResult, terminal: Terminal) -> None:
+    """Print the operators that took longest, a row each."""
+    titles = ("operator", "calls", "total ms", "share", "ms an update")
+    rows = [
+        [
+            row.operator,
             f"{row.calls:,}",
             f"{row.total_ms:.2f}",
             f"{100 * row.share:.1f}%",
             f"{row.ms_per_update:.3f}",
-        )
-    return table
+        ]
+        for row in found.rows
+    ]
+    write_table(
+        titles,
+        rows,
+        terminal=terminal,
+        right=titles[1:],
+        narrow=Narrow(cut=("operator",)),
+        is_ruled=True,
+    )

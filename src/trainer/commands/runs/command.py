@@ -10,8 +10,8 @@ from trainer.commands.runs.edit import note, rm, tag
 from trainer.commands.runs.list import best, ls
 from trainer.commands.runs.tidy import du, to_remove
 from trainer.errors import UsageError, program
-from trainer.run.find import find_run
-from trainer.run.index import Entry, read_index
+from trainer.run.find import find_run, find_runs
+from trainer.run.index import Entry
 from trainer.tracking.console import Terminal
 
 
@@ -38,7 +38,8 @@ def run(
         entry = find_run(words[0], root=root)
         tag(entry, words[1:], terminal=terminal, removes=verb == "untag")
     else:
-        return _run_on_several(verb, _found(words or ["last"], root), options, terminal)
+        entries = find_runs(words or ["last"], root=root)
+        return _run_on_several(verb, entries, options, terminal)
     return 0
 
 
@@ -63,11 +64,3 @@ def _run_on_several(
         differs = diff(*entries, terminal=terminal)
         return int(differs and "exit-code" in options)
     return 0
-
-
-def _found(references: Sequence[str], root: Path) -> list[Entry]:
-    """The runs that the words name, each once."""
-    # Read once: each look-up would read the run.json of every run below the root anew.
-    index = read_index(root)
-    found = [find_run(reference, root=root, index=index) for reference in references]
-    return list({entry.path: entry for entry in found}.values())

@@ -61,10 +61,16 @@ def _remove_all(
 ) -> list[TrainerError]:
     """Remove runs and sweeps without runs; returns why some were kept."""
     # One that cannot be removed keeps none of the others: the errors follow at the end.
-    faults = [_remove(entry.path, root) for entry in entries]
-    for folder in sweeps:
-        _remove_empty_parents(folder / "run", root.absolute())
-    kept = [fault for fault in faults if fault is not None]
+    kept: list[TrainerError] = []
+    emptied: list[Path] = []
+    for entry in entries:
+        if fault := _remove(entry.path):
+            kept.append(fault)
+        else:
+            emptied.append(entry.path.absolute().parent)
+    # Once a folder, not once a run: it reads the run.json of each run that is still there.
+    for place in dict.fromkeys([*emptied, *sweeps]):
+        _remove_empty(place, root.absolute())
     number = len(entries) - len(kept)
     left = sum(map(is_sweep_folder, sweeps))
     removed = counted(number, "run")
@@ -147,8 +153,8 @@ def _agrees(what: str, num_bytes: int) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _remove(run: Path, root: Path) -> TrainerError | None:
-    """Remove a run and the folders below `root` that are empty then; why it was kept, if it was.
+def _remove(run: Path) -> TrainerError | None:
+    """Remove a run; why it was kept, if it was.
 
     Links are not followed: of one, the link goes.
     """
@@ -171,13 +177,13 @@ def _remove(run: Path, root: Path) -> TrainerError | None:
         return EnvironmentFault(f"{run} could not be removed: {reason_of(error)}.")
     except TrainerError as error:  # a process has begun to train in it
         return error
-    _remove_empty_parents(run, root.absolute())
     return None
 
 
-def _remove_empty_parents(run: Path, root: Path) -> None:
-    """Remove the folders of the sweep and of the day, where no other run is in them."""
-    for folder in run.absolute().parents:
+def _remove_empty(place: Path, root: Path) -> None:
+    """Remove the folder of a sweep or of a day, and those above it, where no run is in them."""
+    place = place.absolute()
+    for folder in (place, *place.parents):
         if is_sweep_folder(folder) and not read_index(folder):
             # Not while the sweep itself runs: it may be about to start a job.
             with contextlib.suppress(TrainerError, OSError), locked(folder):

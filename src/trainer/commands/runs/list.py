@@ -27,7 +27,7 @@ from trainer.run.index import METRICS, Entry, Notes, read_index, read_notes
 from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
 from trainer.tracking.table import Narrow, ago, counted, write_json, write_table
-from trainer.tracking.text import number_text
+from trainer.tracking.text import number_in, number_text
 
 FILTERS = ("name", "status", "tag", *when.KEYS)
 _TITLES = ("ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE")
@@ -142,12 +142,7 @@ def ls(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal
         terminal.note(f"There is no run in {root}{' that passes' if words else ''}.")
     else:
         cells = [row.cells() for row in listed]
-        write_table(
-            _TITLES,
-            cells,
-            terminal=terminal,
-            narrow=_NARROW,
-        )
+        write_table(_TITLES, cells, terminal=terminal, narrow=_NARROW)
         if len(listed) < len(rows):
             terminal.note(f"{len(rows) - len(listed)} more: limit=0 shows all.")
 
@@ -341,11 +336,4 @@ def _is_value(value: object, text: str) -> bool:
     if any(word.replace(" ", "") == written for word in wanted):
         return True
     # As numbers, so that 1e-1 finds 0.1.
-    return is_finite(value) and any(_number(word) == value for word in wanted)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    return is_finite(value) and any(number_in(word) == value for word in wanted)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.commands.runs.list import chosen
 from trainer.errors import UsageError, program
-from trainer.run.find import find_path, find_run, no_run
+from trainer.run.find import find_path, find_runs, no_run
 from trainer.run.folder import is_sweep_folder
 from trainer.run.index import Entry, read_index
 from trainer.tracking.console import Terminal
@@ -43,21 +43,18 @@ def to_remove(words: Sequence[str], root: Path) -> ToRemove:
 
 
 def _named(words: Sequence[str], root: Path) -> ToRemove:
-    # Read once: each look-up would read the run.json of every run below the root anew.
     index = read_index(root)
-    entries: dict[Path, Entry] = {}
+    runs: list[str] = []
     sweeps: list[Path] = []
     for word in words:
         folder = find_path(word, root=root, index=index)
-        found = [find_run(word, root=root, index=index)] if not is_sweep_folder(folder) else None
-        if found is None:
-            found = [
-                find_run(str(inner.path), root=root, index=index) for inner in read_index(folder)
-            ]
-            if not found:
-                sweeps.append(folder)
-        entries |= {entry.path: entry for entry in found}
-    return ToRemove(list(entries.values()), list(dict.fromkeys(sweeps)))
+        if not is_sweep_folder(folder):
+            runs.append(word)
+        elif jobs := read_index(folder):
+            runs += [str(job.path) for job in jobs]
+        else:
+            sweeps.append(folder)
+    return ToRemove(find_runs(runs, root=root, index=index), list(dict.fromkeys(sweeps)))
 
 
 def du(words: Sequence[str], *, as_json: bool, root: Path, terminal: Terminal) -> None:

@@ -29,7 +29,7 @@ from trainer.run.folder import METRICS_FILE, RECORD_FILE
 from trainer.tracking.console import Terminal
 from trainer.tracking.metrics_file import parse_row
 from trainer.tracking.records import MetricsRow
-from trainer.tracking.text import clock_text, fitting, joined, number_text, shortened
+from trainer.tracking.text import GAP, clock_text, fitting, joined, number_text, shortened
 
 # Read of a job in one look at most. Only the end of more is read: what the job does now.
 _MAX_BYTES = 64 * 1024
@@ -39,7 +39,6 @@ _MAX_JOB_LINES = 16
 _MIN_VALUES_WIDTH = 24
 # What the line of the sweep loses first.
 _LEAVING_OUT = ("elapsed", "left", "interrupted", "pruned", "running", "failed", "best")
-_GAP = 2
 
 
 class RunFollower:
@@ -275,7 +274,7 @@ class Board:
         room = self._terminal.room - len(head)  # the values are in the report too
         parts = fitting(parts, room, leaving_out=["seconds"]) | {"values": ""}
         rest = cell_len(joined(parts))
-        parts["values"] = shortened(job.label, max(8, room - rest - _GAP))
+        parts["values"] = shortened(job.label, max(8, room - rest - len(GAP)))
         return f"{head}{joined(parts)}".removesuffix(": ")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -285,13 +284,13 @@ class Board:
         label_width = max(map(cell_len, ["sweep", *(job.label for job in jobs)]))
         bar_width = 20 if options.max_width >= 110 else 10
         if jobs:
-            room = options.max_width - label_width - bar_width - 3 * _GAP
+            room = options.max_width - label_width - bar_width - 3 * len(GAP)
             yield self._jobs_table(jobs, label_width, bar_width, room)
         if len(self._running) > num_shown:
             yield Text(f"… and {len(self._running) - num_shown} more", style="dim")
         table = _table(label_width, bar_width)
         bar = ProgressBar(total=max(1, self._total), completed=self._num_done(), width=bar_width)
-        room = options.max_width - label_width - bar_width - 2 * _GAP
+        room = options.max_width - label_width - bar_width - 2 * len(GAP)
         parts = fitting(self._sweep_parts(), room, leaving_out=_LEAVING_OUT)
         table.add_row(_text("sweep"), bar, _text(joined(parts)))
         yield table
@@ -373,12 +372,12 @@ class _RunningJob:
             _metric(monitor, {monitor: val.get(name)}) if split == "val" else "",
             f"{rate:,.0f} samples/s" if rate is not None and 0 <= rate < 1e12 else "",
         ]
-        return "  ".join(filter(None, parts[:num_parts]))
+        return GAP.join(filter(None, parts[:num_parts]))
 
 
 def _table(*widths: int) -> Table:
     """Columns of these widths, and one that has the rest of the line."""
-    table = Table.grid(padding=(0, _GAP, 0, 0))
+    table = Table.grid(padding=(0, len(GAP), 0, 0))
     for width in widths:
         table.add_column(width=width, no_wrap=True, overflow="ellipsis")
     table.add_column(no_wrap=True, overflow="ellipsis")

@@ -13,7 +13,6 @@ to add up to 1. fANOVA ranks as well as this, with 0.48 where none mattered, and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from trainer.commands.sweep.ranking import SEEDS, value_of
 from trainer.commands.sweep.record import JobRecord, SweepRecord
 from trainer.commands.sweep.task import JobStatus
+from trainer.tracking.text import number_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def _reason_for_none(
 
 def _levels(column: Sequence[str | None]) -> list[int]:
     """The level of the key in each run, from 0: its value, or the range that its number is in."""
-    numbers = [number for text in column if (number := _number(text)) is not None]
+    numbers = [number for text in column if (number := number_in(text or "")) is not None]
     if len(numbers) < len(column):
         return _positions(column)
     num = len(numbers)
@@ -103,14 +103,6 @@ def _positions(values: Sequence[object]) -> list[int]:
     """The position of each value among the distinct ones."""
     distinct = list(dict.fromkeys(values))
     return [distinct.index(value) for value in values]
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _omega_squared(values: Sequence[float], levels: dict[str, list[int]]) -> Importance:

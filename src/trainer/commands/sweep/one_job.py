@@ -43,7 +43,9 @@ def refresh_report(run: Path, *, terminal: Terminal) -> None:
                 return
             record, job = found
             update(record)
-            record.summary = report.summarize(record)
+            # What the seeds vary depends on the configs of all jobs, which have not changed.
+            seeds = record.summary.get("seeds", "")
+            record.summary = report.summarize(record, seeds=seeds)
             record.write()
             report.write_files(record)
     except UsageError:
@@ -59,8 +61,7 @@ def refresh_report(run: Path, *, terminal: Terminal) -> None:
 def _find(run: Path) -> tuple[SweepRecord, JobRecord] | None:
     """The record of the sweep that `run` is a job of, and that job."""
     record = read_record(run.parent)
-    for job in () if record is None else (*record.jobs, *record.former):
-        if job.run == run.name:
-            assert record is not None
-            return record, job
-    return None
+    if record is None:
+        return None
+    jobs = (*record.jobs, *record.former)
+    return next(((record, job) for job in jobs if job.run == run.name), None)

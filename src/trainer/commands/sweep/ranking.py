@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,9 +20,7 @@ SEEDS = ("seed", "data.seed")
 def value_of(metrics: Mapping[str, object], name: str) -> float | None:
     """The metric, where it is there and finite."""
     value = metrics.get(name)
-    if not is_number(value) or value is None:
-        return None
-    return value if math.isfinite(value) else None
+    return value if is_number(value) else None
 
 
 def ranked(record: SweepRecord) -> list[JobRecord]:

@@ -22,6 +22,7 @@ from trainer.errors import InputError, UsageError, printable
 from trainer.files import part_path, read_json, remove
 from trainer.run.folder import LOCK_FILE, RECORD_FILE, create_dated_folder, create_exact_folder
 from trainer.run.lock import check_free, is_locked, locked
+from trainer.run.record import changes_of
 
 # What a key must change for a run with another value to be another job.
 _OF_A_JOB = ("result", "trials", "order", "samples", "evaluation")
@@ -112,9 +113,8 @@ def _new_folder(request: SweepRequest) -> Iterator[Path]:
             # Still locked: another command that was given the same folder must not lose it.
             if not (folder / FILE_NAME).exists():
                 _remove_made(folder)
-                with contextlib.suppress(
-                    OSError
-                ):  # files of the person's, or other runs, are there
+                # Files of the person's, or other runs, may be there.
+                with contextlib.suppress(OSError):
                     for path in made:
                         path.rmdir()
 
@@ -165,11 +165,9 @@ def settings_of_job(changes: Mapping[str, Any]) -> dict[str, str]:
 
 def _changes_of(run: Path) -> str:
     """What resumes changed in a run since its sweep started it; empty for nothing."""
-    resumes = read_json(run / RECORD_FILE).get("resumed")
     changed: dict[str, str] = {}
-    for resume in resumes if isinstance(resumes, list) else []:
-        changes = resume.get("changes") if isinstance(resume, dict) else None
-        changed |= settings_of_job(changes if isinstance(changes, dict) else {})
+    for changes in changes_of(read_json(run / RECORD_FILE)):
+        changed |= settings_of_job(changes)
     return ", ".join(f"{printable(key)} {values}" for key, values in changed.items())
 
 
