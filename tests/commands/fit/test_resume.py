@@ -314,11 +314,13 @@ def test_killed_before_its_test_a_run_keeps_what_it_had_measured(
     assert {path: path.read_bytes() for path in files} == files, "nothing was saved again"
 
 
+@pytest.mark.parametrize("is_relative", [False, True])
 def test_the_files_of_the_step_are_read_once(
-    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fit: Fit, trainer: Trainer, monkeypatch: pytest.MonkeyPatch, is_relative: bool
 ) -> None:
     """A large model takes seconds to hash: it is found, verified and loaded from one reading."""
     run = fit("scheduler=constant")
+    reference = Path(os.path.relpath(run.folder)) if is_relative else run.folder
     read: list[str] = []
     verify = checkpoint_file._verify
 
@@ -335,7 +337,7 @@ def test_the_files_of_the_step_are_read_once(
     reached = Limits.are_reached
     monkeypatch.setattr(checkpoint_file, "_verify", counted)
     monkeypatch.setattr(Limits, "are_reached", begin)
-    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3").code == 0
+    assert trainer("fit", f"resume={reference}", "trainer.epochs=3").code == 0
     assert sorted(before_training[-1]) == ["model.safetensors", "state.safetensors"]
 
 

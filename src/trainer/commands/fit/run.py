@@ -182,12 +182,11 @@ def _open_store(run: Run) -> CheckpointStore:
     components = run.components
     state = components.state
     store = CheckpointStore(
-        run.folder.absolute(),
+        run.folder,
         weights=components.evaluated,
         table=components.table,
         description=_description(components),
         keep=components.config.trainer.keep,
-        name=run.folder,
     )
     if run.saved is None:
         return store
