@@ -75,11 +75,9 @@ class SavedStep:
 
         Of a person's own model they may hold extra state beside tensors.
         """
-        from trainer.checkpoint.load import read_state, state_of
+        from trainer.checkpoint.load import state_of
 
-        if self._model is None:
-            return read_state(self.model_file, self.description)
-        return state_of(self._model, self.description)
+        return state_of(self._model or read_file(self.model_file), self.description)
 
     def compare(self, config: FitConfig) -> None:
         """Fill `changes`; raises UsageError or CheckpointError for what a resume cannot change."""
