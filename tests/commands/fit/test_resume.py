@@ -12,6 +12,7 @@ from typing import Any
 
 import processes
 import pytest
+from runfolders import held
 from running import PLAIN, Fit, Run, Trainer
 from waiting import HANG_S, wait_until
 
@@ -132,6 +133,19 @@ def test_a_branch_goes_to_a_new_folder(fit: Fit, trainer: Trainer, tmp_path: Pat
     )
     assert outcome.code == 0, outcome.err
     assert run.digest() == before and Run(tmp_path / "branch").digest() != before
+
+
+def test_no_folder_by_name_is_in_place_and_never_without_the_lock(
+    fit: Fit, trainer: Trainer
+) -> None:
+    run = fit("scheduler=constant")
+    before = run.digest()
+    with held(run.folder):
+        outcome = trainer("fit", f"resume={run.folder}", "run.dir=null", "trainer.epochs=3")
+    assert outcome.code == 2 and "in use" in outcome.err, outcome.out + outcome.err
+    assert run.digest() == before
+    assert trainer("fit", f"resume={run.folder}", "run.dir=null", "trainer.epochs=3").code == 0
+    assert run.steps[-1] == "step-000027"
 
 
 def test_another_model_is_refused_by_naming_the_tensors(fit: Fit, trainer: Trainer) -> None:

@@ -81,7 +81,8 @@ class SavedStep:
 
     def compare(self, config: FitConfig) -> None:
         """Fill `changes`; raises UsageError or CheckpointError for what a resume cannot change."""
-        self.in_place = config.run.dir is None
+        # An experiment may name a folder, too. Only ever to false: in place needs the lock.
+        self.in_place = self.in_place and config.run.dir is None
         if self.in_place:
             _check_newest(self.folder)
         self.changes = _changes(self.description.config, config)
