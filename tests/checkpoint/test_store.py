@@ -199,6 +199,23 @@ def test_a_full_disk_leaves_what_was_saved(saved: Saved, monkeypatch: pytest.Mon
     load_weights(good, {})
 
 
+def test_a_branch_that_cannot_save_names_the_step_that_it_began_with(
+    saved: Saved, tmp_path: Path, compose: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = saved.save(1)
+    branch = Saved(tmp_path / "branch", compose("data=dirichlet", "model=mlp"))
+    branch.store.adopt(good, best_step=1)
+
+    def full(path: Path, content: bytes) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "write_file", full)
+    with pytest.raises(EnvironmentFault) as caught:
+        branch.save(2)
+    assert caught.value.where == f"Last good checkpoint: {good}."
+    assert caught.value.hint == "Correct that, and start it again."
+
+
 def test_a_model_of_other_shape_is_refused_by_naming_the_tensors(saved: Saved) -> None:
     folder = saved.save(1)
     with pytest.raises(CheckpointError) as caught:

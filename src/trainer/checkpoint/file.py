@@ -95,12 +95,13 @@ def read_file(path: Path) -> CheckpointFile:
     return CheckpointFile(path=path, header=header, content=b"".join((header.raw, *parts)))
 
 
-def check_content(content: bytes) -> None:
-    """Raise ValueError unless the bytes of a file to be written could be read again."""
+def file_of(content: bytes, *, path: Path) -> CheckpointFile:
+    """The bytes of a file to be written to `path`; raises ValueError if it could not be read."""
     try:
-        _read_header(io.BytesIO(content), Path("it"), num_bytes=len(content))
+        header = _read_header(io.BytesIO(content), path, num_bytes=len(content))
     except _Damage as error:
         raise ValueError(str(error)) from error
+    return CheckpointFile(path=path, header=header, content=content)
 
 
 def examine(path: Path) -> Header | str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -40,17 +41,11 @@ def load_weights(folder: Path, aliases: Mapping[str, str]) -> dict[str, Tensor]:
     return weights_of(read_file(model_file_of(folder)), aliases)
 
 
-def read_state(folder: Path, description: Description) -> StateDict:
-    """The state dict of the model in a step folder or a bare model file, every byte verified.
-
-    Beside tensors it has the extra state of a person's own model. Raises CheckpointError or
-    EnvironmentFault.
-    """
-    return state_of(read_file(model_file_of(folder)), description)
-
-
 def state_of(file: CheckpointFile, description: Description) -> StateDict:
-    """The state dict in a model file that was read; raises CheckpointError."""
+    """The state dict in a model file that was read; raises CheckpointError.
+
+    Beside tensors it has the extra state of a person's own model.
+    """
     tensors = weights_of(file, description.aliases)
     return with_extra(tensors, description.extra, source=file.path)
 
@@ -59,36 +54,31 @@ def with_extra(
     tensors: Mapping[str, Tensor], extra: Mapping[str, object], *, source: Path
 ) -> StateDict:
     """The state dict that `store.split_state` took apart; raises CheckpointError."""
-    used: set[str] = set()
+    known = _Known(tensors)
     state: StateDict = {}
     for name, content in extra.items():
         try:
-            state[name] = unflatten(content, tensors=_Noting(tensors, used))
-        except (*_UNFIT, RecursionError) as error:
+            state[name] = unflatten(content, tensors=known)
+        except _UNFIT as error:
             raise CheckpointError(
                 f"{source}: its extra state {printable(name)[:60]} makes no sense.",
                 hint="Nothing was loaded.",
             ) from error
-    return {**{name: tensor for name, tensor in tensors.items() if name not in used}, **state}
+    own = {name: tensor for name, tensor in tensors.items() if name not in known.used}
+    return {**own, **state}
 
 
-class _Noting(Mapping[str, Tensor]):
+class _Known(UserDict[str, Tensor]):
     """Tensors by name; `used` gets the names that were looked up."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], used: set[str]) -> None:
-        self._tensors = tensors
-        self._used = used
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self.used: set[str] = set()
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = self._tensors[name]
-        self._used.add(name)
+        tensor = super().__getitem__(name)
+        self.used.add(name)
         return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def weights_of(file: CheckpointFile, aliases: Mapping[str, str]) -> dict[str, Tensor]:

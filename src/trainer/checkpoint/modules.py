@@ -21,12 +21,7 @@ def load_state(module: nn.Module, state: Mapping[str, object]) -> None:
         name: value if isinstance(value, Tensor) else copy.deepcopy(value)
         for name, value in state.items()
     }
-    shared = [
-        (owner, name, buffer)
-        for owner in module.modules()
-        for name, buffer in owner._buffers.items()
-        if buffer is not None and _is_expanded(buffer)
-    ]
+    shared = _expanded_buffers(module)
     try:
         for owner, name, buffer in shared:
             owner._buffers[name] = buffer.contiguous()
@@ -37,15 +32,13 @@ def load_state(module: nn.Module, state: Mapping[str, object]) -> None:
             owner._buffers[name] = buffer
     for (_, _, buffer), values in zip(shared, loaded, strict=True):
         if values is not None:
-            _distinct(buffer).copy_(_distinct(values, like=buffer))
+            _distinct(buffer, like=buffer).copy_(_distinct(values, like=buffer))
 
 
 def own_memory(module: nn.Module) -> None:
     """Give every buffer of `module` memory for each of its values, to be written into."""
-    for owner in module.modules():
-        for name, buffer in owner._buffers.items():
-            if buffer is not None and _is_expanded(buffer):
-                owner._buffers[name] = buffer.contiguous()
+    for owner, name, buffer in _expanded_buffers(module):
+        owner._buffers[name] = buffer.contiguous()
 
 
 class ModuleState:
@@ -63,6 +56,16 @@ class ModuleState:
         load_state(self._module, state)
 
 
+def _expanded_buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Each buffer whose values share memory, with the module that has it and its name there."""
+    return [
+        (owner, name, buffer)
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None and _is_expanded(buffer)
+    ]
+
+
 def _is_expanded(tensor: Tensor) -> bool:
     if tensor.layout is not torch.strided:
         return False
@@ -71,13 +74,9 @@ def _is_expanded(tensor: Tensor) -> bool:
     )
 
 
-def _distinct(tensor: Tensor, *, like: Tensor | None = None) -> Tensor:
-    """The part of `tensor` that has memory of its own along the axes on which `like` is expanded.
-
-    Without `like`, `tensor` itself says which they are.
-    """
-    expanded = tensor if like is None else like
-    for axis, step in enumerate(expanded.stride()):
+def _distinct(tensor: Tensor, *, like: Tensor) -> Tensor:
+    """`tensor` cut to its first index along each axis on which `like` is expanded."""
+    for axis, step in enumerate(like.stride()):
         if step == 0 and tensor.shape[axis] > 1:
             tensor = tensor.narrow(axis, 0, 1)
     return tensor

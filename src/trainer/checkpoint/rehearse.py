@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
-from trainer.checkpoint.file import check_content
+from trainer.checkpoint.file import file_of
 from trainer.checkpoint.header import parse_description
-from trainer.checkpoint.load import load_into, tensors_of, with_extra
+from trainer.checkpoint.load import load_into, state_of, tensors_of
 from trainer.checkpoint.store import Stateful, serialized, split_state
 from trainer.checkpoint.tree import flatten, to_saved, unflatten
 
@@ -33,16 +33,12 @@ def rehearse_save(
     text = json.dumps(
         {**description, "progress": progress, "metrics": {}, "aliases": aliases, "extra": extra}
     )
-    content = serialized(tensors, text)
-    check_content(content)
-    read = tensors_of(content, source=_SOURCE)
-    found = parse_description(text, source=_SOURCE)
-    read.update({name: read[original] for name, original in found.aliases.items()})
-    load_into(weights, with_extra(read, found.extra, source=_SOURCE), source=_SOURCE)
+    file = file_of(serialized(tensors, text), path=_SOURCE)
+    found = parse_description(file.header.description, source=_SOURCE)
+    load_into(weights, state_of(file, found), source=_SOURCE)
     for name, entry in table.items():
         tensors = {}
         content_of_entry = flatten(entry.state_dict(), path=name, tensors=tensors)
         saved = {key: to_saved(tensor) for key, tensor in tensors.items()}
-        content = serialized(saved, json.dumps({"table": content_of_entry}))
-        check_content(content)
-        unflatten(content_of_entry, tensors=tensors_of(content, source=_SOURCE))
+        file = file_of(serialized(saved, json.dumps({"table": content_of_entry})), path=_SOURCE)
+        unflatten(content_of_entry, tensors=tensors_of(file.content, source=_SOURCE))

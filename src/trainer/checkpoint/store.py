@@ -76,11 +76,11 @@ class CheckpointStore:
         table: Mapping[str, Stateful],
         description: JsonObject,
         keep: int,
-        name: Path | None = None,
     ) -> None:
-        """`name` is the folder as a person gave it, for messages; `run` may be absolute."""
-        self._name = name or run
-        self._run, self._weights, self._table = run, weights, dict(table)
+        self._name = run  # as a person gave it: for messages
+        # A person's code may change the working folder during the run.
+        self._run = run.absolute()
+        self._weights, self._table = weights, dict(table)
         self._description, self._keep = description, keep
         # One thread: saves end in their order, so `last` never goes back to an older step.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -151,6 +151,7 @@ class CheckpointStore:
 
         The best is looked for in this run, and may be missing or damaged: then there is none.
         """
+        newest = newest.absolute()
         self._last = newest
         best = self._run / CHECKPOINTS / step_folder_name(best_step)
         # `newest` has just been verified, and a large model takes seconds to hash.
@@ -243,17 +244,18 @@ class CheckpointStore:
             free = shutil.disk_usage(self._run).free
             if free < needed + 2**20:
                 reason += f" (need {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free)"
-        if self._last is None:
-            return EnvironmentFault(
-                f"Could not save step {snapshot.step} in {self._name}: {reason}.",
-                where="No checkpoint was saved yet.",
-                hint="Correct that, and start it again.",
-            )
-        resume = command_line("fit", override("resume", str(self._name)))
+        where = "No checkpoint was saved yet."
+        hint = "Correct that, and start it again."
+        if self._last is not None and self._last.is_relative_to(self._run):
+            where = f"Last good checkpoint: {self._name / self._last.relative_to(self._run)}."
+            resume = command_line("fit", override("resume", str(self._name)))
+            hint = f"Correct that, then: {resume}"
+        elif self._last is not None:  # of the run that this one branched off from
+            where = f"Last good checkpoint: {self._last}."
         return EnvironmentFault(
             f"Could not save step {snapshot.step} in {self._name}: {reason}.",
-            where=f"Last good checkpoint: {self._name / CHECKPOINTS / self._last.name}.",
-            hint=f"Correct that, then: {resume}",
+            where=where,
+            hint=hint,
         )
 
     def _prune(self) -> None:

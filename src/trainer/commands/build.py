@@ -136,9 +136,9 @@ def prepare_model(
     trial = f"model.target={target}: its trial on samples"
     with user_code_errors(config), ProcessState.kept(trial):
         model.to(device)  # not its result: a class that overrides `to` may forget it
-        inputs = _fitting_inputs(model, data, target=target, num_outputs=num_outputs)
+        inputs, outputs = _fitting_inputs(model, data, target=target, num_outputs=num_outputs)
         if _has_fast_layout(config):
-            reason = fit_layout(model, inputs)
+            reason = fit_layout(model, inputs, expected=outputs)
             if reason is not None:
                 report.note(
                     f"model.target={target}: its convolutions keep the usual memory layout; in the "
@@ -149,21 +149,24 @@ def prepare_model(
     return model
 
 
-def _fitting_inputs(model: nn.Module, data: Data, *, target: str, num_outputs: int) -> Tensor:
-    """Inputs (N, …) that `model` takes in evaluation mode: two samples, else a whole batch."""
+def _fitting_inputs(
+    model: nn.Module, data: Data, *, target: str, num_outputs: int
+) -> tuple[Tensor, Tensor]:
+    """Inputs (N, …) that `model` takes in evaluation mode, and its outputs (N, num_outputs).
+
+    Two samples, else a whole batch.
+    """
     inputs = data.train_unshuffled.first(2)[0]
     try:
-        give_shapes(model, inputs)
-        outputs = outputs_in_evaluation(model, inputs)
+        outputs = _first_outputs(model, inputs)
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        # A class may be made for one size of batches.
         whole = first_batch(data.train)[0]
         try:
-            # A class may be made for one size of batches.
-            give_shapes(model, whole)
-            outputs = outputs_in_evaluation(model, whole)
-        except Exception:
+            outputs = _first_outputs(model, whole)
+        except Exception:  # whatever it is: two samples are the easier case to look into
             raise CustomCodeError(
                 f"model.target={target} raised {type(error).__name__} on a batch of shape "
                 f"{tuple(inputs.shape)}: {error}."
@@ -179,7 +182,13 @@ def _fitting_inputs(model: nn.Module, data: Data, *, target: str, num_outputs: i
             f"samples, not {(len(inputs), num_outputs)}.",
             hint=f"Its last layer needs {num_outputs} outputs; pass sizes with model.kwargs={{…}}.",
         )
-    return inputs
+    return inputs, outputs
+
+
+def _first_outputs(model: nn.Module, inputs: Tensor) -> object:
+    """What `model`, which may have lazy layers, returns for `inputs` in evaluation mode."""
+    give_shapes(model, inputs)
+    return outputs_in_evaluation(model, inputs)
 
 
 def first_batch(batches: Batches) -> Batch:

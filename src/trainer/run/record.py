@@ -123,7 +123,9 @@ class RunRecord:
         steps: int,
         resumed: JsonObject | None = None,
     ) -> None:
-        self._path = run / RECORD_FILE
+        # For all that writes during the run: a person's code may change the working folder.
+        self.folder = run.absolute()
+        self._path = self.folder / RECORD_FILE
         self._is_done = False
         before = read_json(self._path)
         versions = _versions()

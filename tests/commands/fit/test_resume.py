@@ -12,6 +12,7 @@ from typing import Any
 
 import processes
 import pytest
+from runfolders import held
 from running import PLAIN, Fit, Run, Trainer
 from waiting import HANG_S, wait_until
 
@@ -132,6 +133,19 @@ def test_a_branch_goes_to_a_new_folder(fit: Fit, trainer: Trainer, tmp_path: Pat
     )
     assert outcome.code == 0, outcome.err
     assert run.digest() == before and Run(tmp_path / "branch").digest() != before
+
+
+def test_no_folder_by_name_is_in_place_and_never_without_the_lock(
+    fit: Fit, trainer: Trainer
+) -> None:
+    run = fit("scheduler=constant")
+    before = run.digest()
+    with held(run.folder):
+        outcome = trainer("fit", f"resume={run.folder}", "run.dir=null", "trainer.epochs=3")
+    assert outcome.code == 2 and "in use" in outcome.err, outcome.out + outcome.err
+    assert run.digest() == before
+    assert trainer("fit", f"resume={run.folder}", "run.dir=null", "trainer.epochs=3").code == 0
+    assert run.steps[-1] == "step-000027"
 
 
 def test_another_model_is_refused_by_naming_the_tensors(fit: Fit, trainer: Trainer) -> None:
@@ -314,11 +328,13 @@ def test_killed_before_its_test_a_run_keeps_what_it_had_measured(
     assert {path: path.read_bytes() for path in files} == files, "nothing was saved again"
 
 
+@pytest.mark.parametrize("is_relative", [False, True])
 def test_the_files_of_the_step_are_read_once(
-    fit: Fit, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fit: Fit, trainer: Trainer, monkeypatch: pytest.MonkeyPatch, is_relative: bool
 ) -> None:
     """A large model takes seconds to hash: it is found, verified and loaded from one reading."""
     run = fit("scheduler=constant")
+    reference = Path(os.path.relpath(run.folder)) if is_relative else run.folder
     read: list[str] = []
     verify = checkpoint_file._verify
 
@@ -335,7 +351,7 @@ def test_the_files_of_the_step_are_read_once(
     reached = Limits.are_reached
     monkeypatch.setattr(checkpoint_file, "_verify", counted)
     monkeypatch.setattr(Limits, "are_reached", begin)
-    assert trainer("fit", f"resume={run.folder}", "trainer.epochs=3").code == 0
+    assert trainer("fit", f"resume={reference}", "trainer.epochs=3").code == 0
     assert sorted(before_training[-1]) == ["model.safetensors", "state.safetensors"]
 
 

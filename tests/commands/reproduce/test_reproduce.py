@@ -76,13 +76,13 @@ def folders(tmp_path: Path) -> list[Path]:
     return sorted(path.parent for path in (tmp_path / "runs").rglob("run.json"))
 
 
-def ended(outcome: Outcome, *, same: str = SAME) -> None:
-    """It was the same, and that is the last thing said."""
+def assert_same(outcome: Outcome, *, same: str = SAME) -> None:
+    """It is the same run, and the last line has that."""
     assert outcome.code == 0, outcome.out + outcome.err
     assert outcome.out.splitlines()[-1] == same
 
 
-def refused(outcome: Outcome, *said: str, code: int = 2) -> None:
+def assert_refused(outcome: Outcome, *said: str, code: int = 2) -> None:
     """Refused in three lines at most, before anything was printed or made."""
     assert outcome.code == code, outcome.out + outcome.err
     assert outcome.out == ""
@@ -110,7 +110,7 @@ def test_a_run_is_the_same_again(
         "part": "dirichlet",
         "path": f"runs/2026-01-01/{NAME}",
     }
-    ended(trainer("reproduce", references.get(name, name)))
+    assert_same(trainer("reproduce", references.get(name, name)))
     assert contents(original.folder) == before
     [_, again] = folders(tmp_path)
     assert Run(again).digest() == original.digest()
@@ -147,19 +147,19 @@ def test_every_key_of_the_config_is_as_it_was(
 def test_a_run_that_was_cut_and_went_on_is_the_same(original: Run, trainer: Trainer) -> None:
     shutil.rmtree(original.folder / "checkpoints" / "step-000018")
     edit(original, status="interrupted", metrics={}, checkpoints={})
-    refused(
+    assert_refused(
         trainer("reproduce", "last"),
         "is not done (interrupted)",
         f"trainer fit resume=runs/2026-01-01/{NAME}",
     )
     assert trainer("fit", f"resume={original.folder}").code == 0
     assert original.record["resumed"][0]["changes"] == {}
-    ended(trainer("reproduce", str(original.folder)))
+    assert_same(trainer("reproduce", str(original.folder)))
 
 
 def test_a_reproduction_can_be_reproduced(original: Run, trainer: Trainer) -> None:
-    ended(trainer("reproduce", "last", "run.dir=again"))
-    ended(trainer("reproduce", "again"))
+    assert_same(trainer("reproduce", "last", "run.dir=again"))
+    assert_same(trainer("reproduce", "again"))
 
 
 def test_as_many_threads_as_then(
@@ -169,7 +169,7 @@ def test_as_many_threads_as_then(
     with monkeypatch.context() as patched:
         patched.setattr(device, "_default_threads", lambda: default)
         run = fit(base=QUIET)
-    ended(trainer("reproduce", str(run.folder), "run.dir=again"))
+    assert_same(trainer("reproduce", str(run.folder), "run.dir=again"))
     assert (
         yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())["trainer"]["threads"]
         == default
@@ -305,7 +305,7 @@ def test_other_data_is_refused_before_anything_is_written(
     before = contents(tmp_path / "runs")
     images(0)
     outcome = trainer("reproduce", "last")
-    refused(
+    assert_refused(
         outcome, "train-labels-idx1-ubyte is not what the run was trained on", "data.root=", code=3
     )
     assert contents(tmp_path / "runs") == before
@@ -360,22 +360,24 @@ OWN_WORDS = ("model=custom", "model.target=own_net.Net")
 
 @pytest.mark.usefixtures("own")
 def test_own_classes_must_be_named_again(trainer: Trainer) -> None:
-    refused(trainer("reproduce", "own"), "needs your own class own_net.Net", "model=custom", code=3)
+    assert_refused(
+        trainer("reproduce", "own"), "needs your own class own_net.Net", "model=custom", code=3
+    )
     assert "own_net" not in sys.modules
     for words in (
         OWN_WORDS,
         ("--config-dir", "mine", "model=own"),
         ("-cd", "mine", "experiment=own"),
     ):
-        ended(trainer("reproduce", *words, "own"))
-    ended(trainer("reproduce", "own", *OWN_WORDS, "model.kwargs={width: 6}"))
+        assert_same(trainer("reproduce", *words, "own"))
+    assert_same(trainer("reproduce", "own", *OWN_WORDS, "model.kwargs={width: 6}"))
     wrong = trainer("reproduce", "own", *OWN_WORDS, "model.kwargs={width: 5}")
-    refused(wrong, "model.kwargs is {'width': 5} here, and was {'width': 6} in the run")
-    refused(
+    assert_refused(wrong, "model.kwargs is {'width': 5} here, and was {'width': 6} in the run")
+    assert_refused(
         trainer("reproduce", "own", "model=custom", "model.target=own_net.Other"),
         "model.target is own_net.Other",
     )
-    refused(
+    assert_refused(
         trainer("reproduce", "own", "data=custom", "data.target=own_net.Net"),
         "data cannot be set here",
     )
@@ -401,7 +403,7 @@ def test_a_class_that_was_changed_gives_other_weights(
 @pytest.mark.parametrize("status", ["failed", "interrupted", "pruned"])
 def test_a_run_that_is_not_done(status: str, original: Run, trainer: Trainer) -> None:
     edit(original, status=status)
-    refused(
+    assert_refused(
         trainer("reproduce", "last"),
         f"is not done ({status})",
         f"trainer fit resume=runs/2026-01-01/{NAME}",
@@ -410,17 +412,19 @@ def test_a_run_that_is_not_done(status: str, original: Run, trainer: Trainer) ->
 
 def test_a_run_that_is_running_was_killed_or_is_damaged(original: Run, trainer: Trainer) -> None:
     with held(original.folder):  # done, and a resume has just begun
-        refused(trainer("reproduce", "last"), "is still running")
+        assert_refused(trainer("reproduce", "last"), "is still running")
         edit(original, status="running")
-        refused(trainer("reproduce", "last"), "is still running")
-    refused(trainer("reproduce", "last"), "is not done (interrupted)")
+        assert_refused(trainer("reproduce", "last"), "is still running")
+    assert_refused(trainer("reproduce", "last"), "is not done (interrupted)")
     (original.folder / "run.json").write_text("{")
-    refused(trainer("reproduce", "last"), "run.json", "is damaged", "trainer check-run", code=3)
+    assert_refused(
+        trainer("reproduce", "last"), "run.json", "is damaged", "trainer check-run", code=3
+    )
 
 
 def test_a_run_that_a_resume_changed(original: Run, trainer: Trainer) -> None:
     assert trainer("fit", f"resume={original.folder}", "trainer.epochs=3").code == 0
-    refused(
+    assert_refused(
         trainer("reproduce", "last"),
         "was changed when it was resumed at step 18: trainer.epochs 2 -> 3.",
     )
@@ -429,7 +433,7 @@ def test_a_run_that_a_resume_changed(original: Run, trainer: Trainer) -> None:
 def test_a_run_that_branched_off(original: Run, trainer: Trainer) -> None:
     step = f"runs/2026-01-01/{NAME}/checkpoints/step-000009"
     assert trainer("fit", f"resume={step}", "run.dir=branch").code == 0
-    refused(
+    assert_refused(
         trainer("reproduce", "branch"),
         "continued from a step of",
         f"trainer reproduce {original.folder}",
@@ -462,14 +466,14 @@ def test_a_last_checkpoint_that_is_gone_renamed_or_damaged(
 ) -> None:
     newest = original.folder / "checkpoints" / "step-000018"
     aside = newest.rename(tmp_path / "aside")
-    refused(
+    assert_refused(
         trainer("reproduce", "last"), "step-000009 is not the last checkpoint of the run", code=3
     )
     aside.rename(newest.with_name("step-000020"))
     edit(original, checkpoints={"last": "step-000020"})
-    refused(trainer("reproduce", "last"), "step-000020 is not the last checkpoint", code=3)
+    assert_refused(trainer("reproduce", "last"), "step-000020 is not the last checkpoint", code=3)
     shutil.rmtree(original.folder / "checkpoints")
-    refused(trainer("reproduce", "last"), "holds no checkpoint", code=3)
+    assert_refused(trainer("reproduce", "last"), "holds no checkpoint", code=3)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors"])
@@ -480,7 +484,7 @@ def test_damage_is_told_before_training(
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    refused(trainer("reproduce", "last"), name, "checksum", code=3)
+    assert_refused(trainer("reproduce", "last"), name, "checksum", code=3)
     assert len(folders(tmp_path)) == 1
 
 
@@ -492,7 +496,7 @@ def test_a_machine_that_there_is_not(
     with monkeypatch.context() as patched:
         patched.setattr(device.Machine, "state_dict", lambda self: state_dict(self) | machine)
         run = fit(base=QUIET)
-    refused(trainer("reproduce", str(run.folder)), "state.safetensors", code=3)
+    assert_refused(trainer("reproduce", str(run.folder)), "state.safetensors", code=3)
 
 
 @pytest.mark.parametrize(
@@ -525,16 +529,16 @@ def test_a_machine_that_there_is_not(
 def test_what_would_be_another_run(
     words: tuple[str, ...], said: tuple[str, ...], original: Run, trainer: Trainer, tmp_path: Path
 ) -> None:
-    refused(trainer("reproduce", "last", *words), *said)
+    assert_refused(trainer("reproduce", "last", *words), *said)
     assert folders(tmp_path) == [original.folder]
 
 
 def test_where_the_new_run_goes(original: Run, trainer: Trainer, tmp_path: Path) -> None:
-    ended(trainer("reproduce", "run.name=again", "trainer.device=cpu", "last"))
+    assert_same(trainer("reproduce", "run.name=again", "trainer.device=cpu", "last"))
     assert folders(tmp_path)[-1].name.endswith("-again")
     outcome = trainer("reproduce", "again", "run.dir=runs")
     assert outcome.code == 2 and "run.dir=runs exists and is not empty" in outcome.err
     (tmp_path / "runs").rename(tmp_path / "results")
-    refused(trainer("reproduce", "last"), "no run", code=3)
-    ended(trainer("reproduce", NAME, "run.root=results"))
+    assert_refused(trainer("reproduce", "last"), "no run", code=3)
+    assert_same(trainer("reproduce", NAME, "run.root=results"))
     assert len(list((tmp_path / "results").rglob("run.json"))) == 3

@@ -150,7 +150,7 @@ def _open_fit(arguments: Arguments, stack: ExitStack) -> tuple[DictConfig, Saved
     # With run.dir it branches into a new folder, and the old run, perhaps in use, is only read.
     from trainer.cli.from_checkpoint import compose_over
 
-    in_place = "run.dir" not in arguments.values
+    in_place = arguments.values.get("run.dir", "null").lower() == "null"
     saved = stack.enter_context(open_saved(reference, root=arguments.root, in_place=in_place))
     return compose_over(saved.folder, saved.description.config, arguments), saved
 

@@ -39,6 +39,7 @@ from trainer.tracking.console import Terminal
 class Run:
     """A run that has begun: what it trains with, its folder and record, and who started it how.
 
+    `folder` is as a person gave it, for messages; that of `record` is absolute, for writing.
     `saved` is the checkpoint it was resumed from, `varied` the keys that its sweep varies.
     """
 
@@ -80,9 +81,8 @@ def begin(
         }
     try:
         # run.json first: by it a later command knows a run.
-        # Absolute, as for all that writes during the run: a person's code may change the folder.
         record = RunRecord(
-            folder.absolute(),
+            folder,
             command=command,
             seed=config.seed,
             checksums=components.data.checksums,

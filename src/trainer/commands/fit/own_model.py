@@ -16,12 +16,12 @@ from trainer.config import FitConfig
 from trainer.config.model import CustomModelConfig
 from trainer.data.image_sets.download import QuietReport, Report
 from trainer.data.load import Data
-from trainer.errors import CustomCodeError, TrainerError
+from trainer.errors import CustomCodeError, TrainerError, listing
 from trainer.models.modes import start_training
 from trainer.models.unregistered import find_unregistered
 from trainer.tracking.preserve import preserve_state
 
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 
 
 def report_modules(config: CustomModelConfig, model: nn.Module, report: Report) -> None:
@@ -30,10 +30,12 @@ def report_modules(config: CustomModelConfig, model: nn.Module, report: Report) 
     if not model.training:
         report.note(f"{target} leaves the model in evaluation mode; training is in training mode.")
     if kept := start_training(model):
-        report.note(f"{target}: in evaluation mode as its class leaves them: {_some(kept)}.")
+        names = listing(kept, most=_MAX_NAMED)
+        report.note(f"{target}: in evaluation mode as its class leaves them: {names}.")
     if hidden := find_unregistered(model):
+        names = listing(hidden, most=_MAX_NAMED)
         report.warn(
-            f"{target} does not register {_some(hidden)}: training leaves them as they are, and no "
+            f"{target} does not register {names}: training leaves them as they are, and no "
             "checkpoint has them. Use nn.ModuleList, nn.ModuleDict or nn.Parameter."
         )
 
@@ -72,8 +74,3 @@ def _made_again(
     for module, other in zip(twin.modules(), model.modules(), strict=False):
         module.training = other.training
     return twin
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.checkpoint.file import read_file
 from trainer.checkpoint.header import VERSION, read_description
-from trainer.checkpoint.load import read_state
+from trainer.checkpoint.load import state_of
 from trainer.checkpoint.store import CheckpointStore
 from trainer.commands.build import evaluate_split, user_code_errors, warning_not_finite
 from trainer.commands.fit import summary
@@ -182,12 +183,11 @@ def _open_store(run: Run) -> CheckpointStore:
     components = run.components
     state = components.state
     store = CheckpointStore(
-        run.folder.absolute(),
+        run.folder,
         weights=components.evaluated,
         table=components.table,
         description=_description(components),
         keep=components.config.trainer.keep,
-        name=run.folder,
     )
     if run.saved is None:
         return store
@@ -262,7 +262,8 @@ def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, flo
     best = _best_step(store)
     description = read_description(best / MODEL_FILE)
     # From the disk: of the best weights memory keeps no copy while later ones are trained.
-    model = restored_model(components, read_state(best, description), run.terminal, source=best)
+    weights = state_of(read_file(best / MODEL_FILE), description)
+    model = restored_model(components, weights, run.terminal, source=best)
     if components.data.test is None:
         return {}
     watch = None if watchers.observer is None else watchers.observer.watch("test")

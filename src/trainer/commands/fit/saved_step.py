@@ -75,15 +75,14 @@ class SavedStep:
 
         Of a person's own model they may hold extra state beside tensors.
         """
-        from trainer.checkpoint.load import read_state, state_of
+        from trainer.checkpoint.load import state_of
 
-        if self._model is None:
-            return read_state(self.model_file, self.description)
-        return state_of(self._model, self.description)
+        return state_of(self._model or read_file(self.model_file), self.description)
 
     def compare(self, config: FitConfig) -> None:
         """Fill `changes`; raises UsageError or CheckpointError for what a resume cannot change."""
-        self.in_place = config.run.dir is None
+        # An experiment may name a folder, too. Only ever to false: in place needs the lock.
+        self.in_place = self.in_place and config.run.dir is None
         if self.in_place:
             _check_newest(self.folder)
         self.changes = _changes(self.description.config, config)

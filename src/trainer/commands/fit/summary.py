@@ -150,11 +150,6 @@ class NextCommands:
         return command_line("fit", override("resume", str(self._folder)), *self._words, *more)
 
 
-def _group(word: str) -> str:
-    """`model` for `+model.kwargs.width=3`."""
-    return word.lstrip("+").partition("=")[0].partition(".")[0]
-
-
 def print_classes(result: Evaluation, classes: tuple[str, ...], *, terminal: Terminal) -> None:
     """Print a table with precision, recall and F1 of every class."""
     assert result.by_class is not None

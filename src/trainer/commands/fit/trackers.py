@@ -62,9 +62,8 @@ def _make(run: Run) -> Watchers:
     components = run.components
     terminal = run.terminal
     resumed = None if run.saved is None else run.saved.point(components)
-    folder = run.folder.absolute()
     # First the source of truth, which alone may end the run by an error.
-    trackers: list[Tracker] = [MetricsFile(folder, warn=terminal.warn, resumed=resumed)]
+    trackers: list[Tracker] = [MetricsFile(run.record.folder, warn=terminal.warn, resumed=resumed)]
     observer = None
 
     def warn_of_loss(text: str) -> None:
@@ -106,7 +105,7 @@ def _make_tensorboard(run: Run, resumed: ResumePoint | None) -> ObservingTracker
     # Samples that the model is not trained on, where there are any, without augmentation.
     observed = data.train_unshuffled if data.val is None else data.val
     return TensorBoard(
-        run.folder.absolute(),
+        run.record.folder,
         kinds=kinds,
         context=Context(
             model=components.model,
