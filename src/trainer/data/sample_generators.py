@@ -43,11 +43,8 @@ class SampleGenerators:
     def _read_first(self, get: Callable[[int], Any], index: int, *, seed: int) -> Any:
         """Seed them all, and note which of them the sample used."""
         generators = _generators()
-        own_seed = derive_seed(seed, index)
         noted: set[str] = set()
-        with _kept(generators.values()), _noting_readers(generators, noted):
-            for generator in generators.values():
-                generator.seed(own_seed)
+        with seeded_generators(derive_seed(seed, index)), _noting_readers(generators, noted):
             fresh = {name: generator.peek() for name, generator in generators.items()}
             sample = get(index)
             noted |= _moved(generators, fresh)
@@ -239,6 +236,16 @@ def _kept(generators: Iterable[_Generator]) -> Iterator[None]:
     finally:
         for generator, state in states:
             generator.restore(state)
+
+
+@contextlib.contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """Seed every global generator, and put all back after the block."""
+    generators = _generators().values()
+    with _kept(generators):
+        for generator in generators:
+            generator.seed(seed)
+        yield
 
 
 @contextlib.contextmanager
