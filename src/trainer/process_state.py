@@ -41,7 +41,7 @@ class ProcessState:
     """The settings of the process at one moment.
 
     The working folder is a person's own while their code runs: it may change it, and read files
-    relative to it, but the files of a run land where they were meant to.
+    relative to it, but the files of a run land where trainer was started.
     """
 
     own_folder: str | None = None

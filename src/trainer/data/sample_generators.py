@@ -156,7 +156,7 @@ def _python_generator() -> random.Random:
 def _twister_address() -> int | None:
     """Where CPython has the twister of `random`: right after the head of the object.
 
-    None where that is not so, as a comparison with what `getstate` says shows.
+    None where that is not so, as a comparison with what `getstate` returns shows.
     """
     generator = _python_generator()
     head = object.__basicsize__
