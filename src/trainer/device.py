@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from trainer.config.checks import MAX_THREADS
-from trainer.errors import EnvironmentFault, printable
+from trainer.errors import EnvironmentFault, counted, printable
 from trainer.state_checks import Count, check
 
 # Parameters of mallopt, malloc.h of glibc.
@@ -72,8 +72,7 @@ def device_label(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type != "cpu":
         return f"{device} (untested)"
-    threads = torch.get_num_threads()
-    return f"cpu ({threads} thread{'s' if threads != 1 else ''})"
+    return f"cpu ({counted(torch.get_num_threads(), 'thread')})"
 
 
 def device_name(device: torch.device) -> str:

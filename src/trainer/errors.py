@@ -190,6 +190,11 @@ def listing(names: Sequence[str], *, most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def program() -> str:
     """How the person called trainer, for commands to copy: quoted for a shell."""
     typed = Path(sys.argv[0])

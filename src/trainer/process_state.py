@@ -11,6 +11,9 @@ import signal
 import sys
 import threading
 import warnings
+
+# The one of `signal` looks for an enum of each handler: 8 of 16 us around a batch of samples.
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +41,7 @@ class ProcessState:
     """The settings of the process at one moment.
 
     The working folder is a person's own while their code runs: it may change it, and read files
-    relative to it, but the files of a run land where they were meant to.
+    relative to it, but the files of a run land where trainer was started.
     """
 
     own_folder: str | None = None
@@ -142,14 +145,14 @@ def _numpy() -> Any:
 
 
 def _read_handlers() -> list[Any]:
-    return [signal.getsignal(number) for number in _SIGNALS]
+    return [getsignal(number) for number in _SIGNALS]
 
 
 def _write_handlers(handlers: list[Any]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return  # only that one may, and only that one can have changed them
     for number, handler in zip(_SIGNALS, handlers, strict=True):
-        if handler is not None and signal.getsignal(number) != handler:
+        if handler is not None and getsignal(number) != handler:
             signal.signal(number, handler)
 
 

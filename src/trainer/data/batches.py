@@ -70,6 +70,11 @@ def find_not_finite(
     return None
 
 
+def unchanged(inputs: Tensor, _: torch.Generator | None) -> Tensor:
+    """The `Prepare` of inputs that are the model's already."""
+    return inputs
+
+
 class TensorBatches:
     """Batches of `inputs` (N, …) and `targets` (N, …), both on the training device.
 

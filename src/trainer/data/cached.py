@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.data.batches import Batch, TensorBatches
+from trainer.data.batches import Batch, TensorBatches, unchanged
 from trainer.data.dataset import StreamedBatches
 
 # Of the memory that is free when the first batch comes; the rest is for the model and others.
@@ -143,7 +143,7 @@ class CachedBatches:
         return TensorBatches(
             *samples,
             batch_size=self._batch_size,
-            prepare=lambda inputs, _: inputs,
+            prepare=unchanged,
             shuffle_seed=self._shuffle_seed,
             drop_last=self._drop_last,
         )

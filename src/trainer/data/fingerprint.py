@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import random
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from trainer.data.sample_generators import seeded_generators
 
 # Samples that are read, evenly spread: a change of one row in a thousand may be missed.
 _NUM_SAMPLES = 64
@@ -28,7 +28,7 @@ def fingerprint(
     found = {f"{name} length": str(length)}
     if classes is not None:
         found[f"{name} classes"] = _digest(list(classes))
-    with contextlib.suppress(Exception), _seeded():
+    with contextlib.suppress(Exception), seeded_generators(0):
         num = min(length, _NUM_SAMPLES)
         chosen = [index * (length - 1) // max(1, num - 1) for index in range(num)]
         found[f"{name} samples"] = _digest([dataset[index] for index in chosen])
@@ -87,22 +87,3 @@ def _add(update: Callable[[bytes], object], value: object) -> None:
         update(value.tobytes())
     elif isinstance(value, str | bytes | bool | int | float | None):
         update(repr(value).encode())
-
-
-@contextlib.contextmanager
-def _seeded() -> Iterator[None]:
-    """Seed the generators of Python, torch (on the CPU) and NumPy, and put them back afterwards."""
-    numpy = sys.modules.get("numpy")
-    python_state = random.getstate()
-    numpy_state = numpy.random.get_state() if numpy else None
-    try:
-        with torch.random.fork_rng(devices=()):
-            random.seed(0)
-            torch.default_generator.manual_seed(0)
-            if numpy:
-                numpy.random.seed(0)
-            yield
-    finally:
-        random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)

@@ -20,7 +20,7 @@ from trainer.config.data import (
     LineConfig,
 )
 from trainer.config.transforms import output_shape, parse_transforms
-from trainer.data.batches import Batch, Batches, Prepare, TensorBatches
+from trainer.data.batches import Batch, Batches, Prepare, TensorBatches, unchanged
 from trainer.data.dataset import EpochHook, limited, split_dataset
 from trainer.data.fingerprint import fingerprint
 from trainer.data.image_sets.catalog import IMAGE_SETS
@@ -293,10 +293,6 @@ class _Splits(TypedDict):
     test: Batches | None
 
 
-def _keep(batch: Tensor, _: torch.Generator | None) -> Tensor:
-    return batch
-
-
 def _split_in_memory(
     train: Batch,
     test: Batch | None,
@@ -304,7 +300,7 @@ def _split_in_memory(
     config: DataConfig,
     seed: int,
     device: torch.device,
-    prepare: tuple[Prepare, Prepare] = (_keep, _keep),
+    prepare: tuple[Prepare, Prepare] = (unchanged, unchanged),
     is_random: bool = False,
 ) -> _Splits:
     """Hold out the validation part, cut to the limits, and move everything to `device` once.

@@ -9,8 +9,8 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset
 
 from trainer.config.data import CustomDataConfig
-from trainer.data.samples import ConvertedDataset, Form, RefusedSample, Sample
-from trainer.errors import ConfigError, CustomCodeError, is_out_of_memory, out_of_memory
+from trainer.data.samples import ConvertedDataset, Form, RefusedSample, Sample, shortened
+from trainer.errors import ConfigError, CustomCodeError, is_out_of_memory, listing, out_of_memory
 from trainer.user_code import call, import_class
 
 _MAX_LISTED = 8
@@ -142,10 +142,10 @@ def _difference(trained: list[str], found: list[str]) -> str:
     """`lacks bee and has besides cow`; the order where the names are the same."""
     parts = []
     if missing := [name for name in trained if name not in found]:
-        parts.append(f"lacks {_listed(missing)}")
+        parts.append(f"lacks {listing(missing, most=_MAX_LISTED)}")
     if added := [name for name in found if name not in trained]:
-        parts.append(f"has besides {_listed(added)}")
-    return " and ".join(parts) or f"lists them as {_listed(found)}"
+        parts.append(f"has besides {listing(added, most=_MAX_LISTED)}")
+    return " and ".join(parts) or f"lists them as {listing(found, most=_MAX_LISTED)}"
 
 
 def check_samples(own: OwnDataset, form: Form, *, any_shape: bool) -> Form:
@@ -180,11 +180,5 @@ def first_sample(own: OwnDataset, form: Form) -> Sample:
     return own.converted(form)[0]
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
-
-
 def _shortened(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
+    return shortened(repr(value), most=_MAX_TEXT)

@@ -43,11 +43,8 @@ class SampleGenerators:
     def _read_first(self, get: Callable[[int], Any], index: int, *, seed: int) -> Any:
         """Seed them all, and note which of them the sample used."""
         generators = _generators()
-        own_seed = derive_seed(seed, index)
         noted: set[str] = set()
-        with _kept(generators.values()), _noting_readers(generators, noted):
-            for generator in generators.values():
-                generator.seed(own_seed)
+        with seeded_generators(derive_seed(seed, index)), _noting_readers(generators, noted):
             fresh = {name: generator.peek() for name, generator in generators.items()}
             sample = get(index)
             noted |= _moved(generators, fresh)
@@ -159,7 +156,7 @@ def _python_generator() -> random.Random:
 def _twister_address() -> int | None:
     """Where CPython has the twister of `random`: right after the head of the object.
 
-    None where that is not so, as a comparison with what `getstate` says shows.
+    None where that is not so, as a comparison with what `getstate` returns shows.
     """
     generator = _python_generator()
     head = object.__basicsize__
@@ -239,6 +236,16 @@ def _kept(generators: Iterable[_Generator]) -> Iterator[None]:
     finally:
         for generator, state in states:
             generator.restore(state)
+
+
+@contextlib.contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """Seed every global generator, and put all back after the block."""
+    generators = _generators().values()
+    with _kept(generators):
+        for generator in generators:
+            generator.seed(seed)
+        yield
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trainer.errors import counted
+
 Sample = tuple[Tensor, Any]
 
 _CHANNELS = (1, 3, 4)
@@ -122,7 +124,7 @@ class ConvertedDataset(Dataset[Sample]):
         values = as_values(target, what)
         if self.form.num_values not in (None, len(values)):
             raise RefusedSample(
-                f"{what} has {_count(len(values), 'value')}, and that of sample 0 of the training "
+                f"{what} has {counted(len(values), 'value')}, and that of sample 0 of the training "
                 f"set {self.form.num_values}.\nAll targets need as many values."
             )
         return values
@@ -154,7 +156,7 @@ class ConvertedDataset(Dataset[Sample]):
         try:
             samples = [self.source[index] for index in range(min(_NUM_SEARCHED, len(self)))]
             return {as_label(target, "a target") for _, target in samples}
-        except Exception:
+        except Exception:  # their code may raise anything, and the sample is refused already
             return set()
 
 
@@ -171,7 +173,7 @@ def _pair(sample: object, index: int) -> tuple[object, object]:
         hint = f"Its __getitem__ must return the pair (input, target), such as ({names})."
     elif isinstance(sample, (tuple, list)):
         what = f"a {_kind(sample)} of {len(sample)}"
-    raise RefusedSample(f"sample {index} is {_cut(what)}, not a pair (input, target).\n{hint}")
+    raise RefusedSample(f"sample {index} is {shortened(what)}, not a pair (input, target).\n{hint}")
 
 
 def as_input(value: object, what: str, form: Form) -> Tensor:
@@ -216,7 +218,7 @@ def as_label(value: object, what: str) -> int:
         return int(value)
     if isinstance(value, str):
         raise RefusedSample(
-            f"{what} is the text {_cut(repr(value))}, not a class index.\nReturn "
+            f"{what} is the text {shortened(repr(value))}, not a class index.\nReturn "
             "self.classes.index(label)."
         )
     tensor = as_tensor(value, what)
@@ -329,10 +331,6 @@ def _check_picture(tensor: Tensor, what: str) -> None:
         )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _kind(value: object) -> str:
     return type(value).__name__
 
@@ -342,9 +340,10 @@ def _described(value: object) -> str:
         return "None"
     text = f"the text {value!r}" if isinstance(value, str) else f"a {_kind(value)}"
     numpy_dtype = getattr(value, "dtype", None)
-    return _cut(text if numpy_dtype is None else f"{text} of {numpy_dtype}")
+    return shortened(text if numpy_dtype is None else f"{text} of {numpy_dtype}")
 
 
-def _cut(text: str) -> str:
+def shortened(text: str, *, most: int = _MAX_TEXT) -> str:
+    """`text` as one line of at most `most` characters."""
     line = " ".join(text.split())
-    return line if len(line) <= _MAX_TEXT else f"{line[: _MAX_TEXT - 1]}…"
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from trainer.errors import CustomCodeError, EnvironmentFault, TrainerError
+from trainer.errors import CustomCodeError, EnvironmentFault, TrainerError, reason_of
 
 # What a terminal, a job queue or a person sends to the processes of a run, often to all at once.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SECONDS_TO_END = 3
 # Until the exit code of a process that died is known.
 _SECONDS_TO_DIE = 1
-# By which a process dies of its own code: C code that is wrong, an abort.
-_OWN_DEATHS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+# Signals that end a process whose C code is wrong, or that aborts.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 # A message of one or more batches: at most so many, so large, waited for no longer than this.
 _MAX_BATCHES = 16
 _MESSAGE_BYTES = 1 << 20
@@ -69,8 +69,9 @@ def load(
     """Collated batches of `samples`, pairs of tensors as a rule, in their order.
 
     Small batches come in groups, since a message from a worker takes 1 ms.
-    Raises EnvironmentFault when workers cannot be started or were killed, CustomCodeError when one
-    dies of its own code, and what a sample raises.
+
+    Raises EnvironmentFault when workers cannot be started or were killed, CustomCodeError when a
+    person's code crashes or ends one, and what reading a sample raises.
     """
     groups = _Groups(len(samples), batch_size)  # type: ignore[arg-type]
     loader = DataLoader(
@@ -183,7 +184,7 @@ def _death(code: int, sample: str) -> TrainerError:
             hint="Its code calls os._exit, perhaps.",
         )
     number = signal.Signals(-code)
-    if number in _OWN_DEATHS:
+    if number in _CRASHES:
         return CustomCodeError(
             f"data.target: a worker died by {number.name} while it read {sample}.",
             hint="C code that it calls crashed. With data.num_workers=0, python -X faulthandler -m "
@@ -207,7 +208,7 @@ def _check_machine(error: Exception, *, num_workers: int, has_started: bool) -> 
         raise _no_shared_memory(f"data.num_workers={num_workers}") from error
     if not has_started and isinstance(error, OSError):
         raise EnvironmentFault(
-            f"data.num_workers={num_workers}: the workers cannot be started ({error.strerror}).",
+            f"data.num_workers={num_workers}: the workers cannot be started ({reason_of(error)}).",
             hint="Use fewer; data.num_workers=0 loads in the training process.",
         ) from error
 

@@ -299,7 +299,8 @@ class Step:
         if self._clip_norm is not None:
             # Only clipping changes gradients in place.
             gradients = {name: gradient.clone() for name, gradient in gradients.items()}
-        gradients = {name: _as_dense(gradient) for name, gradient in gradients.items()}
+        # Only a sparse one is copied.
+        gradients = {name: gradient.to_dense() for name, gradient in gradients.items()}
         self._kept = Update(
             inputs=inputs,
             targets=targets,
@@ -341,7 +342,3 @@ class Step:
         with torch.no_grad():  # L-BFGS itself allows gradients around the closure
             self._unwrapped_step(closure)
         self._end_window()
-
-
-def _as_dense(tensor: Tensor) -> Tensor:
-    return tensor.to_dense() if tensor.is_sparse else tensor

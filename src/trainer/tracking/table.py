@@ -15,7 +15,7 @@ from datetime import datetime
 from rich.cells import cell_len
 from rich.text import Text
 
-from trainer.errors import printable
+from trainer.errors import counted, printable
 from trainer.tracking.console import Terminal
 from trainer.tracking.text import GAP, folded, shortened
 
@@ -199,11 +199,6 @@ def ago(seconds: float, *, now: float | None = None) -> str:
             number = int(passed // size)
             unit = name
     return f"{counted(number, unit)} ago"
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration_text(seconds: float) -> str:

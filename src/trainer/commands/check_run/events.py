@@ -15,10 +15,9 @@ from pathlib import Path
 from trainer.commands.check_run.checkpoints import DAMAGED, OK, UNREADABLE, Finding, RunFiles
 from trainer.commands.check_run.metrics import MAX_FILE_BYTES, SPLIT_OF, Points, Rows, is_kept
 from trainer.config.logger import TensorBoardConfig
-from trainer.errors import printable, reason_of
+from trainer.errors import counted, printable, reason_of
 from trainer.run.record import changes_of
 from trainer.tracking.records import BESIDES_ROWS
-from trainer.tracking.table import counted
 
 _WHAT = "TensorBoard"
 _WRITTEN = ("logger=tensorboard", "logger=tensorboard_full")

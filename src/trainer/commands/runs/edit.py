@@ -10,13 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.commands.runs.tidy import ToRemove, size_of
-from trainer.errors import EnvironmentFault, TrainerError, UsageError, printable, program, reason_of
+from trainer.errors import (
+    EnvironmentFault,
+    TrainerError,
+    UsageError,
+    counted,
+    printable,
+    program,
+    reason_of,
+)
 from trainer.files import remove
 from trainer.run.folder import is_sweep_folder, remove_sweep, retired_path
 from trainer.run.index import Entry, Notes, read_index, read_notes, write_notes
 from trainer.run.lock import check_free, locked
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import Narrow, ago, counted, size_text, write_table
+from trainer.tracking.table import Narrow, ago, size_text, write_table
 
 # No comma and no equals sign: `runs ls tag=a,b` separates tags by the one and keys by the other.
 _TAG = re.compile(r"\w[\w.:/-]{0,39}")

@@ -20,13 +20,13 @@ from trainer.commands.runs.read import (
 )
 from trainer.config.overrides import eval_words, override
 from trainer.config.synonyms import our_key
-from trainer.errors import UsageError, as_called, command_line, suggestion
+from trainer.errors import UsageError, as_called, command_line, counted, suggestion
 from trainer.files import JsonObject
 from trainer.run.find import MIN_DIGITS
 from trainer.run.index import METRICS, Entry, Notes, read_index, read_notes
 from trainer.run.record import RunStatus
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import Narrow, ago, counted, write_json, write_table
+from trainer.tracking.table import Narrow, ago, write_json, write_table
 from trainer.tracking.text import number_in, number_text
 
 FILTERS = ("name", "status", "tag", *when.KEYS)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.commands.runs.list import chosen
-from trainer.errors import UsageError, program
+from trainer.errors import UsageError, counted, program
 from trainer.run.find import find_path, find_runs, no_run
 from trainer.run.folder import is_sweep_folder
 from trainer.run.index import Entry, read_index
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import counted, size_text, write_json, write_table
+from trainer.tracking.table import size_text, write_json, write_table
 
 
 @dataclass(frozen=True, slots=True)
