@@ -1,4 +1,7 @@
-"""What code can change for the whole process, beside files: read, compared and put back."""
+"""What code can change for the whole process, beside files: read, compared and put back.
+
+Beside it the memory that the machine has free.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import warnings
 from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainer.errors import ConfigError
@@ -251,3 +255,14 @@ def _save_generators() -> list[Callable[[], None]]:
         numpy = _numpy().random.get_state()
         restore.append(lambda: _numpy().random.set_state(numpy))
     return restore
+
+
+def free_memory() -> int | None:
+    """Bytes of memory free without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(
+            1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")
+        )
+    except (OSError, StopIteration, ValueError):
+        return None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainer.data.batches import Batch, TensorBatches, unchanged
 from trainer.data.dataset import StreamedBatches
+from trainer.process_state import free_memory
 
 # Of the memory that is free when the first batch comes; the rest is for the model and others.
 _SHARE = 0.5
@@ -153,16 +154,8 @@ def _free_bytes(device: torch.device) -> int | None:
     """Bytes of free memory of the device; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = [_free_of_machine(), _free_of_group()]
+    found = [free_memory(), _free_of_group()]
     return min((free for free in found if free is not None), default=None)
-
-
-def _free_of_machine() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def _free_of_group() -> int | None:

@@ -27,6 +27,7 @@ from trainer.commands.sweep.worker import run_task
 from trainer.config import ConfigTree
 from trainer.config.sweep import GridConfig
 from trainer.errors import EnvironmentFault, TrainerError, UsageError, reason_of
+from trainer.process_state import free_memory
 from trainer.signals import STOPPING, set_signals
 
 # One end of a pipe: whatever can be pickled goes through it.
@@ -274,7 +275,7 @@ def _survey(sender: Pipe, folder: str, configs: Sequence[ConfigTree]) -> None:
     import torch
 
     capacity = Capacity(
-        threads=torch.get_num_threads(), gpus=torch.cuda.device_count(), memory=_free_memory()
+        threads=torch.get_num_threads(), gpus=torch.cuda.device_count(), memory=free_memory()
     )
     found: object = capacity
     try:
@@ -303,14 +304,3 @@ def _unpack(configs: Sequence[ConfigTree]) -> None:
             # Jobs with other data can run, and this one's report the error themselves.
             if len(sets) == 1:
                 raise
-
-
-def _free_memory() -> int | None:
-    """Bytes of memory free without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")
-        )
-    except (OSError, StopIteration, ValueError):
-        return None
