@@ -148,7 +148,7 @@ class Terminal:
     def _lose_output(self, why: str) -> None:
         sentence = f"Standard output failed ({why}): no more lines are printed."
         self._lose(sentence)
-        self.warn(f"{sentence} Training goes on; metrics.jsonl is complete.")
+        self.warn(f"{sentence} Training continues; metrics.jsonl is complete.")
 
     def _lose(self, sentence: str) -> None:
         self.loss = sentence if self.loss is None else f"{self.loss} {sentence}"

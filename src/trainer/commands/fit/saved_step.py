@@ -143,10 +143,10 @@ class SavedStep:
         if self.in_place or self.description.progress.get("batch"):
             raise DataError(
                 what,
-                hint="Give back the data of then. Other data can only begin with an epoch, in a "
+                hint="Restore the data as it was. Other data can only begin with an epoch, in a "
                 "new folder: run.dir=…",
             )
-        terminal.warn(f"{what} The branch continues with the data of now.")
+        terminal.warn(f"{what} The branch continues with the changed data.")
 
     def load(self, components: Components, terminal: Terminal) -> None:
         """Bring `components` to this step and print what has changed; raises CheckpointError.

@@ -76,7 +76,7 @@ def _check_data(data: Data, original: Original) -> None:
         if changed := differences(then, now, reread=data.reread):
             raise DataError(
                 f"The data is not what the run was trained on: {', '.join(changed)}.",
-                hint="Nothing was trained. Give back the data of then.",
+                hint="Nothing was trained. Restore the data as it was.",
             )
         then = now  # a run of before kept nothing of it
     for name in {**then, **now}:
