@@ -49,7 +49,8 @@ Start = Callable[..., Started]
 
 
 def wait_for_checkpoint(folder: Path) -> None:
-    wait_until(lambda: list(folder.glob("checkpoints/step-*")))
+    """Until a step is saved and `last`, which is written after it, names it."""
+    wait_until((folder / "checkpoints/last").exists)
 
 
 def ended(outcome: Outcome, code: int) -> Outcome:

@@ -68,7 +68,8 @@ class Reader:
             assert values == points, tag
             steps = [step for step, _ in points]
             assert steps == sorted(set(steps)), f"{tag} has double or unordered points"
-        return shown
+        # TensorBoard keeps the name of a tag whose points were all purged.
+        return {tag: points for tag, points in shown.items() if points}
 
 
 def written(run: Path) -> Points:
