@@ -274,16 +274,16 @@ def assert_is_told_as_replaced(outcome: Outcome) -> None:
 
 def _load_when_pruned(reached: Path) -> None:
     """Once a checkpoint is found, touch a file; read its weights when it has been pruned."""
-    from trainer.checkpoint import load
+    from trainer.commands.fit import saved_step
 
-    read = load.read_file  # type: ignore[attr-defined]
+    read = saved_step.read_file  # type: ignore[attr-defined]
 
     def read_late(path: Path) -> Any:
         reached.touch()
         wait_until(lambda: not path.exists())
         return read(path)
 
-    setattr(load, "read_file", read_late)  # noqa: B010 (not exported, says mypy)
+    setattr(saved_step, "read_file", read_late)  # noqa: B010 (not exported, says mypy)
 
 
 @pytest.mark.fault("I")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,8 +48,9 @@ class PredictionRecords:
         self._classes = classes
         self._kinds = kinds
         # Two classes of one name need two tags.
+        counts = Counter(classes)
         self._names = [
-            f"{name} ({i})" if classes.count(name) > 1 else name for i, name in enumerate(classes)
+            f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(classes)
         ]
         self._num_evaluations = num_evaluations
         self._collected: dict[str, Predictions] = {}
