@@ -14,6 +14,8 @@ from typing import NoReturn, TypeAlias
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 # Ctrl-C, a job queue or `kill`, a terminal that was closed.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Until the code has ended in which an exception is ignored.
+_MOMENT_S = 0.02
 
 
 class SignalExit(SystemExit):
@@ -26,6 +28,7 @@ def set_signals() -> None:
         signal.signal(number, _leave)
     # Requests a save in training; by default it would kill.
     signal.signal(signal.SIGUSR1, pass_over)
+    sys.unraisablehook = _signal_again
 
 
 def _handled() -> list[signal.Signals]:
@@ -64,6 +67,26 @@ def _leave(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SignalExit(128 + number)
+
+
+def _signal_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python ignores, as in a finaliser or around a fork."""
+    error = ignored.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        number: int = signal.SIGINT
+    elif isinstance(error, SignalExit) and isinstance(error.code, int):
+        number = error.code - 128
+    else:
+        sys.__unraisablehook__(ignored)
+        return
+    import threading  # a start takes 5 ms longer with it
+
+    for other in _handled():
+        signal.signal(other, _leave)
+    # Not from here: its exception would be ignored as well.
+    timer = threading.Timer(_MOMENT_S, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
 
 
 def _is_importing(frame: FrameType | None) -> bool:
