@@ -96,7 +96,8 @@ def test_two_sweeps_in_one_second(tmp_path: Path, start: Start) -> None:
     assert {folder.name for folder in day.iterdir()} == {"10-15-00-sweep", "10-15-00-sweep-2"}
     for sweep in day.iterdir():
         jobs = [Run(folder) for folder in sorted(sweep.glob("0*"))]
-        assert [job.folder.name for job in jobs] == ["000-dirichlet-mlp", "001-dirichlet-mlp"]
+        names = ["000-dirichlet-mlp-seed0", "001-dirichlet-mlp-seed1"]
+        assert [job.folder.name for job in jobs] == names
         assert all(f"/{sweep.name}/" in (job.folder / "config.yaml").read_text() for job in jobs)
 
 

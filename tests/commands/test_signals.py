@@ -301,7 +301,8 @@ def test_a_sweep_stops_with_its_job(tmp_path: Path, number: int) -> None:
         "run.dir=swept",
     )
     started = Started("fit", *words, cwd=tmp_path, prepare=as_from_a_shell)
-    runs = [Run(tmp_path / f"swept/00{number}-dirichlet-mlp") for number in range(2)]
+    names = ("000-dirichlet-mlp-epochs2", "001-dirichlet-mlp-epochs1000000")
+    runs = [Run(tmp_path / "swept" / name) for name in names]
     wait_until(lambda: runs[1].steps)
     os.killpg(started.pid, number)
     err = stopped(started, number)

@@ -161,13 +161,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "": DAY,
     "runs": DAY,
     "runs/2026-01-01": ("10-00-00-mlp", "10-05-00-mlp"),
-    "run.root=swept": ("000-dirichlet-mlp", "001-dirichlet-mlp"),
+    "run.root=swept": ("000-dirichlet-mlp-seed0", "001-dirichlet-mlp-seed1"),
     "last": ("newest",),
     NAMES["first"]: ("mlp",),
     f"{NAMES['first']}/ {NAMES['second']} last": ("10-00-00-mlp", "10-05-00-mlp", "newest"),
     f"last {NAMES['first']} runs/2026-01-02/newest": ("newest", "mlp"),
-    "swept": ("000-dirichlet-mlp", "001-dirichlet-mlp"),
-    "swept last": ("swept/000-dirichlet-mlp", "swept/001-dirichlet-mlp", "newest"),
+    "swept": ("000-dirichlet-mlp-seed0", "001-dirichlet-mlp-seed1"),
+    "swept last": ("swept/000-dirichlet-mlp-seed0", "swept/001-dirichlet-mlp-seed1", "newest"),
 }
 
 
@@ -193,7 +193,7 @@ def test_the_loader_in_python_follows_the_links_too(serve: Serve, trained: Path)
     )
     served = serve("last", "swept", python=("-c", without))
     served.told()
-    names = {"newest", "swept/000-dirichlet-mlp", "swept/001-dirichlet-mlp"}
+    names = {"newest", "swept/000-dirichlet-mlp-seed0", "swept/001-dirichlet-mlp-seed1"}
     wait_until(lambda: set(served.ask("data/runs")) == names)
     assert len(processes_of(served.session)) == 1
 

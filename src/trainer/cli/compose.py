@@ -218,8 +218,19 @@ def _request(
         sweep=sweep,
         launcher=launcher,
         run=run,
+        name_template=_name_template(first, [*axes, *from_file], words),
         compose=compose_job,
     )
+
+
+def _name_template(first: DictConfig, axes: Sequence[Axis], words: Sequence[str]) -> str | None:
+    """`run.name` as it is written, from the config of the first job."""
+    is_typed = "run.name" in map(key_of, words)
+    if not is_typed and "experiment" in {axis.key for axis in axes}:
+        return None
+    # The node: to read the value would resolve it.
+    written = first.run._get_node("name")._value()
+    return written if isinstance(written, str) else None
 
 
 def _in_grammar(value: object) -> str:

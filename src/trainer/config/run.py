@@ -23,6 +23,8 @@ _WORDS = ("last", "auto")
 # removed.
 _MAX_NAME_BYTES = 200
 _MAX_CLASS = 40
+# What the name of a run is made of, where run.name is null.
+NAMED_KEYS = ("data", "model", "data.target", "model.target")
 
 
 def _folder_name(name: str, value: str) -> None:

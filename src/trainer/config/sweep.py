@@ -170,7 +170,9 @@ class SweepRequest:
     """A sweep as the command line describes it.
 
     `command` is as typed; all jobs share `flags` and `words`. `compose` gives the config of a job
-    from all its overrides and raises UsageError. `run` says where the sweep is written.
+    from all its overrides and raises UsageError. `run` says where the sweep is written; its `name`
+    is that of the first job, and `name_template` is `run.name` as it is written, with each ${…}:
+    None where experiments are varied, each of which may have another.
     """
 
     command: list[str]
@@ -180,4 +182,5 @@ class SweepRequest:
     sweep: GridConfig
     launcher: LauncherConfig
     run: RunConfig
+    name_template: str | None
     compose: Callable[[Sequence[str]], DictConfig]

@@ -31,7 +31,8 @@ def sweep(trainer: Trainer, tmp_path: Path) -> Swept:
 
 
 def first(sweep: Swept) -> Path:
-    return sweep.folder / "000-dirichlet-mlp"
+    """The run of job 0, also when the job was run again."""
+    return min(sweep.folder.glob("000-*"))
 
 
 @pytest.mark.fault("N")
@@ -51,15 +52,17 @@ def test_a_changed_job_is_named_left_out_and_run_again(
     outcome = ended(trainer("fit", f"resume={first(sweep)}", *words))
     assert "is job 0 of the sweep" in outcome.err and named in outcome.err
     assert "run.dir=" in outcome.err and "sweep.csv leaves it out" in outcome.err
-    assert sorted(rows(sweep)) == ["001-dirichlet-mlp", "002-dirichlet-mlp"]
+    assert sorted(rows(sweep)) == ["001-dirichlet-mlp-seed1", "002-dirichlet-mlp-seed2"]
     assert sweep.record["summary"]["counts"] == {"done": 2}
     assert named in (sweep.folder / "sweep.md").read_text().replace("\\>", ">")
 
     again = ended(trainer(*GRID))
     assert "2 of 3 jobs are done" in again.err
-    assert "000-dirichlet-mlp is left out" in again.err and named in again.err
+    assert "000-dirichlet-mlp-seed0 is left out" in again.err and named in again.err
     assert sweep.statuses == ["done"] * 3
-    assert sweep.jobs[0]["metrics"] == before and sweep.jobs[0]["run"] == "000-dirichlet-mlp-2"
+    assert (
+        sweep.jobs[0]["metrics"] == before and sweep.jobs[0]["run"] == "000-dirichlet-mlp-seed0-2"
+    )
     assert sweep.record["summary"]["groups"] == mean_before["groups"]
     assert "3 of 3 jobs are done" in ended(trainer(*GRID)).err
 
@@ -69,7 +72,7 @@ def test_a_change_that_was_taken_back_is_a_change(sweep: Swept, trainer: Trainer
     for word in ("trainer.max_steps=4", "trainer.max_steps=6", "trainer.max_steps=1"):
         trainer("fit", f"resume={first(sweep)}", word)
     ended(trainer(*GRID))
-    assert sweep.jobs[0]["run"] == "000-dirichlet-mlp-2"
+    assert sweep.jobs[0]["run"] == "000-dirichlet-mlp-seed0-2"
 
 
 @pytest.mark.fault("N")
@@ -87,7 +90,7 @@ def test_the_report_follows_a_job_that_is_resumed_alone(sweep: Swept, trainer: T
     words = ("trainer.device=cpu", "trainer.threads=2", "trainer.keep=3")
     outcome = ended(trainer("fit", f"resume={first(sweep)}", *words))
     assert "sweep.csv has the new result" in outcome.err
-    assert rows(sweep)["000-dirichlet-mlp"]["status"] == "done"
+    assert rows(sweep)["000-dirichlet-mlp-seed0"]["status"] == "done"
     assert sweep.jobs[0]["metrics"] == metrics
     assert sweep.record["summary"] == summary
     assert "They vary weights, order" in (sweep.folder / "sweep.md").read_text()
@@ -114,6 +117,6 @@ def test_a_changed_trial_of_a_search_is_searched_again(trainer: Trainer, tmp_pat
     ended(trainer("fit", f"resume={first(sweep)}", "trainer.max_steps=4"))
     for _ in range(2):
         outcome = ended(trainer(*words))
-        assert "000-dirichlet-mlp is left out" in outcome.err
+        assert f"{first(sweep).name} is left out" in outcome.err
         now = {job["number"]: (job["values"], job["metrics"]) for job in sweep.jobs}
         assert now == {1: before[1], 2: before[2], 3: before[0]}

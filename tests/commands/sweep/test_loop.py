@@ -137,7 +137,7 @@ def test_every_job_is_started_and_recorded(request_of_three: SweepRequest, tmp_p
     record = a_record(request_of_three, tmp_path)
     launcher = FakeLauncher(ends_with(DONE, {"status": "running"}), threads=3)
     run(request_of_three, record, launcher)
-    names = [f"{number:03d}-dirichlet-mlp" for number in range(3)]
+    names = [f"{number:03d}-dirichlet-mlp-seed{number}" for number in range(3)]
     assert launcher.started == names and [job.run for job in record.jobs] == names
     # A network drive may show an older run.json than the one that the job read.
     assert [job.status for job in record.jobs] == [JobStatus.DONE] * 3
@@ -185,12 +185,12 @@ def test_jobs_of_an_earlier_command_are_kept_continued_or_run_again(
     done, interrupted, failed = record.jobs
     done.status = JobStatus.DONE
     interrupted.status, interrupted.run, interrupted.seconds = JobStatus.INTERRUPTED, "mine", 1000.0
-    failed.status, failed.run, failed.seconds = JobStatus.FAILED, "002-dirichlet-mlp", 1000.0
-    for name in ("mine", "002-dirichlet-mlp"):
+    failed.status, failed.run, failed.seconds = JobStatus.FAILED, "002-dirichlet-mlp-seed2", 1000.0
+    for name in ("mine", "002-dirichlet-mlp-seed2"):
         (tmp_path / name).mkdir()
     launcher = FakeLauncher(ends_with(DONE, {"status": "running"}))
     run(request_of_three, record, launcher)
-    assert launcher.started == ["mine", "002-dirichlet-mlp-2"]
+    assert launcher.started == ["mine", "002-dirichlet-mlp-seed2-2"]
     assert interrupted.seconds > 1000 > (failed.seconds or 0)
     failed.status = JobStatus.FAILED
     request_of_three.sweep.retry_failed = False
@@ -207,7 +207,7 @@ def test_a_signal_stops_the_running_jobs_and_starts_no_more(
     launcher = FakeLauncher(ends_with(saved, {"status": "interrupted"}), waits=True)
     launcher.on_wait = lambda: setattr(signals, "is_set", True)
     run(request_of_three, record, launcher, signals)
-    names = ["000-dirichlet-mlp", "001-dirichlet-mlp"]
+    names = ["000-dirichlet-mlp-seed0", "001-dirichlet-mlp-seed1"]
     assert launcher.started == names and launcher.stopped == names[::-1], "once each"
     assert [job.status for job in record.jobs] == ["interrupted", "interrupted", "waiting"]
     assert record.jobs[0].error == "Stopped at step 3. Saved."

@@ -154,14 +154,14 @@ def sweeping(folder: Path, *words: str, **options: Any) -> subprocess.Popen[byte
 
 def trained(folder: Path) -> list[Run]:
     """The two runs, once both have saved."""
-    runs = [Run(folder / f"swept/00{number}-dirichlet-mlp") for number in range(2)]
+    runs = [Run(folder / f"swept/00{number}-dirichlet-mlp-seed{number}") for number in range(2)]
     wait_until(lambda: all(run.steps for run in runs))
     return runs
 
 
 def test_a_job_that_somebody_stops_leaves_the_sweep_unfinished(tmp_path: Path) -> None:
     with sweeping(tmp_path, "trainer.epochs=1000000,2", stderr=subprocess.PIPE) as sweep:
-        run = Run(tmp_path / "swept/000-dirichlet-mlp")
+        run = Run(tmp_path / "swept/000-dirichlet-mlp-epochs1000000")
         wait_until(lambda: run.steps)
         os.kill(run.record["process"], signal.SIGTERM)
         assert sweep.stderr is not None

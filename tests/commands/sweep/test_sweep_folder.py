@@ -37,20 +37,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextlib.contextmanager
 def opened(*words: str) -> Iterator[tuple[Path, SweepRecord | None]]:
     with sweep_request(Arguments.parse(VERBS["fit"], ["-m", *words])) as request:
-        identity = plan.identity(request, plan.check(request, []))
-        with sweep_folder(request, identity) as found:
+        identities = plan.identities(request, plan.check(request, []))
+        with sweep_folder(request, identities) as found:
             yield found
 
 
 def leave_sweep(*words: str, jobs: list[JobRecord] | None = None) -> None:
     """The folder as a sweep of this command leaves it."""
     with sweep_request(Arguments.parse(VERBS["fit"], ["-m", *words])) as request:
-        identity = plan.identity(request, plan.check(request, []))
-        with sweep_folder(request, identity) as (folder, _):
+        identities = plan.identities(request, plan.check(request, []))
+        with sweep_folder(request, identities) as (folder, _):
             SweepRecord(
                 folder=folder,
                 kind=request.sweep.name,
-                identity=identity,
+                identity=identities[0],
                 command=request.command,
                 keys=["seed"],
                 monitor="val/loss",

@@ -5,10 +5,11 @@ nothing is done twice.
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ from running import SMALL, Outcome, Run, Trainer
 from signalling import as_from_a_shell, processes_of
 from swept import TINY, Swept, only_sweep, sweeps_in
 from waiting import wait_until
+
+from trainer.cli.arguments import Arguments
+from trainer.cli.compose import sweep_request
+from trainer.cli.verbs import VERBS
+from trainer.commands.sweep import plan
 
 KILLED = -9
 # 540 updates each, so that a kill comes in the middle of one.
@@ -283,9 +289,46 @@ def test_a_job_without_a_run_is_run_in_its_old_folder(trainer: Trainer, tmp_path
     job.mkdir()
     ended(trainer(*words), 0)
     assert [path.name for path in Swept(tmp_path / "mine").folders] == [
-        "000-dirichlet-mlp",
-        "001-dirichlet-mlp",
+        "000-dirichlet-mlp-seed0",
+        "001-dirichlet-mlp-seed1",
     ]
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize("name", ["null", "lr${optimizer.lr}"])
+def test_a_sweep_that_was_named_by_an_earlier_version_is_continued(
+    name: str, trainer: Trainer, tmp_path: Path
+) -> None:
+    """It named its folder after the first job, and its jobs by the name of the run alone."""
+    words = ("fit", "-m", *TINY, "optimizer.lr=0.1,0.01", f"run.name={name}", "sweep.jobs=1")
+    ended(trainer(*words), 0)
+    sweep = only_sweep(tmp_path)
+    record = sweep.record
+    alone = ["dirichlet-mlp"] * 2 if name == "null" else ["lr0.1", "lr0.01"]
+    for job, former in zip(record["jobs"], alone, strict=True):
+        run = sweep.folder / job["run"]
+        job["run"] = f"{job['number']:03d}-{former}"
+        run.rename(sweep.folder / job["run"])
+    record["jobs"][1] |= {"status": "interrupted", "metrics": {}}
+    ended_early = Run(sweep.folder / record["jobs"][1]["run"])
+    content = ended_early.record | {"status": "interrupted", "metrics": {}}
+    (ended_early.folder / "run.json").write_text(json.dumps(content))
+    record["identity"] = former_identity(words)
+    (sweep.folder / "sweep.json").write_text(json.dumps(record))
+
+    outcome = ended(trainer(*words), 0)
+    assert "1 of 2 jobs are done" in outcome.err
+    assert sweep.statuses == ["done", "done"]
+    assert [job["run"] for job in sweep.jobs] == [job["run"] for job in record["jobs"]]
+    assert [path.name for path in sweep.folders] == [job["run"] for job in record["jobs"]]
+    assert "2 of 2 jobs are done" in ended(trainer(*words), 0).err, "its identity is the new one"
+
+
+def former_identity(words: Sequence[str]) -> str:
+    """The identity of a sweep that has the name of its first job, as typed."""
+    named = [word.replace("${optimizer.lr}", "0.1") for word in words[1:]]
+    with sweep_request(Arguments.parse(VERBS["fit"], named)) as request:
+        return plan.identity(request, plan.check(request, []))
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_many_jobs(count: int, trainer: Trainer, tmp_path: Path) -> None:
     assert started.returncode == 0, (tmp_path / "err.txt").read_text()
     taken = [size for size in sizes if size]
     assert len(taken) > 10 and max(taken) - taken[0] < GROWTH, (taken[0], max(taken))
-    names = [f"{number:03d}-dirichlet-mlp" for number in range(count)]
+    names = [f"{number:03d}-dirichlet-mlp-seed{number}" for number in range(count)]
     assert [folder.name for folder in sweep.folders] == names
     assert [job["run"] for job in sweep.jobs] == names and sweep.statuses == ["done"] * count
     listed = json.loads(trainer("runs", "ls", "--json").out)
@@ -87,14 +87,14 @@ def test_every_combination_has_a_run_of_its_own_and_a_row(trainer: Trainer, tmp_
     assert outcome.code == 0, outcome.err
     sweep = only_sweep(tmp_path)
     assert [folder.name for folder in sweep.folders] == [
-        "000-dirichlet-mlp",
-        "001-dirichlet-linear",
-        "002-dirichlet-mlp",
-        "003-dirichlet-linear",
+        "000-dirichlet-mlp-lr0.1",
+        "001-dirichlet-linear-lr0.1",
+        "002-dirichlet-mlp-lr0.01",
+        "003-dirichlet-linear-lr0.01",
     ]
     assert sweep.statuses == ["done"] * 4
     table = [line.split() for line in outcome.out.splitlines() if re.match(r"^ *[0-3] +0\.", line)]
-    best = [float(row[4]) for row in table]
+    best = [float(row[5]) for row in table]
     assert len(table) == 4 and best == sorted(best, reverse=True), "best first"
 
 

@@ -15,6 +15,7 @@ from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.launchers import Launcher
 from trainer.commands.sweep.launchers.local import LocalLauncher, warm_up
 from trainer.commands.sweep.loop import Loop
+from trainer.commands.sweep.names import sweep_name
 from trainer.commands.sweep.record import JobRecord, SweepRecord, write_errors
 from trainer.commands.sweep.resume import sweep_folder
 from trainer.commands.sweep.search import Search, Suggestion
@@ -46,9 +47,10 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
         warm_up(is_search=isinstance(request.sweep, OptunaConfig))
     jobs = [] if is_search else plan.grid(request.axes)
     configs = plan.check(request, jobs)
-    identity = plan.identity(request, configs)
-    with sweep_folder(request, identity) as (folder, earlier):
-        record = _new_record(request, folder, earlier, configs, identity=identity)
+    identities = plan.identities(request, configs)
+    name = sweep_name(request, configs)
+    with sweep_folder(request, identities, name=name) as (folder, earlier):
+        record = _new_record(request, folder, earlier, configs, identity=identities[0])
         if not is_search:
             _match(record, jobs, request=request, terminal=terminal)
         total = _total(request, record)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.launchers import Handle, Launcher
+from trainer.commands.sweep.names import job_name
 from trainer.commands.sweep.plan import command_of, config_hash, config_of
 from trainer.commands.sweep.record import JobRecord, SweepRecord, write_errors
 from trainer.commands.sweep.search import Search, Suggestion
@@ -194,9 +195,8 @@ class Loop:
             # A kill came between making the folder and writing run.json.
             with contextlib.suppress(UsageError):  # other files are in it
                 return create_exact_folder(self._record.folder / job.run).name
-        return create_numbered_folder(
-            self._record.folder, f"{job.number:03d}-{config.run_name}"
-        ).name
+        name = job_name(self._request, job.number, job.values, config)
+        return create_numbered_folder(self._record.folder, name).name
 
     def _end(self, running: _Running, outcome: JobOutcome) -> None:
         """Record how a job ended: by its run.json, where that says that the run is complete."""

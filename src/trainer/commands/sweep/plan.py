@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
+from trainer.commands.sweep.names import sweep_name
 from trainer.config import (
     CHOICES,
     ConfigTree,
@@ -131,12 +132,24 @@ def _loaded(
     return valid, first
 
 
+def identities(request: SweepRequest, configs: Sequence[FitConfig]) -> list[str]:
+    """The identity of a sweep, and what it was in versions that took the name of the first job."""
+    former = _identity(request, configs, name=request.run.name)
+    return list(dict.fromkeys([identity(request, configs), former]))
+
+
 def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
     """A hash that all commands with the same jobs share, in whatever order they name them.
 
     `configs` are those that `check` returned. A job of a grid is known by its config as well; a
     trial of a search by this hash alone.
     """
+    template = request.name_template or ""
+    name = template if "${" in template else sweep_name(request, configs)
+    return _identity(request, configs, name=name)
+
+
+def _identity(request: SweepRequest, configs: Sequence[FitConfig], *, name: str | None) -> str:
     sweep = request.sweep
     settings = {
         name: getattr(sweep, name)
@@ -162,7 +175,7 @@ def identity(request: SweepRequest, configs: Sequence[FitConfig]) -> str:
             sorted(axes, key=str),
             shared,
             request.flags,
-            request.run.name,
+            name,
         ]
     )
 

@@ -43,8 +43,20 @@ def metric_names(jobs: Iterable[JobRecord]) -> list[str]:
 
 
 def compared_metrics(names: Sequence[str], monitor: str) -> list[str]:
-    """The metrics of validation and test, and the monitored one."""
-    return [name for name in names if name == monitor or name.startswith(_SPLITS)]
+    """The metrics of validation and test, and the monitored one, which training's comes before.
+
+    Side by side, their difference shows overfitting.
+    """
+    training = of_split("train", monitor)
+    found = [name for name in names if name == monitor or name.startswith(_SPLITS)]
+    if monitor in found and training in names and training != monitor:
+        found.insert(found.index(monitor), training)
+    return found
+
+
+def of_split(split: str, metric: str) -> str:
+    """The counterpart of a metric on another split: `train/loss` of `val/loss`."""
+    return f"{split}/{metric.partition('/')[2]}"
 
 
 def groups_of(record: SweepRecord, jobs: Sequence[JobRecord]) -> list[JsonObject] | None:

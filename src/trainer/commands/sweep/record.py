@@ -145,7 +145,7 @@ class SweepRecord:
 
 def short(value: str) -> str:
     """A value for a person: of a long number the four digits that matter."""
-    is_long = re.fullmatch(r"-?[0-9]+\.[0-9]{5,}|-?[0-9.]+e-?[0-9]+", value)
+    is_long = re.fullmatch(r"-?[0-9]+\.[0-9]{5,}|-?([0-9]+\.?[0-9]*|\.[0-9]+)e-?[0-9]+", value)
     return f"{float(value):.4g}" if is_long else printable(" ".join(value.split()))
 
 

@@ -20,6 +20,7 @@ from trainer.commands.sweep.ranking import (
     differing_keys,
     groups_of,
     metric_names,
+    of_split,
     ranked,
     value_of,
 )
@@ -209,8 +210,14 @@ def _groups_sheet(record: SweepRecord, groups: Sequence[JsonObject]) -> _Sheet:
 
 
 def _leaving_out(keys: Sequence[str], metrics: Sequence[str], *, monitor: str) -> list[str]:
-    """The columns that a narrow terminal has no room for, the least important first."""
-    return [*(name for name in reversed(metrics) if name != monitor), *reversed(keys[1:])]
+    """The columns that a narrow terminal has no room for, the least important first.
+
+    Of the metrics, other quantities go before the monitored one on the test set and in training.
+    """
+    counterparts = [of_split("test", monitor), of_split("train", monitor)]
+    others = [name for name in reversed(metrics) if name not in (monitor, *counterparts)]
+    kept_longer = [name for name in counterparts if name in metrics and name != monitor]
+    return [*others, *kept_longer, *reversed(keys[1:])]
 
 
 def _print(sheet: _Sheet, terminal: Terminal) -> None:

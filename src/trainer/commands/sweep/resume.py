@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,18 @@ _MAX_VALUE = 60
 
 
 @contextlib.contextmanager
-def sweep_folder(request: SweepRequest, identity: str) -> Iterator[tuple[Path, SweepRecord | None]]:
+def sweep_folder(
+    request: SweepRequest, identities: Collection[str], *, name: str | None = None
+) -> Iterator[tuple[Path, SweepRecord | None]]:
     """The folder of a sweep, locked, and the record of an earlier command in it, if there is one.
 
-    The jobs of that record are as `update` leaves them. A new folder is removed
+    The earlier command has one of the `identities`. The jobs of its record are as `update` leaves
+    them. A new folder has this `name` behind its time, unless run.dir names it, and is removed
     again when no job was started in it. Raises UsageError when run.dir is in use or holds something
     else, InputError when its record is damaged, EnvironmentFault when it cannot be made.
     """
     with contextlib.ExitStack() as stack:
-        earlier = _find_earlier(request, identity)
+        earlier = _find_earlier(request, identities)
         if earlier is not None:
             try:
                 stack.enter_context(locked(earlier.folder))
@@ -47,30 +50,35 @@ def sweep_folder(request: SweepRequest, identity: str) -> Iterator[tuple[Path, S
                 if request.run.dir is not None:
                     raise
                 earlier = None  # the same command has just taken it: this is another sweep
-        folder = stack.enter_context(_new_folder(request)) if earlier is None else earlier.folder
+        if earlier is None:
+            folder = stack.enter_context(_new_folder(request, name or "sweep"))
+        else:
+            folder = earlier.folder
         _refuse_links(folder)
         if earlier is not None:
             update(earlier)
         yield folder, earlier
 
 
-def _find_earlier(request: SweepRequest, identity: str) -> SweepRecord | None:
-    """The record of the sweep to continue: that in run.dir, else the newest with this identity."""
+def _find_earlier(request: SweepRequest, identities: Collection[str]) -> SweepRecord | None:
+    """The record of the sweep to continue: that in run.dir, else the newest with an identity."""
     if request.run.dir is not None:
-        return _record_in(Path(request.run.dir), request, identity)
+        return _record_in(Path(request.run.dir), request, identities)
     if request.sweep.fresh:
         return None
     # The names are dates and times: the last is the newest.
     for path in sorted(Path(request.run.root).glob(f"*/*/{FILE_NAME}"), reverse=True):
         # The same command started twice at once is two sweeps.
-        if read_json(path).get("identity") == identity and not is_locked(path.parent):
+        if read_json(path).get("identity") in identities and not is_locked(path.parent):
             record = read_record(path.parent)
             if record is not None:
                 return record
     return None
 
 
-def _record_in(folder: Path, request: SweepRequest, identity: str) -> SweepRecord | None:
+def _record_in(
+    folder: Path, request: SweepRequest, identities: Collection[str]
+) -> SweepRecord | None:
     record = read_record(folder)
     if record is None:
         if (folder / FILE_NAME).exists():
@@ -86,7 +94,7 @@ def _record_in(folder: Path, request: SweepRequest, identity: str) -> SweepRecor
             hint="Name another folder, or leave sweep.fresh out to continue this one.",
         )
     # A grid may be given more values; trials belong to one search.
-    is_same = record.kind == "grid" or record.identity == identity
+    is_same = record.kind == "grid" or record.identity in identities
     if record.kind != request.sweep.name or not is_same:
         raise UsageError(
             f"run.dir={folder} holds another sweep, of {record.kind}.",
@@ -96,10 +104,10 @@ def _record_in(folder: Path, request: SweepRequest, identity: str) -> SweepRecor
 
 
 @contextlib.contextmanager
-def _new_folder(request: SweepRequest) -> Iterator[Path]:
+def _new_folder(request: SweepRequest, name: str) -> Iterator[Path]:
     """Make a folder, locked, and remove it again when no record was written in it."""
     if request.run.dir is None:
-        folder = create_dated_folder(Path(request.run.root), request.run.name or "sweep")
+        folder = create_dated_folder(Path(request.run.root), name)
         made = [folder, folder.parent]
     else:
         folder = Path(request.run.dir)
