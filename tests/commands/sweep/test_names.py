@@ -121,13 +121,13 @@ def test_a_run_name_that_has_a_value_has_it_once(
 
 @pytest.mark.fault("N")
 @pytest.mark.parametrize("value", HOSTILE)
-@pytest.mark.parametrize("key", ["model.kwargs.text", "model.kwargs.../../x", "loss", "größe"])
-def test_hostile_values_make_safe_names(key: str, value: str) -> None:
-    names = [named({key: value, "seed": "1"}, number=number) for number in (3, 4)]
-    assert len(set(names)) == 2
-    for name in names:
-        check_safe(name)
-        assert name.endswith("-seed1"), "a long value leaves room for the others"
+def test_hostile_values_make_safe_names(value: str) -> None:
+    for key in ("model.kwargs.text", "model.kwargs.../../x", "loss", "größe"):
+        names = [named({key: value, "seed": "1"}, number=number) for number in (3, 4)]
+        assert len(set(names)) == 2
+        for name in names:
+            check_safe(name)
+            assert name.endswith("-seed1"), "a long value leaves room for the others"
 
 
 def check_safe(name: str) -> None:

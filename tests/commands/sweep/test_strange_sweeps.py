@@ -49,6 +49,7 @@ DAMAGES: dict[str, Damage] = {
     "no such status": lambda job: job.update(status="fine"),
     "a field too many": lambda job: job.update(more=1),
     "a field too few": lambda job: job.pop("code"),
+    "a change that is no switch": lambda job: job.update(is_changed="yes"),
 }
 
 
@@ -69,6 +70,23 @@ def swept(original: Path, tmp_path: Path) -> Swept:
 
 def test_a_record_of_trainers_is_read(swept: Swept) -> None:
     assert read_record(swept.folder) is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_changed"),
+    [(None, False), ("Loss became NaN.", False), ("It was changed when it was resumed: x.", True)],
+)
+def test_a_record_of_before_says_by_its_error_that_a_job_was_changed(
+    swept: Swept, error: str | None, is_changed: bool
+) -> None:
+    def damage(job: dict[str, Any]) -> None:
+        del job["is_changed"]
+        job["error"] = error
+
+    changed(swept.folder, damage)
+    record = read_record(swept.folder)
+    assert record is not None
+    assert [job.is_changed for job in record.jobs] == [False, is_changed]
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))

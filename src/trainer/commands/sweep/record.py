@@ -22,7 +22,7 @@ from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = SWEEP_FILE
-# How the `error` of a job begins whose run was changed.
+# How the `error` of a job begins whose run was changed; records of before say it only so.
 CHANGED = "It was changed when it was resumed: "
 _TEXT_OR_NONE = (str, NoneType)
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -47,6 +47,7 @@ _KINDS_OF_A_JOB: dict[str, type | tuple[type, ...]] = {
     "error": _TEXT_OR_NONE,
     "seconds": NUMBER_OR_NONE,
     "code": dict,
+    "is_changed": bool,
 }
 # Of a sweep of ten thousand jobs; a stranger's file may try to fill the memory.
 _MAX_BYTES = 50_000_000
@@ -58,7 +59,8 @@ class JobRecord:
 
     `values` are those of the varied keys, as typed: `{"optimizer.lr": "0.1", "model": "cnn"}`.
     `command` repeats the job alone. `run` is the name of its folder inside that of the sweep.
-    `config_hash` is of its whole resolved config. The other fields are those of `JobOutcome`.
+    `config_hash` is of its whole resolved config. `is_changed` is whether the run was resumed with
+    other settings, which `error` names. The other fields are those of `JobOutcome`.
     """
 
     number: int
@@ -71,6 +73,7 @@ class JobRecord:
     error: str | None = None
     seconds: float | None = None
     code: dict[str, str] = field(default_factory=dict)
+    is_changed: bool = False
 
     @property
     def label(self) -> str:
@@ -81,11 +84,6 @@ class JobRecord:
     def name(self) -> str:
         """`Job 3 (optimizer.lr=0.1)`, or `Job 3` where nothing is varied."""
         return f"Job {self.number} ({self.label})" if self.values else f"Job {self.number}"
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether its run was resumed with other settings, which `error` names."""
-        return self.error is not None and self.error.startswith(CHANGED)
 
     @property
     def failure(self) -> str:
@@ -183,6 +181,8 @@ def read_record(folder: Path) -> SweepRecord | None:
 
 def _job(content: Any) -> JobRecord:
     """Check and convert one job; raises ValueError or TypeError for anything that is none."""
+    if isinstance(content, dict) and "is_changed" not in content:
+        content = content | {"is_changed": str(content.get("error")).startswith(CHANGED)}
     check(content, **_KINDS_OF_A_JOB)
     job = JobRecord(**content)
     job.status = JobStatus(job.status)

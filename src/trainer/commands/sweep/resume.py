@@ -190,5 +190,7 @@ def _update(job: JobRecord, folder: Path) -> None:
     elif job.status != JobStatus.FAILED or outcome.status != JobStatus.INTERRUPTED:
         # A job that failed stays so where its process died, which run.json cannot say.
         job.end(outcome)
-    if changes := _changes_of(folder / job.run):
+    changes = _changes_of(folder / job.run)
+    job.is_changed = bool(changes)
+    if changes:
         job.error = f"{CHANGED}{changes}."
