@@ -26,6 +26,7 @@ from trainer.config import flatten, to_plain
 from trainer.run.index import read_index
 
 RUNS_VERBS = {verb.name.removeprefix("runs ") for verb in VERBS["runs"].verbs}
+AFTER_A_COMMA = {f"columns=seed,optimizer.{name}" for name in ("amsgrad", "alpha")}
 MODELS = {f"model={name}" for name in choices_of("model")}
 
 
@@ -91,7 +92,10 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ("trainer tb port=", {"port=6006"}),
         ("trainer tb --", {"--help"}),
         ("trainer ru", {"runs"}),
-        ("trainer runs ", {*RUNS_VERBS, "sort=", "limit=", "status=", "tag=", "run.root="}),
+        (
+            "trainer runs ",
+            {*RUNS_VERBS, "sort=", "limit=", "columns=", "status=", "tag=", "run.root="},
+        ),
         ("trainer runs b", {"best"}),
         ("trainer runs ls s", {"sort=", "status="}),
         ("trainer runs ls sort=val/", {"sort=val/accuracy", "sort=val/loss"}),
@@ -101,9 +105,11 @@ MODELS = {f"model={name}" for name in choices_of("model")}
             {"test/accuracy", "test/loss", "train/accuracy", "train/loss", "tag="},
         ),
         ("trainer runs show ", {"last", "run.root="}),
-        ("trainer runs compare last ", {"run.root="}),
+        ("trainer runs compare last ", {"limit=", "run.root="}),
+        ("trainer runs ls columns=see", {"columns=seed"}),
+        ("trainer runs ls columns=seed,optimizer.a", AFTER_A_COMMA),
         ("trainer runs tag last ", set()),
-        ("trainer runs --", {"--json", "--quiet", "--help"}),
+        ("trainer runs --", {"--json", "--csv", "--quiet", "--help"}),
         ("trainer runs rm --", {"--yes", "--help"}),
         ("trainer rep", {"reproduce"}),
         ("trainer reproduce ", {"last", *(f"{key.name}=" for key in VERBS["reproduce"].keys)}),

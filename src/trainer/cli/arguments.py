@@ -57,6 +57,7 @@ class VerbKey:
     values: Callable[[], Sequence[str]] = tuple
     is_closed: bool = False
     is_path: bool = False
+    is_list: bool = False  # of values with commas between them
     between: tuple[int, int] | None = None
     example: str = ""  # of a number, for the hint of a wrong one
 
@@ -74,7 +75,7 @@ class VerbKey:
         if not is_number or not low <= int(value) <= high:
             raise UsageError(
                 f"{self.name}={value}: a whole number from {low} to {high} is expected.",
-                hint=f"Leave it out for {self.default}, or: {self.name}={self.example}",
+                hint=f"Leave it out ({self.default}), or: {self.name}={self.example}",
             )
 
 
@@ -101,6 +102,7 @@ class Verb:
     flags: tuple[Flag, ...] = ()
     words: Literal["", "run", "name", "tags", "text"] = ""
     first_words: Callable[[], Sequence[str]] = tuple  # what the first word may be but a run
+    takes_sweeps: bool = False  # whether a word may be the name of a sweep
     least: int = 0
     most: int | None = None
     for_more: str = ""  # the verb that takes more runs than `most`

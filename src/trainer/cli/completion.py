@@ -25,8 +25,9 @@ from trainer.config import CHOICES, SECTIONS, find_key
 from trainer.config.keys import Key, Section, keys_of
 from trainer.config.run import EvalOptions
 from trainer.errors import UsageError, command_line
+from trainer.run.find import sweep_folders
 from trainer.run.folder import RECORD_FILE
-from trainer.run.index import read_index
+from trainer.run.index import Entry, read_index
 
 # More ids than a person reads are not offered at once.
 _MAX_IDS = 20
@@ -175,6 +176,7 @@ class _Place:
             path.rstrip("/") if Path(path, RECORD_FILE).is_file() else path for path in folders
         ]
         found |= {"last": "the newest run", **self._ids(started), **dict.fromkeys(paths, "")}
+        found |= self._sweeps(started)
         return {name: text for name, text in found.items() if name not in self._words}
 
     def _ids(self, started: str) -> dict[str, str]:
@@ -182,9 +184,21 @@ class _Place:
         # A path is no id: this saves reading every run.json below the root.
         if started and not started.isalnum():
             return {}
-        root = last_value(self._words, "run.root") or "runs"
-        found = [entry for entry in read_index(Path(root)) if entry.id.startswith(started)]
+        found = [entry for entry in self._index() if entry.id.startswith(started)]
         return {entry.id: entry.name for entry in found[: None if started else _MAX_IDS]}
+
+    def _sweeps(self, started: str) -> dict[str, str]:
+        """The names of the newest sweeps, or of all that begin so."""
+        if not self._verb.takes_sweeps or "/" in started:
+            return {}
+        found = [
+            path.name for path in sweep_folders(self._index()) if path.name.startswith(started)
+        ]
+        return dict.fromkeys(found[: None if started else _MAX_IDS], "a sweep")
+
+    def _index(self) -> list[Entry]:
+        root = last_value(self._words, "run.root") or "runs"
+        return read_index(Path(root))
 
     def keys(self, started: str) -> dict[str, str]:
         """The keys and groups that are not given yet."""
@@ -202,13 +216,14 @@ class _Place:
         """What may follow the key and the `=` in `started`."""
         key, _, value = started.partition("=")
         done = ""
-        if self._verb.config:
-            # In a sweep a comma starts the next value.
+        known = {own.name: own for own in (*self._verb.keys, *self._verb.filters)}.get(key)
+        # In a sweep a comma starts the next value too.
+        if self._verb.config or (known is not None and known.is_list):
             done, comma, value = value.rpartition(",")
             done += comma
+        if self._verb.config:
             found = self._config_values(key, value)
         else:
-            known = {own.name: own for own in (*self._verb.keys, *self._verb.filters)}.get(key)
             found = {} if known is None else dict.fromkeys(known.values(), "")
             found |= _paths(value) if known is not None and known.is_path else {}
         return {f"{key}={done}{name}": text for name, text in found.items()}

@@ -1,7 +1,7 @@
-"""Finding the run or the checkpoint that a word on the command line names.
+"""Finding the run, the sweep or the checkpoint that a word on the command line names.
 
-The word is a path, `last` (the newest run below the root), the id of a run, or a part of its name.
-A path that exists wins over an id and a name.
+The word is a path, `last` (the newest run below the root), the id of a run, a part of its name, or
+the name of a sweep's folder. A path that exists wins over an id and a name, a run over a sweep.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from trainer.run.folder import (
     MODEL_FILE,
     RECORD_FILE,
     STATE_FILE,
+    is_sweep_folder,
     step_folders,
     step_of,
 )
@@ -81,15 +82,18 @@ def find_path(
     index: Sequence[Entry] | None = None,
     error: type[TrainerError] = UsageError,
     expected: str = "",
+    takes_sweeps: bool = False,
 ) -> Path:
     """The path that `reference` names, of a run or not; `index` are the runs below `root`.
+
+    With `takes_sweeps` a part of a sweep's name is enough, as it is of a run's.
 
     Raises `error` when nothing is there, with the hint `expected` where no name is near, UsageError
     when several runs have that name, InputError for the last of none.
     """
     if reference == LAST:
         return newest_run(root, index=index).path
-    path = Path(resolve_reference(reference, root=root, index=index))
+    path = Path(resolve_reference(reference, root=root, index=index, takes_sweeps=takes_sweeps))
     # An empty text is an unset variable of a shell; as a path it is the working directory.
     if not reference or not os.path.lexists(path):
         raise _missing(reference, root, error, expected=expected)
@@ -133,23 +137,49 @@ def find_checkpoint(reference: str, *, root: Path, prefer: str = "best") -> Path
     return _chosen_step(run, steps, prefer)
 
 
-def resolve_reference(reference: str, *, root: Path, index: Sequence[Entry] | None = None) -> str:
-    """The path of the run whose id or name `reference` is, or else `reference` as it is.
+def resolve_reference(
+    reference: str,
+    *,
+    root: Path,
+    index: Sequence[Entry] | None = None,
+    takes_sweeps: bool = False,
+) -> str:
+    """The path of the run or sweep that `reference` names, or else `reference` as it is.
 
-    A part of a name is enough. Raises UsageError, which lists them, when several runs match.
+    Of a run, the id or a part of the name is enough; of a sweep, a part with `takes_sweeps`.
+    Raises UsageError, which lists them, when it may mean several.
     """
     if reference in _KEYWORDS or os.sep in reference or "=" in reference:
         return reference
     if os.path.lexists(reference):
         return reference
-    found = _matches(reference, read_index(root) if index is None else index)
-    if not found:
-        return reference
+    if index is None:
+        index = read_index(root)
+    found = _matches(reference, index)
     if len(found) == 1:
         return str(found[0].path)
-    listed = listing([f"{entry.id} ({entry.path})" for entry in found], most=_MAX_NAMED)
+    # To most commands several runs of a sweep are what is named, and not the sweep.
+    sweeps = _sweeps(reference, index, by_part=takes_sweeps) if takes_sweeps or not found else []
+    return _only_sweep(sweeps, found) or _no_match(reference, sweeps, found)
+
+
+def _only_sweep(sweeps: Sequence[Path], runs: Sequence[Entry]) -> str | None:
+    """The sweep that a word names, unless it may as well name runs elsewhere."""
+    # The jobs of a sweep may have its name in theirs.
+    is_only = len(sweeps) == 1 and all(entry.path.parent in sweeps for entry in runs)
+    return str(sweeps[0]) if is_only else None
+
+
+def _no_match(reference: str, sweeps: Sequence[Path], runs: Sequence[Entry]) -> str:
+    """`reference` as it is where it names nothing; raises UsageError where it is ambiguous."""
+    listed = [*map(str, sweeps), *(f"{entry.id} ({entry.path})" for entry in runs)]
+    if not listed:
+        return reference
+    kind = " and ".join(kind for kind, has in (("runs", runs), ("sweeps", sweeps)) if has)
     raise UsageError(
-        f"{reference} may mean {len(found)} runs.", where=f"{listed}.", hint="Name one of them."
+        f"{reference} may mean {len(listed)} {kind}.",
+        where=f"{listing(listed, most=_MAX_NAMED)}.",
+        hint="Name one of them.",
     )
 
 
@@ -190,6 +220,19 @@ def _matches(word: str, index: Sequence[Entry]) -> list[Entry]:
             return by_id
     by_name = [entry for entry in index if entry.name == word]
     return by_name or [entry for entry in index if word in entry.name]
+
+
+def _sweeps(word: str, index: Sequence[Entry], *, by_part: bool) -> list[Path]:
+    """The folders of sweeps with this name; or else, `by_part`, with a name that contains it."""
+    found = sweep_folders(index)
+    named = [folder for folder in found if folder.name == word]
+    return named or [folder for folder in found if by_part and word in folder.name]
+
+
+def sweep_folders(index: Iterable[Entry]) -> list[Path]:
+    """The folders of the sweeps that runs of `index` belong to, those of the newest run first."""
+    folders = dict.fromkeys(entry.path.parent for entry in index)
+    return [folder for folder in folders if is_sweep_folder(folder)]
 
 
 def _newest_checkpoint(root: Path, prefer: str) -> Path:
@@ -249,8 +292,14 @@ def _missing(
                 hint="It was removed meanwhile, as older steps are, or was never saved. "
                 f"There is: {others}.",
             )
-    names = [] if os.sep in reference else [*(entry.name for entry in read_index(root)), LAST]
+    names = [] if os.sep in reference else _known_names(root)
     return error(what, hint=_near_path(path, besides=names) or expected or _expected())
+
+
+def _known_names(root: Path) -> list[str]:
+    index = read_index(root)
+    sweeps = [folder.name for folder in sweep_folders(index)]
+    return [*(entry.name for entry in index), *sweeps, LAST]
 
 
 def _expected() -> str:

@@ -47,8 +47,8 @@ def write_table(
     narrow: Narrow = Narrow(),
     styles: Mapping[str, str] = STYLES,
     is_ruled: bool = False,
-) -> None:
-    """Print rows under their titles in aligned columns.
+) -> list[str]:
+    """Print rows under their titles in aligned columns; returns the titles left out.
 
     The columns titled `right` are aligned to the right. `styles` has the rich style of a cell by
     its text. `is_ruled` sets the table off by a line under the titles and empty lines around it.
@@ -59,6 +59,7 @@ def write_table(
         for place, title in enumerate(titles)
     ]
     columns = _fitting(columns, terminal.room, narrow)
+    left_out = _missing(titles, columns)
     if columns[-1].title == narrow.fold:
         columns = _folded(columns, terminal.room)
     lines = [_line([(column, column.title) for column in columns], {})]
@@ -72,6 +73,7 @@ def write_table(
         lines = [Text(), lines[0], rule, *lines[1:], Text()]
     for line in lines:
         terminal.out.print(line)
+    return left_out
 
 
 def write_table_in_parts(
@@ -135,6 +137,12 @@ def _fitting(columns: list[_Column], room: int, narrow: Narrow) -> list[_Column]
         columns = [column for column in columns if column.title != title]
         _cut(columns, room, narrow.cut)
     return columns
+
+
+def _missing(titles: Sequence[str], columns: Sequence[_Column]) -> list[str]:
+    """The titles that none of the columns has."""
+    found = {column.title for column in columns}
+    return [title for title in map(printable, titles) if title not in found]
 
 
 def _cut(columns: Sequence[_Column], room: int, titles: Sequence[str]) -> None:

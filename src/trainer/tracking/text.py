@@ -8,9 +8,18 @@ from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
+from trainer.errors import printable
+
 GAP = "  "
 # No text is folded into narrower lines.
 _MIN_FOLD = 10
+
+
+def as_line(value: object) -> str:
+    """Text on one line, without control characters, that can be written as UTF-8."""
+    # Python has the bytes of an argument that is no UTF-8 as lone surrogates, which no file takes.
+    lines = " ".join(str(value).splitlines())
+    return printable(lines).encode("utf-8", errors="replace").decode()
 
 
 def number_text(value: float | None) -> str:

@@ -29,6 +29,9 @@ CNN, MLP, CUT = (
     "runs/2026-01-02/x-cut",
 )
 
+# The keys of their configs that differ.
+KEYS = ["model", "lr", "seed", "hidden"]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -83,15 +86,17 @@ def id_of(folder: Path, path: str) -> str:
 def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], folder: Path) -> None:
     write_notes(folder / MLP, Notes(tags=("good", "paper"), note="\nthe first line\nthe second"))
     title, *lines = out(folder, *words).splitlines()
-    assert title.split() == ["ID", "STARTED", "NAME", "STATUS", "BEST", "TEST", "TAGS", "NOTE"]
+    assert title.split() == [
+        *("ID", "STARTED", "NAME", *KEYS, "STATUS", "BEST", "TEST", "TAGS", "NOTE")
+    ]
     assert [line.split()[0] for line in lines] == [id_of(folder, path) for path in (CUT, MLP, CNN)]
-    assert re.search(r"x-cut +interrupted +- +-$", lines[0])
+    assert re.search(r"x-cut +cnn +0.05 +0 +128 +interrupted +- +-$", lines[0])
     assert re.search(
-        r"2026-01-01 +10-05-00-mnist-mlp +done +val/accuracy 0.8000 +- +good,paper +the first "
-        r"line$",
+        r"2026-01-01 +10-05-00-mnist-mlp +mlp +0.1 +1 +\[512, 512\] +done +val/accuracy 0.8000 "
+        r"+- +good,paper +the first line$",
         lines[1],
     )
-    assert re.search(r"mnist-cnn +done +val/accuracy 0.9000 +accuracy 0.8900$", lines[2])
+    assert re.search(r"mnist-cnn +cnn .* done +val/accuracy 0.9000 +accuracy 0.8900$", lines[2])
     assert "\x1b" not in "".join(lines)
 
 
@@ -99,8 +104,9 @@ def test_ls_has_a_line_for_each_run_the_newest_first(words: tuple[str, ...], fol
 @pytest.mark.parametrize(
     ("columns", "titles"),
     [
-        (100, ["ID", "STARTED", "NAME", "STATUS", "BEST", "TEST"]),
-        (80, ["ID", "NAME", "STATUS", "BEST", "TEST"]),
+        (120, ["ID", "STARTED", "NAME", *KEYS, "STATUS", "BEST", "TEST"]),
+        (100, ["ID", "NAME", *KEYS, "STATUS", "BEST"]),
+        (80, ["ID", "NAME", *KEYS[:3], "STATUS", "BEST"]),
         (64, ["ID", "NAME", "STATUS", "BEST"]),
         (40, ["ID", "NAME", "STATUS"]),
         (25, ["ID", "NAME"]),
@@ -170,6 +176,7 @@ def test_ls_for_programs(folder: Path) -> None:
         "status": "done",
         "started": "2026-01-01T10:00:00.000+00:00",
         "ended": "2026-01-01T10:01:23+00:00",
+        "config": {"model.name": "cnn", "optimizer.lr": 0.05, "seed": 0, "model.hidden": 128},
         "monitor": "val/accuracy",
         "best": 0.9,
         "metrics": {"val/accuracy": 0.9, "val/loss": 0.5, "test/accuracy": 0.89},
@@ -193,7 +200,7 @@ def test_no_run_at_all(tmp_path: Path) -> None:
 def test_damaged_files_do_not_stop_the_list(folder: Path) -> None:
     for name in ("run.json", "config.yaml", "metrics.jsonl", "notes.json"):
         (folder / CNN / name).write_bytes(b"\xff\x00{[")
-    assert re.search("mnist-cnn +damaged +- +-$", out(folder), flags=re.MULTILINE)
+    assert re.search("mnist-cnn +- +- +- +- +damaged +- +-$", out(folder), flags=re.MULTILINE)
     assert listed(folder, "status=damaged") == ["cnn"]
     assert listed(folder, "model=cnn") == ["cut"]
     assert "its run.json cannot be read" in out(folder, "show", "mnist-cnn")
@@ -518,6 +525,7 @@ def test_an_id_is_taken_wherever_a_run_is(trained: Path, tmp_path: Path) -> None
         ("best val/acc", ("no metric val/acc", "Did you mean val/accuracy?")),
         ("best train/accuracy", ("No run in runs", "train/accuracy")),
         ("rm", ("run is missing", "trainer runs rm last")),
+        ("compare", ("runs are missing", "trainer runs compare last <run>")),
         ("compare last", ("second run is missing",)),
         ("diff last", ("second run is missing",)),
         ("diff cnn cnn", ("two different ones",)),

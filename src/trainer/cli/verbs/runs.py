@@ -18,7 +18,9 @@ Verbs (ls where none is named)
   runs/<date>/<run>        a run folder
   lenet5                   the name of a run folder, or a part that only one has
   last                     the newest run below run.root
-The other commands take the same names: trainer eval ckpt=3fa9c1.
+The other commands take the same names: trainer eval ckpt=3fa9c1. A <sweep> is
+its folder or the name of that, for compare a part of the name; compare and rm
+take filters too, in place of all runs.
 
 Filters
   status=done              running, done, failed, pruned, interrupted or
@@ -41,7 +43,10 @@ Examples
   trainer runs
   trainer runs ls model=cnn status=done sort=val/accuracy limit=5
   trainer runs best val/loss
+  trainer runs ls sweep=lr columns=optimizer.lr,seed
+  trainer runs ls --csv > runs.csv
   trainer runs compare last lenet5
+  trainer runs compare 10-15-00-lr
   trainer runs tag last good -draft
   trainer runs note last 'the lr of the paper'
   trainer runs rm older=30d status=failed,interrupted
@@ -64,7 +69,16 @@ def _statuses() -> Sequence[str]:
     return tuple(RunStatus)
 
 
+def _columns() -> Sequence[str]:
+    from trainer.config import SCHEMAS, known_keys
+
+    groups = (*SCHEMAS, "trainer")
+    keys = [key for key in known_keys() if key.partition(".")[0] in groups]
+    return (*SCHEMAS, "seed", *(key for key in keys if not key.endswith(".name")))
+
+
 _JSON = Flag("--json", "for programs")
+_CSV = Flag("--csv", "a row a run with all metrics, for a spreadsheet")
 _QUIET = Flag("--quiet", "ids only", short="-q")
 _YES = Flag("--yes", "do not ask; needed where there is no terminal", short="-y")
 _EXIT_CODE = Flag("--exit-code", "end with 1 where the two differ")
@@ -79,9 +93,16 @@ _SORT = VerbKey(
 _LIMIT = VerbKey(
     "limit",
     "at most so many runs; 0 shows all",
-    default="20; with --json or -q 0",
+    default="20; of compare 8; for programs all",
     between=(0, 999_999),
     example="50",
+)
+_COLUMNS = VerbKey(
+    "columns",
+    "keys of the config to list, such as optimizer.lr,model",
+    default="those that differ",
+    values=_columns,
+    is_list=True,
 )
 _FILTERS = (VerbKey("status", values=_statuses), VerbKey("tag"))
 
@@ -101,7 +122,8 @@ def run(arguments: Arguments) -> int:
 _RUNS = (
     Verb(
         "runs ls", "list runs, the newest first", usage="[filter …]", run=run,
-        words="name", keys=(_SORT, _LIMIT, ROOT), filters=_FILTERS, flags=(_JSON, _QUIET),
+        words="name", keys=(_SORT, _LIMIT, _COLUMNS, ROOT), filters=_FILTERS,
+        flags=(_JSON, _CSV, _QUIET),
     ),
     Verb(
         "runs best", "the best run by a metric, and how to evaluate and repeat it",
@@ -114,8 +136,8 @@ _RUNS = (
     ),
     Verb(
         "runs compare", "runs side by side: what differs, final metrics, curves",
-        usage="<run> <run> …", run=run,
-        words="name", least=2, keys=(ROOT,), flags=(_JSON,),
+        usage="<run|sweep> …", run=run,
+        words="name", takes_sweeps=True, keys=(_LIMIT, ROOT), flags=(_JSON,),
     ),
     Verb(
         "runs diff", "two configs, line by line", usage="<run> <run>", run=run,
@@ -128,8 +150,8 @@ _RUNS = (
     ),
     Verb(
         "runs rm", "remove runs: asks on a terminal, else needs --yes; keeps what trains",
-        usage="<run|filter> …", run=run,
-        words="name", least=1, keys=(ROOT,), flags=(_YES,),
+        usage="<run|sweep|filter> …", run=run,
+        words="name", least=1, takes_sweeps=True, keys=(ROOT,), flags=(_YES,),
     ),
     Verb(
         "runs tag", "give a run tags; a minus takes one away", usage="<run> [good -bad …]",

@@ -55,6 +55,7 @@ VERB = Verb(
     page=PAGE,
     group="Look after",
     words="run",
+    takes_sweeps=True,
     keys=(_PORT_KEY, ROOT),
     instead={"--logdir": "Name the folder alone: {program} tb runs"},
 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.commands.runs.compare import compare, diff, show
+from trainer.commands.runs.best import best
+from trainer.commands.runs.compare import compare, diff
+from trainer.commands.runs.compared import to_compare
 from trainer.commands.runs.edit import note, rm, tag
-from trainer.commands.runs.list import best, ls
+from trainer.commands.runs.list import ls
+from trainer.commands.runs.show import show
 from trainer.commands.runs.tidy import du, to_remove
 from trainer.errors import UsageError, program
 from trainer.run.find import find_run, find_runs
 from trainer.run.index import Entry
 from trainer.tracking.console import Terminal
+from trainer.tracking.table import write_json
 
 
 def run(
@@ -27,6 +31,8 @@ def run(
         ls(words, options, root=root, terminal=terminal)
     elif verb == "best":
         best(words, options, root=root, terminal=terminal)
+    elif verb == "compare":
+        _compare(words, options, root=root, terminal=terminal)
     elif verb == "du":
         du(words, as_json="json" in options, root=root, terminal=terminal)
     elif verb == "rm":
@@ -43,6 +49,22 @@ def run(
     return 0
 
 
+def _compare(
+    words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal: Terminal
+) -> None:
+    found = to_compare(words, root)
+    limit = options.get("limit")
+    if "json" in options:
+        # A program that reads the runs wants all of them.
+        num_shown = found.num_shown(limit or "0")
+        write_json([row.whole() for row in found.rows[:num_shown]], terminal=terminal)
+        return
+    num_shown = found.num_shown(limit)
+    compare(found.rows, num_shown=num_shown, terminal=terminal)
+    if num_shown < len(found.rows):
+        terminal.note(found.note(num_shown, root=root))
+
+
 def _run_on_several(
     verb: str,
     entries: Sequence[Entry],
@@ -52,8 +74,6 @@ def _run_on_several(
     if verb == "show":
         for entry in entries:
             show(entry, terminal=terminal, as_json="json" in options)
-    elif verb == "compare":
-        compare(entries, terminal=terminal, as_json="json" in options)
     elif len(entries) != 2:  # also for one run that two words name
         raise UsageError(
             "diff compares two runs.",

@@ -1,86 +1,64 @@
-"""What a run is, and how runs differ: `trainer runs show`, `compare` and `diff`."""
+"""How runs differ: `trainer runs compare` and `diff`."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Container, Iterable, Mapping, Sequence
 
-from trainer.commands.runs.list import RunRow
 from trainer.commands.runs.read import (
     as_text,
     config_of,
     curves_of,
     is_finite,
-    is_maximized,
+    scale_of,
     sparkline,
 )
+from trainer.commands.runs.row import RunRow
 from trainer.config import affects
-from trainer.config.schema import SCHEMAS
+from trainer.config.comparison import is_maximized, what_differs
 from trainer.errors import printable
-from trainer.files import as_list, as_table
-from trainer.run.folder import step_folders
 from trainer.run.index import Entry
-from trainer.run.record import COMMIT_LENGTH, RunStatus
 from trainer.tracking.console import Terminal
-from trainer.tracking.table import ago, duration_text, write_json, write_table, write_table_in_parts
+from trainer.tracking.table import write_table_in_parts
 from trainer.tracking.text import number_text
 
-# The groups of a config that `show` prints: what is logged changes no result.
-_GROUPS = [group for group in SCHEMAS if group != "logger"]
-# The key of a group that `show` prints beside its name.
-_ADDED_KEYS = {"data": "batch_size", "optimizer": "lr"}
+_CURVE_WIDTH = 16
+_NO_VALUE = "-"
 
 
-def show(entry: Entry, *, terminal: Terminal, as_json: bool = False) -> None:
-    """Print a run: status, times, versions, config, checkpoints, notes, metrics and curves."""
-    row = RunRow(entry=entry)
-    if as_json:
-        write_json(_whole(row), terminal=terminal)
-        return
-    known = [
-        *_facts_of_record(row),
-        *_facts_of_config(config_of(entry)),
-        ("checkpoints", _checkpoints_text(entry)),
-        ("tags", ", ".join(row.notes.tags)),
-    ]
-    facts = [(name, printable(value)) for name, value in known if value not in (None, "")]
-    note_title = "note"
-    for line in row.notes.note.splitlines():
-        facts.append((note_title, printable(line)))
-        note_title = ""
-    prose = ("status", "versions", "checkpoints", "tags", "note", "")
-    terminal.facts(f"Run {entry.id}", facts, prose=prose)
-    curves = curves_of(entry.path)
-    # A run that has not ended has no final metrics: these are the last values of its curves.
-    values = {name: curve[-1] for name, curve in curves.items() if name not in row.metrics}
-    metrics = [
-        [name, number_text(value), sparkline(curves.get(name, []))]
-        for name, value in {**row.metrics, **values}.items()
-    ]
-    if metrics:
-        terminal.line("")
-        write_table(("METRIC", "VALUE", "OVER THE STEPS"), metrics, terminal=terminal)
+def compare(rows: Sequence[RunRow], *, num_shown: int, terminal: Terminal) -> None:
+    """Print the first `num_shown` runs side by side: config, final metrics, and curves.
 
-
-def compare(entries: Sequence[Entry], *, terminal: Terminal, as_json: bool = False) -> None:
-    """Print runs side by side: the keys that differ, the final metrics, and the curves."""
-    rows = [RunRow(entry=entry) for entry in entries]
-    if as_json:
-        write_json([_whole(row) for row in rows], terminal=terminal)
-        return
-    configs = [config_of(entry) for entry in entries]
+    Of the config, there are the keys that differ among all `rows`.
+    """
+    configs = [config_of(row.entry) for row in rows]
+    shown = rows[:num_shown]
+    curves = [curves_of(row.entry.path) for row in shown]
+    scales = _scales(curves)
+    differences = _differences(shown, configs)
     table = [
-        ["name", *(entry.name for entry in entries)],
-        ["status", *(row.status for row in rows)],
-        *_config_rows(configs),
-        *_metric_rows(rows),
-        *_curve_rows([curves_of(entry.path) for entry in entries]),
+        ["name", *(row.entry.name for row in shown)],
+        ["status", *(row.status for row in shown)],
+        *_config_rows(configs, num_shown),
+        *_metric_rows(shown, unmarked=differences),
+        *_curve_rows(curves, scales),
     ]
-    titles = ["", *(entry.id for entry in entries)]
+    titles = ["", *(row.entry.id for row in shown)]
     write_table_in_parts(titles, table, terminal=terminal)
+    if scales:
+        terminal.line("")
+        terminal.facts("", [("curves", _scales_text(scales))], prose=("curves",))
+    for reason in dict.fromkeys(differences.values()):
+        names = [name for name in differences if differences[name] == reason]
+        terminal.note(f"There is no * for {', '.join(names)}: {reason}.")
+    _warn_of_unread(rows, configs, terminal=terminal)
+
+
+def _warn_of_unread(
+    rows: Sequence[RunRow], configs: Sequence[Mapping[str, object]], *, terminal: Terminal
+) -> None:
     # A config that cannot be read has no keys, so it would look like one that differs in all.
-    unread = [entry.id for entry, config in zip(entries, configs, strict=True) if not config]
+    unread = [row.entry.id for row, config in zip(rows, configs, strict=True) if not config]
     if unread:
         terminal.warn(f"The config of {', '.join(unread)} cannot be read.")
 
@@ -123,16 +101,40 @@ def _group(key: str) -> str:
 
 
 def _value(config: Mapping[str, object], key: str) -> str:
-    return as_text(config[key]) if key in config else "-"
+    return as_text(config[key]) if key in config else _NO_VALUE
 
 
-def _config_rows(configs: Sequence[Mapping[str, object]]) -> list[list[str]]:
-    return [[key, *(_value(config, key) for config in configs)] for key in differing(configs)]
+def _config_rows(configs: Sequence[Mapping[str, object]], num_shown: int) -> list[list[str]]:
+    """A row a key that differs, but none that only runs without a column have."""
+    rows = []
+    for key in differing(configs):
+        values = [_value(config, key) for config in configs[:num_shown]]
+        if any(value != _NO_VALUE for value in values):
+            rows.append([key, *values])
+    return rows
 
 
-def _metric_rows(rows: Sequence[RunRow]) -> list[list[str]]:
-    names = _keys_of(row.metrics for row in rows)
-    return [[name, *_marked(name, [row.metrics.get(name) for row in rows])] for name in names]
+def _differences(rows: Sequence[RunRow], configs: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """Why runs cannot be compared, by each metric for which there is such a reason."""
+    reasons = {}
+    for name in _keys_of(row.metrics for row in rows):
+        # There may be more configs, of runs that have no column.
+        pairs = zip(rows, configs, strict=False)
+        found = what_differs(
+            name, [config for row, config in pairs if is_finite(row.metrics.get(name))]
+        )
+        if found is not None:
+            reasons[name] = found.reason
+    return reasons
+
+
+def _metric_rows(rows: Sequence[RunRow], *, unmarked: Container[str]) -> list[list[str]]:
+    table = []
+    for name in _keys_of(row.metrics for row in rows):
+        values = [row.metrics.get(name) for row in rows]
+        texts = list(map(number_text, values)) if name in unmarked else _marked(name, values)
+        table.append([name, *texts])
+    return table
 
 
 def _marked(metric: str, values: Sequence[float | None]) -> list[str]:
@@ -145,86 +147,30 @@ def _marked(metric: str, values: Sequence[float | None]) -> list[str]:
     return [number_text(value) + (" *" if value == best else "") for value in values]
 
 
-def _curve_rows(curves: Sequence[Mapping[str, Sequence[float]]]) -> list[list[str]]:
-    return [
-        [f"{name} over steps", *(sparkline(found.get(name, []), width=16) for found in curves)]
-        for name in sorted(_keys_of(curves))
+def _scales(curves: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest value that is drawn of each metric, in all runs."""
+    scales = {}
+    for name in sorted(_keys_of(curves)):
+        found = [scale_of(curve[name], width=_CURVE_WIDTH) for curve in curves if name in curve]
+        scales[name] = (min(low for low, _ in found), max(high for _, high in found))
+    return scales
+
+
+def _scales_text(scales: Mapping[str, tuple[float, float]]) -> str:
+    ranges = [
+        f"{name} {number_text(low)} to {number_text(high)}" for name, (low, high) in scales.items()
     ]
+    return f"one scale for all runs, from ▁ to █: {', '.join(ranges)}"
 
 
-def _facts_of_record(row: RunRow) -> list[tuple[str, object]]:
-    """The facts from run.json, with None or an empty text where it has none."""
-    record = row.entry.record
-    commit = record.get("git_commit")
-    resumed = as_list(record.get("resumed"))
-    host = record.get("host")
-    versions = as_table(record.get("versions"))
+def _curve_rows(
+    curves: Sequence[Mapping[str, Sequence[float]]], scales: Mapping[str, tuple[float, float]]
+) -> list[list[str]]:
+    """A row a metric. All runs have one scale, so that their heights can be compared."""
     return [
-        ("status", _status_text(row)),
-        ("path", row.entry.path),
-        ("command", record.get("command")),
-        ("started", _started_text(row.entry.started)),
-        ("took", _duration_of(row.entry)),
-        ("resumed", f"{len(resumed)} times" if resumed else None),
-        ("seed", record.get("seed")),
-        ("commit", str(commit)[:COMMIT_LENGTH] if commit else None),
-        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("host", f"{host}, process {record.get('process')}" if host else None),
+        [
+            f"{name} over steps",
+            *(sparkline(found.get(name, []), width=_CURVE_WIDTH, scale=scale) for found in curves),
+        ]
+        for name, scale in scales.items()
     ]
-
-
-def _status_text(row: RunRow) -> str:
-    record = row.entry.record
-    text = str(row.status)
-    # A process that was killed could not write how it ended: run.json still says running.
-    if row.status is RunStatus.DAMAGED:
-        text += ": its run.json cannot be read"
-    elif row.status is RunStatus.INTERRUPTED and record["status"] == RunStatus.RUNNING:
-        text += ": it says running, but no process trains in it"
-    return f"{text}: {record['error']}" if record.get("error") else text
-
-
-def _started_text(seconds: float) -> str:
-    if not seconds:
-        return ""
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S} ({ago(seconds)})"
-
-
-def _duration_of(entry: Entry) -> str:
-    try:
-        ended = datetime.fromisoformat(str(entry.record.get("ended"))).timestamp()
-    except (ValueError, OverflowError):
-        return ""
-    # Both are times of the clock, which may have been set back in between.
-    return duration_text(max(0.0, ended - entry.started))
-
-
-def _checkpoints_text(entry: Entry) -> str:
-    # The folders count: run.json names the checkpoints of a run only once it ends or stops.
-    steps = [step.name for step in step_folders(entry.path)]
-    names = as_table(entry.record.get("checkpoints"))
-    if not names or not steps:
-        return ", ".join(steps) or "none"
-    more = f" ({len(steps)} kept)" if len(steps) > 1 else ""
-    return ", ".join(f"{which} {name}" for which, name in names.items()) + more
-
-
-def _facts_of_config(config: Mapping[str, object]) -> list[tuple[str, str]]:
-    """A line each for what was trained on what, and how; the whole is in config.yaml."""
-    facts: list[tuple[str, str]] = []
-    for group in _GROUPS:
-        name = config.get(f"{group}.name")
-        if name is not None:
-            key = _ADDED_KEYS.get(group, "")
-            value = config.get(f"{group}.{key}")
-            more = "" if value is None else f" ({key} {as_text(value)})"
-            facts.append((group, f"{as_text(name)}{more}"))
-    if config.get("trainer.max_steps") is not None:
-        facts.append(("steps", as_text(config["trainer.max_steps"])))
-    elif "trainer.epochs" in config:
-        facts.append(("epochs", as_text(config["trainer.epochs"])))
-    return facts
-
-
-def _whole(row: RunRow) -> dict[str, object]:
-    return {**row.plain(), "record": row.entry.record, "config": config_of(row.entry)}

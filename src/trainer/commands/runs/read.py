@@ -20,7 +20,7 @@ from trainer.config import flatten
 from trainer.errors import TrainerError
 from trainer.files import JsonObject, as_table
 from trainer.run.folder import CHECKPOINTS, MODEL_FILE, step_folders, step_of
-from trainer.run.index import Entry
+from trainer.run.index import METRICS, Entry
 from trainer.tracking.metrics_file import read_rows
 
 # libyaml's, where PyYAML was built with it: six times as fast as the one in Python. Both make
@@ -31,6 +31,7 @@ _MAX_CONFIG_BYTES = 1_000_000
 _BLOCKS = "▁▂▃▄▅▆▇█"
 # The metrics of which one may be the monitored one, the likeliest first.
 _MONITORED = ("val/accuracy", "val/loss", "train/loss")
+_METRICS_OF_A_ROW = tuple(dict.fromkeys(name.partition("/")[2] for name in METRICS))
 
 
 def config_of(entry: Entry) -> dict[str, object]:
@@ -67,36 +68,49 @@ def monitored(metrics: Mapping[str, float | None], config: Mapping[str, object])
     return next((str(name) for name in names if is_finite(metrics.get(str(name)))), None)
 
 
-def is_maximized(metric: str) -> bool:
-    """Whether more is better."""
-    return not metric.endswith("loss")
-
-
 def curves_of(run: Path) -> dict[str, list[float]]:
-    """The values of loss and accuracy over the steps, by `split/metric`."""
+    """The values of the metrics over the steps, by `split/metric`."""
     curves: dict[str, list[float]] = {}
     for row in read_rows(run):
         # The test has one row, at the end, which is no curve; an epoch is a mean of train rows.
         if row["split"] not in ("train", "val"):
             continue
-        for name in ("loss", "accuracy"):
-            if is_finite(row[name]):
-                curves.setdefault(f"{row['split']}/{name}", []).append(float(row[name]))
+        for name in _METRICS_OF_A_ROW:
+            if is_finite(value := row.get(name)):
+                curves.setdefault(f"{row['split']}/{name}", []).append(float(value))
     return dict(sorted(curves.items()))
 
 
-def sparkline(values: Sequence[float], *, width: int = 24) -> str:
-    """A curve in a line of blocks: the means of `width` equal parts, scaled from 0 to full."""
+def sparkline(
+    values: Sequence[float], *, width: int = 24, scale: tuple[float, float] | None = None
+) -> str:
+    """A curve in a line of blocks: the means of `width` equal parts.
+
+    The lowest block is the first number of `scale`, the full one the second; without it they are
+    the lowest and the highest mean.
+    """
     if not values:
         return ""
+    low, high = scale or scale_of(values, width=width)
+    means = _means(values, width)
+    if high <= low:
+        return _BLOCKS[3] * len(means)
+    # As floats the difference of two huge numbers may be infinite.
+    heights = [(mean / 2 - low / 2) / (high / 2 - low / 2) for mean in means]
+    return "".join(_BLOCKS[max(0, min(7, int(8 * height)))] for height in heights)
+
+
+def scale_of(values: Sequence[float], *, width: int = 24) -> tuple[float, float]:
+    """The lowest and the highest mean of a curve as `sparkline` draws it."""
+    means = _means(values, width)
+    return min(means), max(means)
+
+
+def _means(values: Sequence[float], width: int) -> list[float]:
+    """The means of as many equal parts as there is room for."""
     num = min(width, len(values))
     bounds = [round(part * len(values) / num) for part in range(num + 1)]
-    means = [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
-    low = min(means)
-    span = max(means) - low
-    if span <= 0:
-        return _BLOCKS[3] * num
-    return "".join(_BLOCKS[min(7, int(8 * (mean - low) / span))] for mean in means)
+    return [math.fsum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
 
 
 def is_finite(value: object) -> TypeGuard[float]:

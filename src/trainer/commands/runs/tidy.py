@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.commands.runs.list import chosen
-from trainer.errors import UsageError, counted, program
+from trainer.commands.runs.filters import chosen, only_filters
+from trainer.errors import counted
 from trainer.run.find import find_path, find_runs, no_run
 from trainer.run.folder import is_sweep_folder
 from trainer.run.index import Entry, read_index
@@ -30,15 +30,9 @@ def to_remove(words: Sequence[str], root: Path) -> ToRemove:
 
     Raises UsageError for a word that names nothing, and for runs and filters together.
     """
-    filters = [word for word in words if "=" in word and not os.path.lexists(word)]
+    filters = only_filters(words, verb="rm")
     if not filters:
         return _named(words, root)
-    if len(filters) < len(words):
-        others = [word for word in words if word not in filters]
-        raise UsageError(
-            f"{others[0]} names a run, and {filters[0]} is a filter.",
-            hint=f"Give runs, or filters alone: {program()} runs rm {' '.join(filters)}",
-        )
     return ToRemove([row.entry for row in chosen(filters, root)])
 
 

@@ -5,8 +5,6 @@ How jobs are compared is in `ranking`, how much a key matters in `importance`.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import shlex
 from collections import Counter
@@ -27,11 +25,12 @@ from trainer.commands.sweep.ranking import (
 from trainer.commands.sweep.record import JobRecord, SweepRecord, short
 from trainer.commands.sweep.task import JobStatus
 from trainer.config.data import DataConfig
-from trainer.errors import as_called, command_line, printable
+from trainer.errors import as_called, command_line
 from trainer.files import JsonObject, write_text
 from trainer.tracking.console import Terminal
+from trainer.tracking.csv_text import csv_text
 from trainer.tracking.table import Narrow, write_table
-from trainer.tracking.text import number_text
+from trainer.tracking.text import as_line, number_text
 
 CSV_NAME = "sweep.csv"
 MARKDOWN_NAME = "sweep.md"
@@ -39,8 +38,6 @@ MARKDOWN_NAME = "sweep.md"
 _MAX_ROWS = 40
 # More failures are in sweep.md only.
 _MAX_NAMED = 8
-# Text that begins like that is a formula to a spreadsheet, unless it is a number.
-_FORMULA = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +118,8 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
     sheet = _jobs_sheet(record, jobs) if groups is None else _groups_sheet(record, groups)
     terminal.line("")
     _print(sheet, terminal)
-    csv_path = _text(record.folder / CSV_NAME)
-    markdown_path = _text(record.folder / MARKDOWN_NAME)
+    csv_path = as_line(record.folder / CSV_NAME)
+    markdown_path = as_line(record.folder / MARKDOWN_NAME)
     num_more = len(sheet.rows) - _MAX_ROWS
     if num_more > 0:
         terminal.line(f"These are the best {_MAX_ROWS}. {num_more} more are in {markdown_path}")
@@ -130,10 +127,10 @@ def show(record: SweepRecord, *, terminal: Terminal) -> None:
         terminal.line(
             f"Mean ± standard deviation over the seeds. The single jobs are in {csv_path}"
         )
-    terminal.facts("", [(name, _text(value)) for name, value in _facts(record)])
+    terminal.facts("", [(name, as_line(value)) for name, value in _facts(record)])
     failed = [job for job in jobs if job.status == JobStatus.FAILED]
     for job in failed[:_MAX_NAMED]:
-        terminal.warn(_text(job.failure))
+        terminal.warn(as_line(job.failure))
     if len(failed) > _MAX_NAMED:
         terminal.warn(f"{len(failed) - _MAX_NAMED} more jobs failed: see {markdown_path}")
 
@@ -221,15 +218,15 @@ def _leaving_out(keys: Sequence[str], metrics: Sequence[str], *, monitor: str) -
 
 
 def _print(sheet: _Sheet, terminal: Terminal) -> None:
-    titles = [_text(title) for title in sheet.titles]
+    titles = [as_line(title) for title in sheet.titles]
     # Half a number would be another one.
     texts = [title for index, title in enumerate(titles) if index not in sheet.numbers]
     write_table(
         titles,
-        [[_text(cell) for cell in row] for row in sheet.rows[:_MAX_ROWS]],
+        [[as_line(cell) for cell in row] for row in sheet.rows[:_MAX_ROWS]],
         terminal=terminal,
         right=[titles[index] for index in sheet.numbers],
-        narrow=Narrow(cut=texts[::-1], leave_out=[_text(title) for title in sheet.leaving_out]),
+        narrow=Narrow(cut=texts[::-1], leave_out=[as_line(title) for title in sheet.leaving_out]),
         styles={},
         is_ruled=True,
     )
@@ -249,37 +246,16 @@ def _spread(group: JsonObject, name: str) -> str:
     return mean if std is None else f"{mean} ± {_figure(std)}"
 
 
-def _text(value: object) -> str:
-    """Text on one line, without control characters, that can be written as UTF-8."""
-    # Python has the bytes of an argument that is no UTF-8 as lone surrogates, which no file takes.
-    lines = " ".join(str(value).splitlines())
-    return printable(lines).encode("utf-8", errors="replace").decode()
-
-
 def _csv(record: SweepRecord) -> str:
     """A row a job, in the order of their numbers, with all metrics."""
     keys = differing_keys(record)
     metrics = metric_names(record.jobs)
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(_cell, ["job", "status", *keys, *metrics, "seconds", "run", "error"]))
+    rows: list[list[object]] = []
     for job in record.jobs:
         values: list[object] = [job.number, job.status, *(job.values.get(key) for key in keys)]
         values += [job.metrics.get(name) for name in metrics]
-        writer.writerow(map(_cell, [*values, job.seconds, job.run, job.error]))
-    return file.getvalue()
-
-
-def _cell(value: object) -> str:
-    """A value as text, with a quote before one that a spreadsheet would run."""
-    text = "" if value is None else _text(value)
-    if not text.lstrip().startswith(_FORMULA):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
+        rows.append([*values, job.seconds, job.run, job.error])
+    return csv_text(["job", "status", *keys, *metrics, "seconds", "run", "error"], rows)
 
 
 def _markdown(record: SweepRecord) -> str:
@@ -346,11 +322,11 @@ def _grid(sheet: _Sheet) -> str:
 
 def _markup(text: str) -> str:
     """Text for Markdown, in which no cell ends and no tag, emphasis or link begins."""
-    return re.sub(r"[\\|`*<>&]|\](?=\()", lambda found: f"\\{found[0]}", _text(text))
+    return re.sub(r"[\\|`*<>&]|\](?=\()", lambda found: f"\\{found[0]}", as_line(text))
 
 
 def _block(command: str) -> str:
     """A command to be copied, in a fence that it cannot close."""
     longest = max((len(run) for run in re.findall("`+", command)), default=0)
     fence = "`" * max(3, 1 + longest)
-    return f"{fence}sh\n{_text(command)}\n{fence}"
+    return f"{fence}sh\n{as_line(command)}\n{fence}"
