@@ -16,7 +16,8 @@ import torch
 from waiting import wait_until
 
 from trainer.data import workers as reading
-from trainer.data.dataset import StreamedBatches
+from trainer.data.dataset import Part, StreamedBatches
+from trainer.data.samples import ConvertedDataset, Form
 from trainer.data.workers import WorkerKilled
 from trainer.signals import Signals
 
@@ -31,8 +32,10 @@ class Slow(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def batches_of_two_workers() -> Iterator[Any]:
+    form = Form(num_classes=2, is_float=False, needs_images=False)
+    part = Part.whole(ConvertedDataset(Slow(), name="the data set", form=form))
     batches = StreamedBatches(
-        Slow(), batch_size=1, num_workers=2, device=torch.device("cpu"), seed=0
+        part, batch_size=1, num_workers=2, device=torch.device("cpu"), seed=0
     ).epoch(0)
     yield next(batches)
     yield from batches

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from trainer.data.dataset import StreamedBatches
+from trainer.data.dataset import Part, StreamedBatches
 from trainer.data.sample_generators import SampleGenerators
+from trainer.data.samples import ConvertedDataset, Form
 from trainer.data.seeding import derive_seed
 from trainer.data.workers import WorkerKilled
 from trainer.errors import CustomCodeError
@@ -128,9 +129,14 @@ class Own(Dataset[Any]):
         return torch.cat((drawn, torch.rand(2))).float(), index % 3
 
 
+def all_of(dataset: Dataset[Any]) -> Part:
+    form = Form(num_classes=3, is_float=False, needs_images=False)
+    return Part.whole(ConvertedDataset(dataset, name="the data set", form=form))
+
+
 def batches(num_workers: int, dataset: Dataset[Any] | None = None, **options: Any) -> Any:
     return StreamedBatches(
-        dataset or Own(),
+        all_of(dataset or Own()),
         batch_size=4,
         num_workers=num_workers,
         device=torch.device("cpu"),
@@ -169,7 +175,7 @@ class ByLength(Dataset[Any]):
 @pytest.mark.process
 def test_batches_of_unlike_shapes_come_from_workers_too() -> None:
     streamed = StreamedBatches(
-        ByLength(),
+        all_of(ByLength()),
         batch_size=4,
         num_workers=1,
         device=torch.device("cpu"),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, default_collate, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from trainer.config.data import val_size_hint
 from trainer.data.batches import Batch, epoch_size
+from trainer.data.collate import collate
+from trainer.data.groups import read_here
 from trainer.data.sample_generators import SampleGenerators
 from trainer.data.samples import ConvertedDataset, RefusedSample
 from trainer.data.seeding import derive_seed, epoch_order, generator
@@ -30,50 +33,50 @@ from trainer.signals import SignalExit
 from trainer.user_code import exit_error
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The samples of a person's data set at `indices`."""
+
+    dataset: ConvertedDataset
+    indices: Sequence[int]
+
+    @classmethod
+    def whole(cls, dataset: ConvertedDataset) -> Part:
+        """All samples."""
+        return cls(dataset, range(len(dataset)))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def limited(self, limit: int | None) -> Part:
+        """The first `limit` samples; all for None."""
+        return self if limit is None else Part(self.dataset, self.indices[:limit])
+
+
 def split_dataset(
-    dataset: Dataset[object],
+    dataset: ConvertedDataset,
     val_size: int,
     *,
     seed: int,
-    held_out_from: Dataset[object] | None = None,
-) -> tuple[Dataset[object], Dataset[object] | None]:
+    held_out_from: ConvertedDataset | None = None,
+) -> tuple[Part, Part | None]:
     """The training part and the held-out part (None for `val_size` 0).
 
     The held-out samples are read from `held_out_from` where there is one. Raises ConfigError when
     the training part is empty.
     """
-    length = length_of(dataset)
+    length = len(dataset)
     if val_size >= length:
         raise ConfigError(
             f"data.val_size={val_size} leaves nothing of the {length} training samples.",
             hint=val_size_hint(length),
         )
     if val_size == 0:
-        return dataset, None
+        return Part.whole(dataset), None
     order = torch.randperm(length, generator=generator(seed, "split"))
-    train = Subset(dataset, order[val_size:].sort().values.tolist())
+    train = Part(dataset, order[val_size:].sort().values.tolist())
     source = dataset if held_out_from is None else held_out_from
-    return train, Subset(source, order[:val_size].tolist())
-
-
-def limited(dataset: Dataset[object], limit: int | None) -> Dataset[object]:
-    """The first `limit` samples; all for None."""
-    if limit is None or limit >= length_of(dataset):
-        return dataset
-    return Subset(dataset, range(limit))
-
-
-def length_of(dataset: Dataset[object]) -> int:
-    """The number of samples; torch does not declare it."""
-    return len(dataset)  # type: ignore[arg-type]
-
-
-def _index_in_source(dataset: Dataset[object], place: int) -> int:
-    """The index in the person's own data set of the sample at `place` of a part of it."""
-    while isinstance(dataset, Subset):
-        place = dataset.indices[place]
-        dataset = dataset.dataset
-    return place
+    return train, Part(source, order[:val_size].tolist())
 
 
 class EpochHook:
@@ -83,10 +86,6 @@ class EpochHook:
     """
 
     def __init__(self, dataset: object) -> None:
-        while isinstance(dataset, Subset):
-            dataset = dataset.dataset
-        if isinstance(dataset, ConvertedDataset):
-            dataset = dataset.source
         self.dataset = dataset
         self._set_epoch: Callable[[int], object] | None = getattr(dataset, "set_epoch", None)
         self._epoch: int | None = None
@@ -99,7 +98,7 @@ class EpochHook:
 
 
 class StreamedBatches:
-    """Batches of a ConvertedDataset, or a part of one, through a DataLoader, moved to `device`.
+    """Batches of a part of a person's data set, moved to `device`.
 
     The order depends on (seed, epoch) only, and a sample's randomness on them and the sample, not
     on `num_workers`. Targets are classes (N,) or values (N, K), as the data set gives them.
@@ -107,7 +106,7 @@ class StreamedBatches:
 
     def __init__(
         self,
-        dataset: Dataset[object],
+        part: Part,
         *,
         batch_size: int,
         num_workers: int,
@@ -116,7 +115,7 @@ class StreamedBatches:
         is_shuffled: bool = False,
         drop_last: bool = False,
     ) -> None:
-        self._dataset = dataset
+        self._part = part
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._device = device
@@ -124,8 +123,8 @@ class StreamedBatches:
         self._is_shuffled = is_shuffled
         self._generators = SampleGenerators()
         # Shared, by the caller, where several parts of one data set are streamed.
-        self.hook = EpochHook(dataset)
-        self._length = length_of(dataset)
+        self.hook = EpochHook(part.dataset.source)
+        self._length = len(part)
         self.num_batches, self.num_samples = epoch_size(
             self._length, batch_size, drop_last=drop_last
         )
@@ -139,15 +138,13 @@ class StreamedBatches:
 
     def first(self, num: int, *, epoch: int = 0) -> Batch:
         samples = self._samples(range(min(num, self._length)), epoch=epoch)
-        try:
-            inputs, targets = default_collate(samples.read(slice(None)))
-        except RefusedSample as error:
-            raise DataError(error.what, hint=error.hint) from error
+        with _reading_errors():
+            inputs, targets = samples.collate(samples.__getitems__(range(len(samples))))
         return self._to_device(inputs), self._to_device(targets)
 
     def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
         place += batch * self._batch_size
-        return _index_in_source(self._dataset, int(self.order(epoch)[place]))
+        return self._part.indices[int(self.order(epoch)[place])]
 
     def order(self, epoch: int) -> Tensor:
         """The indices of the data set in the order of an epoch."""
@@ -156,10 +153,10 @@ class StreamedBatches:
             return epoch_order(self._length, seed=self._seed, epoch=epoch)
         return torch.arange(self._length)
 
-    def _samples(self, indices: Sequence[int], *, epoch: int) -> SeededSamples:
+    def _samples(self, places: Sequence[int], *, epoch: int) -> SeededSamples:
         return SeededSamples(
-            self._dataset,
-            indices,
+            self._part,
+            places,
             seed=derive_seed(self._seed, "samples", epoch),
             generators=self._generators,
             set_epoch=functools.partial(self.hook.set, epoch),
@@ -169,13 +166,16 @@ class StreamedBatches:
     def _load(self, samples: SeededSamples, *, epoch: int) -> Generator[Any]:
         """Collated batches, read here or by workers."""
         if samples.positions is None:
-            # Not by a DataLoader: its loop takes a tenth of the time that simple samples take.
-            for first in range(0, len(samples), self._batch_size):
-                last = min(first + self._batch_size, len(samples))
-                yield default_collate(samples.read(slice(first, last)))
+            yield from read_here(
+                samples.__getitems__,
+                collate=samples.collate,
+                num_samples=len(samples),
+                batch_size=self._batch_size,
+            )
             return
         yield from load(
             samples,
+            collate=samples.collate,
             batch_size=self._batch_size,
             num_workers=self._num_workers,
             positions=samples.positions,
@@ -190,7 +190,7 @@ class StreamedBatches:
 
 
 class SeededSamples(Dataset[object]):
-    """The samples `indices` of a data set, as if the global generators were seeded for each.
+    """The samples at `places` of a part, as if the global generators were seeded for each.
 
     A sample is then the same in any worker and after any resume, and what the data set draws does
     not move the generators of the model. `positions`, where there are workers, gets the number of
@@ -199,8 +199,8 @@ class SeededSamples(Dataset[object]):
 
     def __init__(
         self,
-        dataset: Dataset[object],
-        indices: Sequence[int],
+        part: Part,
+        places: Sequence[int],
         *,
         seed: int,
         generators: SampleGenerators,
@@ -209,38 +209,39 @@ class SeededSamples(Dataset[object]):
     ) -> None:
         self._set_epoch = set_epoch
         self.positions = positions
-        self._dataset = dataset
-        self._indices = indices
+        self._part = part
+        self._places = places
         self._seed = seed
         self._generators = generators
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._places)
 
-    def __getitem__(self, position: int) -> Any:
-        return self.__getitems__([position])[0]
+    def __getitems__(self, positions: Sequence[int]) -> list[tuple[object, int]]:
+        """Samples as the data set gives them, with their indices in it; torch calls it."""
+        places = [self._places[position] for position in positions]
+        indices = [self._part.indices[place] for place in places]
+        return list(zip(self._read(indices, places), indices, strict=True))
 
-    def __getitems__(self, positions: Sequence[int]) -> list[Any]:
-        """A batch at once, as torch calls it."""
-        indices = [self._indices[position] for position in positions]
-        return self._read(indices)
+    def collate(self, samples: Sequence[tuple[object, int]]) -> Batch:
+        """A batch of what `__getitems__` gave; raises what `collate.collate` does."""
+        given, indices = zip(*samples, strict=True)
+        return collate(self._part.dataset, given, indices)
 
-    def read(self, positions: slice) -> list[Any]:
-        """A batch of neighbours."""
-        return self._read(self._indices[positions])
-
-    def _read(self, indices: Sequence[int]) -> list[Any]:
+    def _read(self, indices: Sequence[int], places: Sequence[int]) -> list[Any]:
+        source = self._part.dataset.source
         worker = get_worker_info()
-        get = self._dataset.__getitem__
+        get = source.__getitem__
         if worker is not None and self.positions is not None:
-            get = functools.partial(self._get_noted, self.positions, worker.id)
+            get = functools.partial(_get_noted, source, self.positions, worker.id)
         with ProcessState.kept_by_samples():
             self._set_epoch()
-            return self._generators.read(get, indices, seed=self._seed)
+            return self._generators.read(get, indices, seed=self._seed, numbers=places)
 
-    def _get_noted(self, positions: Positions, worker: int, index: int) -> Any:
-        positions.note(worker, _index_in_source(self._dataset, index))
-        return self._dataset[index]
+
+def _get_noted(source: Any, positions: Positions, worker: int, index: int) -> Any:
+    positions.note(worker, index)
+    return source[index]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from trainer.config.data import (
 )
 from trainer.config.transforms import output_shape, parse_transforms
 from trainer.data.batches import Batch, Batches, Prepare, TensorBatches, unchanged
-from trainer.data.dataset import EpochHook, limited, split_dataset
+from trainer.data.dataset import EpochHook, Part, split_dataset
 from trainer.data.fingerprint import fingerprint
 from trainer.data.image_sets.catalog import IMAGE_SETS
 from trainer.data.image_sets.download import Report
@@ -227,14 +227,14 @@ def _stream_dataset(
         held_out_from=parts.get("val"),
     )
     # Limited after the split: val is the same for every limit.
-    trained = limited(trained, config.train_limit)
+    trained = trained.limited(config.train_limit)
     streams = Streams(config, seed=seed, device=device, report=report)
     store = streams.make_store(trained)
     return Data(
         train=streams.for_training(trained, store),
         train_unshuffled=streams.for_eval(trained, store),
         val=streams.split(val),
-        test=streams.split(parts.get("test")),
+        test=streams.split(Part.whole(parts["test"]) if "test" in parts else None),
         input_shape=tuple(inputs.shape),
         num_outputs=num_classes or len(targets),
         classes=classes,

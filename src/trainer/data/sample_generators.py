@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -31,41 +33,44 @@ class SampleGenerators:
         # None until a sample was read.
         self._used: dict[str, _Generator] | None = None
 
-    def read(self, get: Callable[[int], Any], indices: Sequence[int], *, seed: int) -> list[Any]:
-        """`[get(index), …]`; the generators are afterwards as they were."""
-        if self._used is not None:
-            return self._read(get, indices, used=self._used, seed=seed)
-        if not indices:
-            return []
-        first = self._read_first(get, indices[0], seed=seed)
-        return [first, *self.read(get, indices[1:], seed=seed)]
-
-    def _read_first(self, get: Callable[[int], Any], index: int, *, seed: int) -> Any:
-        """Seed them all, and note which of them the sample used."""
-        generators = _generators()
-        noted: set[str] = set()
-        with seeded_generators(derive_seed(seed, index)), _noting_readers(generators, noted):
-            fresh = {name: generator.peek() for name, generator in generators.items()}
-            sample = get(index)
-            noted |= _moved(generators, fresh)
-        self._used = {name: generators[name] for name in generators if name in noted}
-        return sample
-
-    def _read(
+    def read(
         self,
         get: Callable[[int], Any],
         indices: Sequence[int],
         *,
-        used: dict[str, _Generator],
         seed: int,
+        numbers: Sequence[int] | None = None,
     ) -> list[Any]:
+        """`[get(index), …]`; the generators are afterwards as they were.
+
+        `numbers` seed the samples, with `seed`, where their indices do not.
+        """
+        wanted = _Wanted(get, indices, seed=seed, numbers=indices if numbers is None else numbers)
+        if self._used is None and indices:
+            first = self._read_first(wanted)
+            return [first, *self._read(wanted.after_first())]
+        return self._read(wanted)
+
+    def _read_first(self, wanted: _Wanted) -> Any:
+        """Seed them all, and note which of them the sample used."""
+        generators = _generators()
+        noted: set[str] = set()
+        with seeded_generators(wanted.seed_of_first()), _noting_readers(generators, noted):
+            fresh = {name: generator.peek() for name, generator in generators.items()}
+            sample = wanted.get(wanted.indices[0])
+            noted |= _moved(generators, fresh)
+        self._used = {name: generators[name] for name in generators if name in noted}
+        return sample
+
+    def _read(self, wanted: _Wanted) -> list[Any]:
         """Seed those that are used, and look whether the others stay where they are."""
+        used = self._used or {}
         others = {name: found for name, found in _generators().items() if name not in used}
         before = {name: generator.peek() for name, generator in others.items()}
         failure = None
         samples = []
         try:
-            samples = _read_seeded(get, indices, used=used, seed=seed)
+            samples = wanted.read(used)
         except Exception as error:
             failure = error
         moved = _moved(others, before)
@@ -76,22 +81,36 @@ class SampleGenerators:
         for name in moved:
             others[name].restore(before[name])
         self._used = used | {name: others[name] for name in moved}
-        return self._read(get, indices, used=self._used, seed=seed)
+        return self._read(wanted)
 
 
-def _read_seeded(
-    get: Callable[[int], Any], indices: Sequence[int], *, used: dict[str, _Generator], seed: int
-) -> list[Any]:
-    if not used:
-        return [get(index) for index in indices]
-    samples = []
-    with _kept(used.values()):
-        for index in indices:
-            own_seed = derive_seed(seed, index)
-            for generator in used.values():
-                generator.seed(own_seed)
-            samples.append(get(index))
-    return samples
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The samples of a batch: `get(index)` gives one, seeded by `seed` and its number."""
+
+    get: Callable[[int], Any]
+    indices: Sequence[int]
+    seed: int
+    numbers: Sequence[int]
+
+    def after_first(self) -> _Wanted:
+        return dataclasses.replace(self, indices=self.indices[1:], numbers=self.numbers[1:])
+
+    def seed_of_first(self) -> int:
+        return derive_seed(self.seed, self.numbers[0])
+
+    def read(self, used: dict[str, _Generator]) -> list[Any]:
+        """All samples; the generators `used` are seeded for each, and put back."""
+        if not used:
+            return list(map(self.get, self.indices))
+        samples = []
+        with _kept(used.values()):
+            for index, number in zip(self.indices, self.numbers, strict=True):
+                own_seed = derive_seed(self.seed, number)
+                for generator in used.values():
+                    generator.seed(own_seed)
+                samples.append(self.get(index))
+        return samples
 
 
 class _Generator(Protocol):

@@ -76,29 +76,10 @@ class ConvertedDataset(Dataset[Sample]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.source[index]
-        form = self.form
-        # What needs no work must not cost more than a look.
-        if type(sample) is tuple and len(sample) == 2:
-            inputs, given = sample
-            is_usual = type(inputs) is Tensor and inputs.dtype is torch.float32
-            if is_usual and inputs.shape == form.input_shape:
-                target = self._usual_target(given)
-                if target is not None:
-                    return inputs, target
-        return self._converted(sample, index)
+        return self.convert(self.source[index], index)
 
-    def _usual_target(self, target: Any) -> object:
-        """A target that needs hardly any work; None where it has to be looked at."""
-        num_classes = self.form.num_classes
-        if num_classes is None:
-            is_row = type(target) is Tensor and target.dtype is torch.float32 and target.ndim == 1
-            return target if is_row and len(target) == self.form.num_values else None
-        if type(target) is Tensor and target.dtype is torch.int64 and target.ndim == 0:
-            target = target.item()
-        return target if type(target) is int and 0 <= target < num_classes else None
-
-    def _converted(self, sample: object, index: int) -> Sample:
+    def convert(self, sample: object, index: int) -> Sample:
+        """What `source` gave for `index` as a pair of the form; raises RefusedSample."""
         form = self.form
         place = f"of sample {index}"
         try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch.utils.data import Dataset
 
 from trainer.config.data import CustomDataConfig
 from trainer.data.batches import Batches
 from trainer.data.cached import CachedBatches, SampleStore
-from trainer.data.dataset import EpochHook, StreamedBatches, length_of, limited
+from trainer.data.dataset import EpochHook, Part, StreamedBatches
 from trainer.data.image_sets.download import Report
 
 
@@ -24,42 +23,42 @@ class Streams:
         self._report = report
         self._hooks: list[EpochHook] = []
 
-    def for_training(self, dataset: Dataset[object], store: SampleStore | None) -> Batches:
+    def for_training(self, part: Part, store: SampleStore | None) -> Batches:
         """Shuffled batches of the training part."""
         size = self._config.batch_size
         drop_last = self._config.drop_last
-        streamed = self._stream(dataset, size, is_shuffled=True, drop_last=drop_last)
+        streamed = self._stream(part, size, is_shuffled=True, drop_last=drop_last)
         if store is None:
             return streamed
         return CachedBatches(
             streamed, store, batch_size=size, shuffle_seed=self._seed, drop_last=drop_last
         )
 
-    def for_eval(self, dataset: Dataset[object], store: SampleStore | None) -> Batches:
+    def for_eval(self, part: Part, store: SampleStore | None) -> Batches:
         """All samples of a part, in their order."""
         size = self._config.eval_batch_size
-        streamed = self._stream(dataset, size, is_shuffled=False, drop_last=False)
+        streamed = self._stream(part, size, is_shuffled=False, drop_last=False)
         return streamed if store is None else CachedBatches(streamed, store, batch_size=size)
 
-    def split(self, dataset: Dataset[object] | None) -> Batches | None:
+    def split(self, part: Part | None) -> Batches | None:
         """The batches of a part to evaluate, if there is one."""
-        if dataset is None:
+        if part is None:
             return None
-        dataset = limited(dataset, self._config.eval_limit)
-        return self.for_eval(dataset, self.make_store(dataset))
+        part = part.limited(self._config.eval_limit)
+        return self.for_eval(part, self.make_store(part))
 
-    def make_store(self, dataset: Dataset[object]) -> SampleStore | None:
+    def make_store(self, part: Part) -> SampleStore | None:
         """Memory for samples that do not change, as the config or the data set says."""
         is_cached = self._config.cache
         if is_cached is None:
-            is_cached = getattr(EpochHook(dataset).dataset, "trainer_cache", False) is True
-        return SampleStore(length_of(dataset), warn=self._report.warn) if is_cached else None
+            is_cached = getattr(part.dataset.source, "trainer_cache", False) is True
+        return SampleStore(len(part), warn=self._report.warn) if is_cached else None
 
     def _stream(
-        self, dataset: Dataset[object], batch_size: int, *, is_shuffled: bool, drop_last: bool
+        self, part: Part, batch_size: int, *, is_shuffled: bool, drop_last: bool
     ) -> StreamedBatches:
         streamed = StreamedBatches(
-            dataset,
+            part,
             batch_size=batch_size,
             num_workers=self._config.num_workers,
             device=self._device,

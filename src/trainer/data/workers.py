@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from trainer.data.groups import Collate, Groups, as_message, batches_of
 from trainer.errors import CustomCodeError, EnvironmentFault, TrainerError, reason_of
 
 # What a terminal, a job queue or a person sends to the processes of a run, often to all at once.
@@ -23,10 +24,6 @@ _SECONDS_TO_END = 3
 _SECONDS_TO_DIE = 1
 # Signals that end a process whose C code is wrong, or that aborts.
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-# A message of one or more batches: at most so many, so large, waited for no longer than this.
-_MAX_BATCHES = 16
-_MESSAGE_BYTES = 1 << 20
-_QUICK_S = 0.02
 _FEWER = "Use fewer workers; data.num_workers=0 reads in the training process."
 
 
@@ -60,25 +57,26 @@ class _Started:
 def load(
     samples: Dataset[Any],
     *,
+    collate: Collate,
     batch_size: int,
     num_workers: int,
     positions: Positions,
     generator: torch.Generator,
     pin_memory: bool,
 ) -> Iterator[Any]:
-    """Collated batches of `samples`, pairs of tensors as a rule, in their order.
+    """Batches of `samples` in their order, as `collate` makes them: pairs of tensors as a rule.
 
-    Small batches come in groups, since a message from a worker takes 1 ms.
+    Quick ones come in groups, since a message from a worker takes 1 ms.
 
     Raises EnvironmentFault when workers cannot be started or were killed, CustomCodeError when a
     person's code crashes or ends one, and what reading a sample raises.
     """
-    groups = _Groups(len(samples), batch_size)  # type: ignore[arg-type]
+    groups = Groups(len(samples), batch_size)  # type: ignore[arg-type]
     loader = DataLoader(
         samples,
         batch_sampler=groups,
         num_workers=num_workers,
-        collate_fn=functools.partial(_collate, batch_size=batch_size),
+        collate_fn=functools.partial(as_message, collate=collate, batch_size=batch_size),
         # DataLoader draws its workers' seed from here; without it, from the global generator.
         generator=generator,
         pin_memory=pin_memory,
@@ -93,7 +91,7 @@ def load(
         start = time.perf_counter()
         for message in batches:
             groups.adapt(message, seconds=time.perf_counter() - start)
-            yield from _split(message, batch_size, is_copied=not pin_memory)
+            yield from batches_of(message, batch_size, is_copied=not pin_memory)
             start = time.perf_counter()
     except (RuntimeError, OSError, EOFError) as error:
         _check_machine(error, num_workers=num_workers, has_started=batches is not None)
@@ -105,57 +103,6 @@ def load(
         # ends, which kills them, and torch reports that too.
         if batches is not None:
             batches._shutdown_workers()
-
-
-class _Groups:
-    """The positions of the samples of each message: of one batch, and more while that is quick."""
-
-    def __init__(self, num_samples: int, batch_size: int) -> None:
-        self._num_samples = num_samples
-        self._batch_size = batch_size
-        self._num_batches = 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        first = 0
-        while first < self._num_samples:
-            last = min(first + self._num_batches * self._batch_size, self._num_samples)
-            yield list(range(first, last))
-            first = last
-
-    def adapt(self, message: list[Any], *, seconds: float) -> None:
-        """Double the size of messages that are small and were not waited for."""
-        num_bytes = sum(value.nbytes for value in message[0] if isinstance(value, torch.Tensor))
-        is_quick = seconds < _QUICK_S and 2 * num_bytes <= _MESSAGE_BYTES
-        if len(message) == 1 and is_quick and self._num_batches < _MAX_BATCHES:
-            self._num_batches *= 2
-
-
-def _collate(samples: Sequence[Any], *, batch_size: int) -> list[Any]:
-    """All samples as one batch; as several where that cannot be, as of sequences by length."""
-    try:
-        return [default_collate(list(samples))]
-    except RuntimeError:
-        if len(samples) <= batch_size:
-            raise
-    parts = range(0, len(samples), batch_size)
-    return [default_collate(list(samples[first : first + batch_size])) for first in parts]
-
-
-def _split(message: list[Any], batch_size: int, *, is_copied: bool) -> Iterator[Any]:
-    """The batches of a message.
-
-    Copied where they are computed with: the last bits of a product may depend on where in memory
-    its factors begin.
-    """
-    batch = message[0]
-    is_pair = isinstance(batch, (list, tuple)) and all(
-        isinstance(value, torch.Tensor) for value in batch
-    )
-    if len(message) > 1 or not is_pair or len(batch[0]) <= batch_size:
-        yield from message
-        return
-    for parts in zip(*(torch.split(value, batch_size) for value in batch), strict=True):
-        yield [part.clone() if is_copied else part for part in parts]
 
 
 def death_of_worker(error: BaseException) -> TrainerError | None:
