@@ -129,13 +129,16 @@ class Terminal:
         self.loss: str | None = None
         self._report_loss: Callable[[str], None] = lambda _: None
 
-    def outlive_output(self) -> None:
+    def outlive_output(
+        self, comfort: str = "Training continues; metrics.jsonl is complete."
+    ) -> None:
         """From now on, drop what cannot be printed: with a warning, and no error.
 
         Training must not end because nobody reads its lines any more (`trainer fit … | head`).
+        `comfort` is the end of the warning.
         """
         out, err = self._streams
-        out.on_loss = self._lose_output
+        out.on_loss = partial(self._lose_output, comfort)
         err.on_loss = lambda why: self._lose(f"Standard error failed ({why}).")
         out.outlives = err.outlives = True
 
@@ -145,10 +148,10 @@ class Terminal:
         if self.loss is not None:
             report(self.loss)
 
-    def _lose_output(self, why: str) -> None:
+    def _lose_output(self, comfort: str, why: str) -> None:
         sentence = f"Standard output failed ({why}): no more lines are printed."
         self._lose(sentence)
-        self.warn(f"{sentence} Training continues; metrics.jsonl is complete.")
+        self.warn(f"{sentence} {comfort}")
 
     def _lose(self, sentence: str) -> None:
         self.loss = sentence if self.loss is None else f"{self.loss} {sentence}"

@@ -33,6 +33,8 @@ from trainer.tracking.console import Terminal
 _MAX_NAMED = 8
 # To compose the configs of so many jobs takes a few seconds.
 _MANY = 50
+# What a warning adds that standard output is lost.
+_COMFORT = f"The jobs continue; {report.MARKDOWN_NAME} has the table at the end."
 
 
 def run(request: SweepRequest, *, terminal: Terminal) -> int:
@@ -50,6 +52,7 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
     configs = plan.check(request, jobs)
     identities = plan.identities(request, configs)
     name = sweep_name(request, configs)
+    terminal.outlive_output(_COMFORT)
     with sweep_folder(request, identities, name=name) as (folder, earlier):
         record = _new_record(request, folder, earlier, configs, identity=identities[0])
         if not is_search:
@@ -219,13 +222,13 @@ def _open_search(request: SweepRequest, config: RandomConfig, record: SweepRecor
 
 
 def _show(record: SweepRecord, terminal: Terminal, *, is_stopped: bool) -> None:
-    # It may have been stopped because its terminal was closed.
-    with contextlib.suppress(OSError) if is_stopped else contextlib.nullcontext():
-        report.show(record, terminal=terminal)
-        if is_stopped:
+    report.show(record, terminal=terminal)
+    if is_stopped:
+        # It may have been stopped because its terminal was closed.
+        with contextlib.suppress(OSError):
             _write_stopped(record)
-        elif num_interrupted := record.num(JobStatus.INTERRUPTED):
-            terminal.warn(f"Interrupted jobs: {num_interrupted}. Continue with the same command.")
+    elif num_interrupted := record.num(JobStatus.INTERRUPTED):
+        terminal.warn(f"Interrupted jobs: {num_interrupted}. Continue with the same command.")
 
 
 def _note_continuation(request: SweepRequest, record: SweepRecord, terminal: Terminal) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -205,49 +205,31 @@ class Board:
             return
         for running in self._running.values():
             running.follower.look()
-        with self._ignoring_a_closed_terminal():
-            self._live.refresh()
+        self._live.refresh()
 
     def say(self, text: str, *, style: str = "") -> None:
         """Print a line above the display."""
-        with self._ignoring_a_closed_terminal():
-            self._terminal.line(_clean(text), style=style)
+        self._terminal.line(_clean(text), style=style)
 
     def warn(self, text: str) -> None:
         """Print a warning above the display, on standard error."""
         # Standard error may be the same screen, and does not know of the display.
         was_live = self._live is not None
         self._hide()
-        with self._ignoring_a_closed_terminal():
-            self._terminal.warn(_clean(text))
+        self._terminal.warn(_clean(text))
         if was_live:
             self._show()
 
-    @contextlib.contextmanager
-    def _ignoring_a_closed_terminal(self) -> Iterator[None]:
-        """Continue without a terminal that was closed: the jobs need the time to save."""
-        try:
-            yield
-        except BrokenPipeError:  # of a pipe: nobody reads any more, and the sweep ends
-            raise
-        except OSError:
-            self._is_live = False
-            self._live = None
-
     def _show(self) -> None:
         if self._is_live:
-            with self._ignoring_a_closed_terminal():
-                # Without rich's thread: it would read followers while `refresh` changes them.
-                self._live = Live(
-                    self, console=self._terminal.out, auto_refresh=False, transient=True
-                )
-                self._live.start(refresh=True)
+            # Without rich's thread: it would read followers while `refresh` changes them.
+            self._live = Live(self, console=self._terminal.out, auto_refresh=False, transient=True)
+            self._live.start(refresh=True)
 
     def _hide(self) -> None:
         if self._live is not None:
             live, self._live = self._live, None
-            with self._ignoring_a_closed_terminal():
-                live.stop()
+            live.stop()
 
     def _compare(self, job: JobRecord) -> None:
         value = value_of(job.metrics, self._monitor)
