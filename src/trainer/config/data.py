@@ -33,17 +33,21 @@ class DataConfig(Section):
     settable: ClassVar[tuple[str, ...]] = ("eval",)
     may_be_images: ClassVar[bool] = False
 
-    name: str = key(affects="order", column=4)
+    name: str = key(affects="order", redefines=("*",), column=4)
     batch_size: int = key(at_least=1, affects="order", listed=("fit",), column=5)
     # The sums of an evaluation are added up in another order.
     eval_batch_size: int = key(at_least=1, affects="rounding")
     # The held-out part is not trained on: with another size, val would have trained samples.
-    val_size: int = key(at_least=0, affects="order", listed=("fit",), settable=())
+    val_size: int = key(
+        at_least=0, affects="order", redefines=("train/*", "val/*"), listed=("fit",), settable=()
+    )
     # Null: it follows `seed`.
     seed: int | None = key(between=(0, 2**63 - 1), affects="samples", settable=(), before=None)
     drop_last: bool = key(affects="order")
-    train_limit: int | None = key(at_least=1, affects="order", listed=("fit",))
-    eval_limit: int | None = key(at_least=1, affects="evaluation")
+    train_limit: int | None = key(
+        at_least=1, affects="order", redefines=("train/*",), listed=("fit",)
+    )
+    eval_limit: int | None = key(at_least=1, affects="evaluation", redefines=("val/*", "test/*"))
 
     @property
     def targets(self) -> Targets:
@@ -68,7 +72,7 @@ class ImagesConfig(DataConfig):
     root: str = key(
         is_path=True, affects="place", listed=("fit", "eval"), settable=("eval", "reproduce")
     )
-    transforms: list[Any] = key(affects="order", listed=("fit",), column=13)
+    transforms: list[Any] = key(affects="order", redefines=("train/*",), listed=("fit",), column=13)
 
     def check_together(self) -> None:
         parsed = parse_transforms(self.transforms)
@@ -93,10 +97,10 @@ class ImagesConfig(DataConfig):
 class DirichletConfig(DataConfig):
     """x ~ Dirichlet(alpha) of `features` values; the label is the index of the largest."""
 
-    features: int = key(at_least=2, affects="samples")
-    alpha: float = key(above=0, affects="samples")
-    train_size: int = key(at_least=1, affects="samples")
-    test_size: int = key(at_least=0, affects="samples")
+    features: int = key(at_least=2, affects="samples", redefines=("*",))
+    alpha: float = key(above=0, affects="samples", redefines=("*",))
+    train_size: int = key(at_least=1, affects="samples", redefines=("train/*", "val/*"))
+    test_size: int = key(at_least=0, affects="samples", redefines=("test/*",))
 
     @property
     def drawn(self) -> tuple[str, ...]:
@@ -121,10 +125,11 @@ class DirichletConfig(DataConfig):
 class LineConfig(DataConfig):
     """y = a x + b + noise at the points `x`, for linear regression."""
 
-    a: float = key(affects="samples")
-    b: float = key(affects="samples")
-    noise: float = key(at_least=0, affects="samples")
-    x: list[float] = key(affects="samples")
+    a: float = key(affects="samples", redefines=("*",))
+    b: float = key(affects="samples", redefines=("*",))
+    # The test has none.
+    noise: float = key(at_least=0, affects="samples", redefines=("train/*", "val/*"))
+    x: list[float] = key(affects="samples", redefines=("*",))
 
     @property
     def targets(self) -> Targets:
@@ -155,13 +160,14 @@ class CustomDataConfig(DataConfig):
     # Known from its first sample, when there is one.
     may_be_images: ClassVar[bool] = True
 
-    target: str = key(form=checks.class_path, is_code=True, affects="order")
-    kwargs: dict[str, Any] = key(is_open=True, affects="order")
+    target: str = key(form=checks.class_path, is_code=True, affects="order", redefines=("*",))
+    # For a split, with the arguments of that split on top.
+    kwargs: dict[str, Any] = key(is_open=True, affects="order", redefines=("*",))
     val_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation", before=None)
     test_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation")
     # Every sample has its seed from its index, so the number of workers changes no bit.
     num_workers: int = key(between=(0, 512), affects="speed", settable=("eval", "reproduce"))
-    task: str = key(one_of=("classification", "regression"), affects="samples")
+    task: str = key(one_of=("classification", "regression"), affects="samples", redefines=("*",))
     num_classes: int | None = key(at_least=2, affects="samples")
     # Null: as an attribute `trainer_cache` of the data set says.
     cache: bool | None = key(affects="speed", settable=("eval", "reproduce"), before=None)

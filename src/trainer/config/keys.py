@@ -34,8 +34,8 @@ class Key:
     """The properties of a key.
 
     Bounds apply to the value, or to each item of a list, and never to None: whether a key may be
-    null is a matter of its type. `affects` and `settable` are those of the group where they are
-    None.
+    null is a matter of its type. `affects`, `redefines` and `settable` are those of the group
+    where they are None.
     """
 
     at_least: float | None = None
@@ -50,6 +50,9 @@ class Key:
     form: Callable[[str, str], object] | None = None
 
     affects: Affects | None = None
+    # Patterns of the metrics that measure something else, or on other samples, in runs with another
+    # value. A seed has none: every draw is as good as another.
+    redefines: tuple[str, ...] | None = None
     is_path: bool = False
     is_code: bool = False  # the import path of a person's own class
     is_open: bool = False  # a table whose keys a person chooses
@@ -135,6 +138,7 @@ class Section:
 
     group: ClassVar[str] = ""
     affects: ClassVar[Affects] = "result"
+    redefines: ClassVar[tuple[str, ...]] = ()
     settable: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -162,6 +166,7 @@ def keys_of(schema: type[Section]) -> dict[str, Key]:
             declared,
             type=str(field.type),
             affects=schema.affects if declared.affects is None else declared.affects,
+            redefines=schema.redefines if declared.redefines is None else declared.redefines,
             settable=schema.settable if declared.settable is None else declared.settable,
         )
     return found

@@ -40,7 +40,8 @@ class MLPConfig(ModelConfig):
     """Fully connected layers with ReLU between them."""
 
     hidden: list[int] = key(between=_LAYER, column=14)
-    dropout: float = key(between=(0, 1), open_end=True, column=16)  # at 1 no value gets through
+    # At 1 no value gets through.
+    dropout: float = key(between=(0, 1), open_end=True, redefines=("train/*",), column=16)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,8 +68,8 @@ class CNNConfig(ModelConfig):
 class CNNDropoutConfig(CNNConfig):
     """Two convolutions of 3 x 3, one max pooling, dropout twice, log-softmax at the end."""
 
-    conv_dropout: float = key(between=(0, 1), open_end=True)
-    fc_dropout: float = key(between=(0, 1), open_end=True)
+    conv_dropout: float = key(between=(0, 1), open_end=True, redefines=("train/*",))
+    fc_dropout: float = key(between=(0, 1), open_end=True, redefines=("train/*",))
 
     @property
     def outputs(self) -> str:
@@ -103,6 +104,7 @@ class LossConfig(Section):
     """What a loss compares with, and the model outputs it makes sense on."""
 
     group: ClassVar[str] = "loss"
+    redefines: ClassVar[tuple[str, ...]] = ("*/loss",)
     targets: ClassVar[Targets] = "classes"
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
 

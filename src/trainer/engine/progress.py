@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from trainer.config.comparison import is_maximized
 from trainer.state_checks import LARGEST, NUMBER, NUMBER_OR_NONE, Count, StateDict, check
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class Monitor:
     ) -> None:
         self.metric = metric
         self.patience = patience
-        self.maximize = metric.endswith("accuracy")
+        self.maximize = is_maximized(metric)
         self._should_prune = should_prune
         self._is_pruned = False
         self.forget()

@@ -20,6 +20,7 @@ from trainer.commands.sweep.resume import sweep_folder
 from trainer.commands.sweep.search import Search, Suggestion
 from trainer.commands.sweep.task import JobStatus
 from trainer.config import FitConfig, to_plain
+from trainer.config.comparison import is_maximized
 from trainer.config.compatibility import monitored_metric
 from trainer.config.sweep import LocalConfig, OptunaConfig, RandomConfig, SlurmConfig, SweepRequest
 from trainer.errors import UsageError
@@ -106,7 +107,7 @@ def _new_record(
         command=request.command,
         keys=[axis.key for axis in request.axes],
         monitor=monitor,
-        maximize=monitor.endswith("accuracy"),
+        maximize=is_maximized(monitor),
         started=now() if earlier is None else earlier.started,
         jobs=[] if earlier is None else earlier.jobs,
         former=[] if earlier is None else earlier.former,
