@@ -69,7 +69,7 @@ def monitored(metrics: Mapping[str, float | None], config: Mapping[str, object])
 
 def is_maximized(metric: str) -> bool:
     """Whether more is better."""
-    return not metric.endswith("loss")
+    return metric.endswith("accuracy")
 
 
 def curves_of(run: Path) -> dict[str, list[float]]:
