@@ -98,11 +98,15 @@ MODELS = {f"model={name}" for name in choices_of("model")}
         ),
         ("trainer runs b", {"best"}),
         ("trainer runs ls s", {"sort=", "status="}),
-        ("trainer runs ls sort=val/", {"sort=val/accuracy", "sort=val/loss"}),
+        (
+            "trainer runs ls sort=val/",
+            {f"sort=val/{name}" for name in ("accuracy", "loss", "mse", "mae")},
+        ),
         ("trainer runs status=d", {"status=done", "status=damaged"}),
         (
             "trainer runs best t",
-            {"test/accuracy", "test/loss", "train/accuracy", "train/loss", "tag="},
+            {f"test/{name}" for name in ("accuracy", "loss", "mse", "mae")}
+            | {"train/accuracy", "train/loss", "tag="},
         ),
         ("trainer runs show ", {"last", "run.root="}),
         ("trainer runs compare last ", {"limit=", "run.root="}),

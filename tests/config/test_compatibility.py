@@ -139,7 +139,7 @@ def test_peoples_own_model_and_data_say_what_they_are(task: str, output: str, lo
 METRICS = {
     ("mnist", 100): ["train/loss", "train/accuracy", "val/loss", "val/accuracy"],
     ("mnist", 0): ["train/loss", "train/accuracy"],
-    ("line", 2): ["train/loss", "val/loss"],
+    ("line", 2): ["train/loss", "val/loss", "val/mse", "val/mae"],
     ("line", 0): ["train/loss"],
 }
 NATURAL = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,49 @@ def test_values_have_no_accuracy() -> None:
     result = evaluate(nn.Identity(), batches, mse, device=CPU, num_classes=None)
     assert (result.accuracy, result.by_class, result.count) == (None, None, 6)
     assert result.loss == pytest.approx((inputs**2).mean().item())
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize("name", ["mse", "l1", "huber"])
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_errors_of_values_do_not_depend_on_the_loss(name: str, batch_size: int) -> None:
+    """Failed before: there was the loss alone. Compared with NumPy in float64."""
+    inputs = make_split()[0]
+    targets = 5 * torch.randn(23, 2, generator=torch.Generator().manual_seed(1))
+    net = nn.Linear(6, 2)
+    batches = TensorBatches(inputs, targets, batch_size=batch_size, prepare=as_it_is)
+    options = {"delta": 0.1} if name == "huber" else {}
+    loss = make_loss(name, **options)
+    result = evaluate(net, batches, loss, device=CPU, num_classes=None)
+    x, y, weight, bias = (
+        tensor.detach().double().numpy() for tensor in (inputs, targets, net.weight, net.bias)
+    )
+    errors = x @ weight.T + bias - y
+    assert result.mse == pytest.approx(np.mean(errors**2), rel=1e-6)
+    assert result.mae == pytest.approx(np.mean(np.abs(errors)), rel=1e-6)
+    same = {"mse": result.mse, "l1": result.mae}
+    assert name not in same or result.loss == same[name], "to the last bit"
+    assert result.metrics("val") == {
+        "val/loss": result.loss, "val/accuracy": None, "val/mse": result.mse, "val/mae": result.mae,
+    }  # fmt: skip
+
+
+def test_they_are_summed_in_the_wide_type() -> None:
+    """In float32 a million small errors after a large one would be lost."""
+    inputs = torch.zeros(4096, 1)
+    targets = torch.full((4096, 1), 0.25)
+    targets[0] = 3e4
+    batches = TensorBatches(inputs, targets, batch_size=1, prepare=as_it_is)
+    result = evaluate(nn.Identity(), batches, mse, device=CPU, num_classes=None)
+    assert result.mse == (3e4**2 + 4095 * 0.0625) / 4096
+
+
+def test_classes_have_an_accuracy_alone() -> None:
+    batches = TensorBatches(*make_split(), batch_size=4, prepare=as_it_is)
+    loss = make_loss("cross_entropy", label_smoothing=0.0)
+    result = evaluate(nn.Linear(6, 3), batches, loss, device=CPU, num_classes=3)
+    assert (result.mse, result.mae) == (None, None)
+    assert list(result.metrics("test")) == ["test/loss", "test/accuracy"]
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -89,7 +89,9 @@ def printed(text: str, way: str, capsys: pytest.CaptureFixture[str]) -> str:
 class Epochs:
     """A run of so many epochs of ten updates, whose validation accuracies are given."""
 
-    def __init__(self, num_epochs: int, *, loss: float = 0.5) -> None:
+    def __init__(
+        self, num_epochs: int, *, loss: float = 0.5, monitor: str = "val/accuracy"
+    ) -> None:
         self.best_step = 0
         self.best = 0.0
         self.loss = loss
@@ -98,6 +100,7 @@ class Epochs:
             num_epochs=num_epochs,
             num_samples=100,
             num_samples_done=0,
+            monitor=monitor,
             best_step=lambda: self.best_step,
         )
 
@@ -114,6 +117,8 @@ class Epochs:
                     loss=0.6,
                     accuracy=accuracy,
                     count=10,
+                    mse=0.25,
+                    mae=0.125,
                 )
             )
             if accuracy > self.best:
@@ -193,6 +198,22 @@ def test_what_one_line_leaves_out_the_next_ones_do_too(
     monkeypatch.setenv("COLUMNS", "86")
     Epochs(5).train(0.5, 0.5, learning_rates=(0.1, 1.23e-05))
     assert [("lr" in line) for line in capsys.readouterr().out.splitlines()] == [False, False]
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(("monitor", "shown"), [("val/mse", "val mse 0.2500"), ("val/loss", "")])
+def test_an_error_of_values_is_in_a_line_where_it_is_monitored(
+    monitor: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run = Epochs(5, monitor=monitor)
+    run.train(0.5)
+    [line] = capsys.readouterr().out.splitlines()
+    assert len(line) <= 80 and shown in line and "mae" not in line
+    assert ("mse" in line) == bool(shown)
 
 
 @pytest.mark.fault("N")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from trainer.tracking.metrics_file import MetricsFile, read_rows
+from trainer.tracking.metrics_file import MetricsFile, parse_row, read_rows
 from trainer.tracking.records import ROW_FIELDS, EpochRecord, EvalRecord, ResumePoint
 
 
@@ -100,3 +101,22 @@ def test_a_resume_keeps_the_rows_up_to_its_step(tmp_path: Path) -> None:
         (2, 1.0),
         (3, 5.0),
     ]
+
+
+@pytest.mark.fault("N")
+def test_a_row_of_values_has_their_errors_and_one_of_an_older_version_lacks_them(
+    tmp_path: Path,
+) -> None:
+    metrics = MetricsFile(tmp_path, warn=pytest.fail)
+    metrics.record(record(3))
+    metrics.record(replace(record(4), mse=0.5, mae=math.inf))
+    metrics.close()
+    older, newer = read_rows(tmp_path)
+    assert list(older) == [*ROW_FIELDS["val"]]
+    assert list(newer) == [*ROW_FIELDS["val"], "mse", "mae"]
+    assert (newer["mse"], newer["mae"]) == (0.5, None)
+    for split in ("train", "train_epoch"):
+        row = {**dict.fromkeys(ROW_FIELDS[split], 1), "split": split, "mse": 0.5}
+        assert parse_row(json.dumps(row).encode()) == "has the unknown field mse"
+    row = {**dict.fromkeys(ROW_FIELDS["test"], 1), "split": "test", "mse": "low"}
+    assert parse_row(json.dumps(row).encode()) == "has a mse that is invalid"

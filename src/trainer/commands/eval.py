@@ -59,10 +59,7 @@ def run(config: EvalConfig, saved: SavedStep, *, terminal: Terminal) -> None:
         # Alone on standard output, for programs: notes and warnings are on standard error.
         sys.stdout.write(as_json(content) + "\n")
         return
-    metrics = {
-        f"{config.eval.split}/loss": result.loss,
-        f"{config.eval.split}/accuracy": result.accuracy,
-    }
+    metrics = result.metrics(config.eval.split)
     terminal.facts(
         "",
         [
@@ -86,6 +83,8 @@ def _as_json(config: EvalConfig, result: Evaluation, *, data: Data, checkpoint: 
         "loss": result.loss,
         "accuracy": result.accuracy,
     }
+    if result.mse is not None:
+        content |= {"mse": result.mse, "mae": result.mae}
     # Targets that are values have no classes.
     if result.by_class is not None and data.classes:
         rows = zip(data.classes, class_reports(result.by_class), strict=True)

@@ -24,6 +24,12 @@ def monitored_metric(config: FitConfig) -> str:
     return "val/accuracy" if config.data.targets == "classes" else "val/loss"
 
 
+def metric_without_loss(config: FitConfig) -> str | None:
+    """The natural metric here that no key of `loss` changes the meaning of; None without one."""
+    names = ("val/accuracy", "val/mse", "train/accuracy")
+    return next((name for name in names if name in available_metrics(config)), None)
+
+
 def has_validation(config: FitConfig) -> bool:
     """Whether part of the training data is held out."""
     return config.data.val_size > 0
@@ -140,6 +146,11 @@ def _check_monitor(config: FitConfig) -> None:
 
 def available_metrics(config: FitConfig) -> list[str]:
     """The names that `trainer.monitor` may take for this config."""
-    names = ["loss", "accuracy"] if config.data.targets == "classes" else ["loss"]
-    splits = ["train", "val"] if has_validation(config) else ["train"]
-    return [f"{split}/{name}" for split in splits for name in names]
+    is_classes = config.data.targets == "classes"
+    names = {
+        "train": ["loss", "accuracy"] if is_classes else ["loss"],
+        "val": ["loss", "accuracy"] if is_classes else ["loss", "mse", "mae"],
+    }
+    if not has_validation(config):
+        del names["val"]
+    return [f"{split}/{name}" for split, found in names.items() for name in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from trainer.data.batches import Batches
 from trainer.device import sum_dtype
 from trainer.engine.outputs import OutputCheck
 from trainer.engine.progress import Progress
-from trainer.losses import Loss
+from trainer.losses import Loss, l1, mse
 from trainer.metrics import ClassCounts
 from trainer.models.modes import evaluating
 from trainer.tracking.observer import Watch
@@ -31,13 +31,23 @@ class EvaluationStopped(Exception):
 class Evaluation:
     """Mean loss and accuracy over `count` samples, and the counts of each class.
 
-    Accuracy and counts by class are None where the targets are values.
+    Accuracy and counts by class are None where the targets are values; the mean squared and
+    absolute error over samples and outputs, `mse` and `mae`, where they are classes.
     """
 
     loss: float
     accuracy: float | None
     count: int
     by_class: ClassCounts | None
+    mse: float | None = None
+    mae: float | None = None
+
+    def metrics(self, split: str) -> dict[str, float | None]:
+        """The metrics by name, such as `val/loss`; the accuracy of values is None."""
+        found = {f"{split}/loss": self.loss, f"{split}/accuracy": self.accuracy}
+        if self.mse is not None:
+            found |= {f"{split}/mse": self.mse, f"{split}/mae": self.mae}
+        return found
 
     def as_record(self, split: str, *, at: Progress, seconds: float) -> EvalRecord:
         """The record for trackers, with the counters `at` which the weights were."""
@@ -50,6 +60,8 @@ class Evaluation:
             loss=self.loss,
             accuracy=self.accuracy,
             count=self.count,
+            mse=self.mse,
+            mae=self.mae,
         )
 
 
@@ -81,15 +93,15 @@ def evaluate(
 
         for inputs, targets in batches:
             outputs = model(inputs)
-            sum the loss, weighted by samples; count predictions by class; call `watch`
+            sum the loss, weighted by samples; of values, the squared and the absolute error too
+            count predictions by class; call `watch`
 
     Every module's mode is restored, whatever happens; the host waits for the device once, at the
     end. Raises ConfigError when the outputs do not fit the targets, and EvaluationStopped when
     `should_stop` is true between two batches.
     """
-    # The loss of 60,000 samples in float32 would lose the digits in which two epochs differ.
-    wide = sum_dtype(device)
-    total = torch.zeros((), dtype=wide, device=device)
+    # The errors do not depend on the loss, so that runs with different ones can be compared.
+    sums = _Sums([loss, mse, l1] if num_classes is None else [loss], device=device)
     by_class = None if num_classes is None else ClassCounts(num_classes, device=device)
     is_half = way.autocast is not None
     precision = torch.autocast(device.type, dtype=way.autocast, enabled=is_half)
@@ -106,7 +118,7 @@ def evaluate(
             outputs = run(inputs)
             check(outputs, targets)
             outputs = outputs.float()  # as in training, where the loss is in fp32
-            total += loss(outputs, targets).to(wide) * len(targets)
+            sums.add(outputs, targets)
             if by_class is not None:
                 by_class.add(outputs.argmax(1), targets)
             if watch is not None:
@@ -115,8 +127,27 @@ def evaluate(
     accuracy = None
     if by_class is not None and count:
         accuracy = int(by_class.right.sum()) / count
-    mean = total.item() / count if count else math.nan
-    return Evaluation(mean, accuracy, count, by_class)
+    mean_loss, *errors = sums.means(count)
+    return Evaluation(mean_loss, accuracy, count, by_class, *errors)
+
+
+class _Sums:
+    """Sums of means over batches, weighted by samples, on the device."""
+
+    def __init__(self, functions: Sequence[Loss], *, device: torch.device) -> None:
+        self._functions = functions
+        # The loss of 60,000 samples in float32 would lose the digits in which two epochs differ.
+        self._dtype = sum_dtype(device)
+        self._totals = [torch.zeros((), dtype=self._dtype, device=device) for _ in functions]
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        for total, function in zip(self._totals, self._functions, strict=True):
+            total += function(outputs, targets).to(self._dtype) * len(targets)
+
+    def means(self, count: int) -> list[float]:
+        """The means over `count` samples; waits for the device once."""
+        totals: list[float] = torch.stack(self._totals).tolist()
+        return [total / count if count else math.nan for total in totals]
 
 
 def own_outputs(model: nn.Module, inputs: Tensor) -> object:

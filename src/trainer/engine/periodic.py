@@ -205,7 +205,7 @@ class Periodic:
             watch = None if self._observer is None else self._observer.watch("val")
             with self._pause():
                 result = self._validate(watch)
-                metrics |= {"val/loss": result.loss, "val/accuracy": result.accuracy}
+                metrics |= result.metrics("val")
                 self._tracker.record(result.as_record("val", at=progress, seconds=progress.seconds))
         self._loop.metrics = metrics
         self._loop.evaluated_at = progress.step

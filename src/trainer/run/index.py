@@ -19,7 +19,10 @@ from trainer.files import JsonObject, as_list, as_table, read_json, write_json
 from trainer.run.folder import NOTES_FILE, RECORD_FILE, is_retired
 from trainer.run.record import RunStatus, status_of
 
-METRICS = ("val/accuracy", "val/loss", "test/accuracy", "test/loss", "train/accuracy", "train/loss")
+METRICS = (
+    "val/accuracy", "val/loss", "val/mse", "val/mae", "test/accuracy", "test/loss", "test/mse",
+    "test/mae", "train/accuracy", "train/loss",
+)  # fmt: skip
 # Digits of an id, where no other id begins with the same ones.
 _NUM_DIGITS = 6
 # A run lies at most this many folders below its root: the date, the sweep, the run.

@@ -26,14 +26,16 @@ from rich.progress import (
 from rich.text import Text
 
 from trainer.errors import printable
-from trainer.tracking.records import EpochRecord, EvalRecord, Record, TrainRecord
+from trainer.tracking.records import OF_VALUES, EpochRecord, EvalRecord, Record, TrainRecord
 from trainer.tracking.text import fitting, folded, joined, number_text
 
 # About the most epoch lines of a run, besides those of a new best: one of 1,000 short epochs must
 # not scroll all else away.
 _MAX_EPOCH_LINES = 20
 # What a line of an epoch, or the bar, loses first in a narrow terminal.
-_LEAVING_OUT = ("rate", "lr", "duration", "acc", "loss", "val loss", "val acc")
+_LEAVING_OUT = (
+    "rate", "lr", "duration", "acc", "loss", "val loss", "val acc", "val mse", "val mae",
+)  # fmt: skip
 # The columns of the bar's name, its share and both times, and of what is written beside them: loss,
 # accuracy and speed, or less.
 _BAR_COLUMNS = 32
@@ -249,7 +251,7 @@ class ConsoleTracker:
     """Shows a bar with loss, accuracy, samples a second and the time left, and a line an epoch.
 
     Of many epochs it prints about twenty, the last one, and each that is the best so far when the
-    next one is printed. `best_step` returns the step with the best monitored value so far.
+    next one is printed. `best_step` returns the step with the best value of `monitor` so far.
     """
 
     def __init__(
@@ -259,12 +261,14 @@ class ConsoleTracker:
         num_epochs: int,
         num_samples: int,
         num_samples_done: int,
+        monitor: str,
         best_step: Callable[[], int],
         find_cause: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`find_cause` looks for a validation sample that is not finite, when val/loss is not."""
         self._terminal = terminal
         self._num_epochs = num_epochs
+        self._monitor = monitor
         self._every = max(1, math.ceil(num_epochs / _MAX_EPOCH_LINES))
         self._best_step = best_step
         # A later best is one of the epoch that ends next.
@@ -348,7 +352,7 @@ class ConsoleTracker:
         number = f"{record.epoch:>{len(str(self._num_epochs))}}"
         parts = {"epoch": f"epoch {number}/{self._num_epochs}", **_scores(record)}
         if val is not None:
-            parts |= _scores(val, "val ")
+            parts |= _scores(val, "val ") | self._error_of(val)
         parts |= {
             "lr": f"lr {record.learning_rate:.3g}",
             "rate": _rate(record.samples_per_second),
@@ -360,6 +364,13 @@ class ConsoleTracker:
         self._known_step = record.step
         if record.epoch % self._every == 0 or record.epoch in (1, self._num_epochs):
             self._print_waiting()
+
+    def _error_of(self, val: EvalRecord) -> dict[str, str]:
+        """`val mse 0.1234` where it is monitored: a line has no room for every error of values."""
+        split, _, name = self._monitor.partition("/")
+        if split != "val" or name not in OF_VALUES:
+            return {}
+        return {f"val {name}": f"val {name} {number_text(getattr(val, name))}"}
 
     def _print_waiting(self) -> None:
         """Print the best epoch since the last line, where it is the best of all, and the last."""

@@ -16,7 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from trainer.files import write_bytes
 from trainer.tracking.metrics_file import read_rows
-from trainer.tracking.records import ResumePoint, TagGroup, scalar_tags, split_of
+from trainer.tracking.records import OF_VALUES, ResumePoint, TagGroup, scalar_tags, split_of
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -131,8 +131,10 @@ def _rebuild(damaged: Path) -> None:
     for row in read_rows(damaged.parent):
         at = max(at, times.get(row["step"], at))
         for name, tag in scalar_tags(row["split"]).items():
-            # A loss is never missing: null is one that was not finite. An accuracy may be missing.
-            value = math.nan if name == "loss" and row[name] is None else row[name]
+            value = row.get(name)
+            # Null is a number that was not finite, but an accuracy of null is missing.
+            if value is None and name in row and name in (*OF_VALUES, "loss"):
+                value = math.nan
             if value is not None:
                 summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
                 made.append(framed(Event(wall_time=at, step=row["step"], summary=summary)))

@@ -14,6 +14,7 @@ from trainer.files import append_whole, finite_or_null, write_bytes
 from trainer.run.folder import METRICS_FILE
 from trainer.state_checks import LARGEST
 from trainer.tracking.records import (
+    MORE_FIELDS,
     ROW_FIELDS,
     SPLITS,
     MetricsRow,
@@ -92,7 +93,8 @@ def _problem_of(row: object) -> str | None:
     """Why a JSON value is no row, in a phrase."""
     if not isinstance(row, dict) or row.get("split") not in SPLITS:
         return "has no split that trainer knows"
-    if unlike := row.keys() ^ {*ROW_FIELDS[row["split"]]}:
+    fields = {*ROW_FIELDS[row["split"]]}
+    if unlike := (row.keys() - {*MORE_FIELDS[row["split"]]}) ^ fields:
         name = min(unlike)
         kind = "has the unknown field" if name in row else "lacks the field"
         return f"{kind} {printable(name)[:40]}"

@@ -34,7 +34,10 @@ class TrainRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalRecord:
-    """One evaluation of a split (`val` or `test`) of `count` samples."""
+    """One evaluation of a split (`val` or `test`) of `count` samples.
+
+    The mean squared and absolute error `mse` and `mae` are of targets that are values only.
+    """
 
     split: str
     epoch: int
@@ -44,6 +47,8 @@ class EvalRecord:
     loss: float
     accuracy: float | None
     count: int
+    mse: float | None = None
+    mae: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +79,18 @@ def _names(kind: type[Record], *, without: Collection[str] = ()) -> tuple[str, .
     return ("split", *names)
 
 
-# The names of the values in a row of each split, in their order.
+# What a row of an evaluation has besides, where the targets are values; a row of an older version
+# lacks it.
+OF_VALUES = ("mse", "mae")
+# The names of the values in every row of a split, in their order.
 ROW_FIELDS = {
     "train": _names(TrainRecord),
     "train_epoch": _names(EpochRecord, without=("duration", "samples_per_second")),
-    "val": _names(EvalRecord),
-    "test": _names(EvalRecord),
+    "val": _names(EvalRecord, without=OF_VALUES),
+    "test": _names(EvalRecord, without=OF_VALUES),
 }
+# Those that some rows have.
+MORE_FIELDS = {"train": (), "train_epoch": (), "val": OF_VALUES, "test": OF_VALUES}
 # A train row is a window of training, a train_epoch row an epoch as a whole.
 SPLITS = tuple(ROW_FIELDS)
 
@@ -88,12 +98,17 @@ SPLITS = tuple(ROW_FIELDS)
 def as_row(record: Record) -> MetricsRow:
     """The record as a row of metrics.jsonl: its values by name, `split` first."""
     # Not asdict, which copies every value: an epoch may take a millisecond.
-    return {name: getattr(record, name) for name in ROW_FIELDS[record.split]}
+    row = {name: getattr(record, name) for name in ROW_FIELDS[record.split]}
+    for name in MORE_FIELDS[record.split]:
+        if (value := getattr(record, name)) is not None:
+            row[name] = value
+    return row
 
 
 # The first part of the tags whose second part is a split; all other tags are about training.
 _OF_A_SPLIT = (
-    "Loss", "Accuracy", "Best", "Confusion", "Reliability", "Mistakes", "Precision_recall",
+    "Loss", "Accuracy", "MSE", "MAE", "Best", "Confusion", "Reliability", "Mistakes",
+    "Precision_recall",
 )  # fmt: skip
 
 
@@ -128,8 +143,9 @@ def split_of(tag: str) -> str:
 
 
 def scalar_tags(split: str) -> dict[str, str]:
-    """TensorBoard's tag for each value of a row of `split`, by the value's name."""
+    """TensorBoard's tag for each value that a row of `split` may have, by the value's name."""
     tags = {"loss": f"Loss/{split}", "accuracy": f"Accuracy/{split}"}
+    tags |= {name: f"{name.upper()}/{split}" for name in MORE_FIELDS[split]}
     if split == "train":
         tags |= {
             "learning_rate": "Learning/learning_rate",

@@ -69,6 +69,7 @@ def test_jobs_run_with_the_person_s_own_classes_and_one_that_fails_says_why(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(OWN_MODEL)
+    (tmp_path / "random.py").write_text("raise SystemExit('a file of the person's')")
     good = task_of(
         tmp_path, 0, "model=custom", "model.target=own.Own", "data.features=4", "logger=none"
     )

@@ -283,4 +283,7 @@ def test_tensorboard_offers_the_declared_columns_and_few_filters(server: Server)
 
 
 def test_runs_without_an_accuracy_need_no_column_of_it() -> None:
-    assert METRICS_OF_VALUES == ("Loss/test", "Best/val_loss", "Loss/val", "Loss/train")
+    assert METRICS_OF_VALUES == (
+        "MSE/test", "Best/val_mse", "MSE/val", "Loss/test", "Best/val_loss", "Loss/val",
+        "Loss/train", "MAE/test", "Best/val_mae", "MAE/val",
+    )  # fmt: skip

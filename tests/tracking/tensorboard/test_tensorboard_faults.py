@@ -91,8 +91,8 @@ def recorded(run: Path) -> Points:
     points: Points = {}
     for row in read_rows(run):
         for name, tag in scalar_tags(row["split"]).items():
-            if row[name] is not None:
-                points.setdefault(tag, []).append((row["step"], torch.tensor(row[name]).item()))
+            if (value := row.get(name)) is not None:
+                points.setdefault(tag, []).append((row["step"], torch.tensor(value).item()))
     return points
 
 

@@ -31,6 +31,8 @@ _VALUES_OF_A_STEP = {
     "Accuracy/train_epoch": "train/accuracy",
     "Loss/val": "val/loss",
     "Accuracy/val": "val/accuracy",
+    "MSE/val": "val/mse",
+    "MAE/val": "val/mae",
 }
 # Of metrics.jsonl, and of an event file: some million rows.
 MAX_FILE_BYTES = 1_000_000_000
@@ -144,8 +146,8 @@ def _add_row(line: bytes, rows: Rows, files: RunFiles) -> str:
     known = rows.points[tags["loss"]].steps
     if known and (step <= known[-1] or split == "test"):
         return f"has step {step} of {split} after step {known[-1]}"
-    for name, tag in tags.items():
-        rows.points[tag].add(step, math.nan if row[name] is None else row[name])
+    for name in tags.keys() & row.keys():
+        rows.points[tags[name]].add(step, math.nan if row[name] is None else row[name])
     rows.counts[split] += 1
     rows.num_past += not files.is_done and not is_kept(split, step, files)
     return ""

@@ -281,18 +281,20 @@ def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, flo
     at = Progress(**description.progress)
     seconds = components.state.progress.seconds
     watchers.tracker.record(result.as_record("test", at=at, seconds=seconds))
-    metrics: dict[str, float | None] = {"test/loss": result.loss}
-    if result.accuracy is not None:
-        metrics["test/accuracy"] = result.accuracy
-    return metrics
+    return _measured(result.metrics("test"))
 
 
 def _best_metrics(store: CheckpointStore) -> dict[str, float | None]:
     """The metrics of the best checkpoint in training and on the validation set."""
-    found = read_description(_best_step(store) / MODEL_FILE).metrics
-    # A loss of None was not finite; an accuracy of None is that of targets without classes.
+    return _measured(read_description(_best_step(store) / MODEL_FILE).metrics)
+
+
+def _measured(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics without an accuracy of None, that of values; another None was not finite."""
     return {
-        name: value for name, value in found.items() if value is not None or name.endswith("loss")
+        name: value
+        for name, value in metrics.items()
+        if value is not None or not name.endswith("accuracy")
     }
 
 

@@ -20,6 +20,7 @@ from trainer.errors import command_line
 from trainer.metrics import class_reports
 from trainer.models import count_parameters
 from trainer.tracking.console import Terminal
+from trainer.tracking.records import OF_VALUES
 from trainer.tracking.table import Narrow, write_table
 
 if TYPE_CHECKING:
@@ -90,10 +91,12 @@ def end(run: Run, metrics: Mapping[str, float | None], *, reason: StopReason) ->
 
 
 def describe_metrics(metrics: Mapping[str, float | None], split: str) -> str:
-    """`accuracy 91.60%, loss 0.2412` of a split."""
+    """`accuracy 91.60%, loss 0.2412` or `loss 0.2412, mse 0.4824, mae 0.5513` of a split."""
     accuracy = metrics.get(f"{split}/accuracy")
-    loss = f"loss {metrics[f'{split}/loss']:.6g}"
-    return loss if accuracy is None else f"accuracy {100 * accuracy:.2f}%, {loss}"
+    parts = [] if accuracy is None else [f"accuracy {100 * accuracy:.2f}%"]
+    errors = {name: metrics.get(f"{split}/{name}") for name in ("loss", *OF_VALUES)}
+    parts += [f"{name} {value:.6g}" for name, value in errors.items() if value is not None]
+    return ", ".join(parts)
 
 
 def describe_line(model: nn.Module) -> str:

@@ -86,6 +86,7 @@ def _make(run: Run) -> Watchers:
             num_epochs=limits.num_epochs(batches.num_batches, done),
             num_samples=limits.num_samples(batches, done),
             num_samples_done=done.samples,
+            monitor=monitor.metric,
             best_step=lambda: monitor.best_step,
             find_cause=lambda: cause_not_finite(components.data, "val"),
         )

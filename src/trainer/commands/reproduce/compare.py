@@ -19,6 +19,7 @@ from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.index import entry_of
 from trainer.run.record import COMMIT_LENGTH
 from trainer.tracking.console import Terminal
+from trainer.tracking.records import OF_VALUES
 from trainer.tracking.table import write_table
 
 _MAX_NAMED = 3
@@ -61,7 +62,7 @@ def report(then: RunOutcome, now: RunOutcome, *, own: Sequence[str], terminal: T
     """
     difference = weights_difference(then.weights, now.weights)
     # The metrics are equal as numbers: one that is not finite is null in run.json.
-    if not difference and then.step == now.step and dict(then.metrics) == dict(now.metrics):
+    if not difference and then.step == now.step and dict(then.metrics) == _known_then(then, now):
         terminal.line(
             f"Bit-identical: all {len(then.weights)} tensors of step {then.num_steps} "
             f"and all {len(then.metrics)} metrics.",
@@ -85,6 +86,15 @@ def report(then: RunOutcome, now: RunOutcome, *, own: Sequence[str], terminal: T
     if own:
         terminal.line(f"The code of your own classes ({', '.join(own)}) is not compared.")
     return 1
+
+
+def _known_then(then: RunOutcome, now: RunOutcome) -> dict[str, float | None]:
+    """The metrics of `now`, without those that an older version of trainer did not measure."""
+    return {
+        name: value
+        for name, value in now.metrics.items()
+        if name in then.metrics or name.rpartition("/")[2] not in OF_VALUES
+    }
 
 
 def weights_difference(then: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str:

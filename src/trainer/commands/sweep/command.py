@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer import __version__
-from trainer.commands.sweep import plan, report
+from trainer.commands.sweep import monitor, plan, report
 from trainer.commands.sweep.display import Board
 from trainer.commands.sweep.launchers import Launcher
 from trainer.commands.sweep.launchers.local import LocalLauncher, warm_up
@@ -22,7 +22,6 @@ from trainer.commands.sweep.search import Search, Suggestion
 from trainer.commands.sweep.task import JobStatus
 from trainer.config import FitConfig, to_plain
 from trainer.config.comparison import is_maximized
-from trainer.config.compatibility import monitored_metric
 from trainer.config.sweep import LocalConfig, OptunaConfig, RandomConfig, SlurmConfig, SweepRequest
 from trainer.errors import UsageError
 from trainer.run.record import COMMIT_LENGTH, git_commit, now
@@ -54,11 +53,15 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
     name = sweep_name(request, configs)
     terminal.outlive_output(_COMFORT)
     with sweep_folder(request, identities, name=name) as (folder, earlier):
-        record = _new_record(request, folder, earlier, configs, identity=identities[0])
+        comparison = monitor.choose(request, configs, former=_former(earlier, identities))
+        # Not before: the identity is that of the words as typed.
+        request = dataclasses.replace(request, words=[*request.words, *comparison.words])
+        record = _new_record(request, folder, earlier, comparison, identity=identities[0])
         if not is_search:
             _match(record, jobs, request=request, terminal=terminal)
         total = _total(request, record)
         terminal.line(f"Sweep of {total} job{'s' * (total != 1)}, in {folder}", style="bold")
+        comparison.show(terminal)
         if earlier is not None:
             _note_continuation(request, record, terminal)
         stopped_by = None
@@ -99,24 +102,29 @@ def _new_record(
     request: SweepRequest,
     folder: Path,
     earlier: SweepRecord | None,
-    configs: Sequence[FitConfig],
+    comparison: monitor.Comparison,
     *,
     identity: str,
 ) -> SweepRecord:
     """The record of this command, with the jobs of an earlier one."""
-    monitor = monitored_metric(configs[0])
     return SweepRecord(
         folder=folder,
         kind=request.sweep.name,
         identity=identity,
         command=request.command,
         keys=[axis.key for axis in request.axes],
-        monitor=monitor,
-        maximize=is_maximized(monitor),
+        monitor=comparison.metric,
+        maximize=is_maximized(comparison.metric),
         started=now() if earlier is None else earlier.started,
         jobs=[] if earlier is None else earlier.jobs,
         former=[] if earlier is None else earlier.former,
+        summary={"comparison": comparison.sentences},
     )
+
+
+def _former(earlier: SweepRecord | None, identities: Sequence[str]) -> str | None:
+    """The metric of the sweep that the same command began; None for another or none."""
+    return earlier.monitor if earlier is not None and earlier.identity in identities else None
 
 
 def _match(

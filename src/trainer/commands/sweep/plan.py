@@ -67,8 +67,12 @@ def samples(axes: Sequence[Axis]) -> list[Values]:
 
 
 def _with_one_value(axis: Axis) -> Axis:
-    value = axis.values[0] if axis.values else repr(int(axis.low) if axis.is_int else axis.low)
+    value = axis.values[0] if axis.values else _number(axis, axis.low)
     return Axis(key=axis.key, prefix=axis.prefix, values=(value,))
+
+
+def _number(axis: Axis, value: float) -> str:
+    return repr(int(value) if axis.is_int else value)
 
 
 def words_of(request: SweepRequest, values: Values) -> list[str]:
@@ -110,6 +114,18 @@ def check(request: SweepRequest, jobs: Sequence[Values]) -> list[FitConfig]:
     if error is not None and not valid:
         raise error
     return valid
+
+
+def last_values(request: SweepRequest) -> list[FitConfig]:
+    """The config of one job, with the last value of each varied key; none where that is wrong."""
+    values = {
+        axis.key: axis.values[-1] if axis.values else _number(axis, axis.high)
+        for axis in request.axes
+    }
+    try:
+        return _loaded(request, [values])[0]
+    except UsageError:
+        return []
 
 
 def _loaded(

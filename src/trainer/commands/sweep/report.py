@@ -26,7 +26,7 @@ from trainer.commands.sweep.record import JobRecord, SweepRecord, short
 from trainer.commands.sweep.task import JobStatus
 from trainer.config.data import DataConfig
 from trainer.errors import as_called, command_line
-from trainer.files import JsonObject, write_text
+from trainer.files import JsonObject, as_list, write_text
 from trainer.tracking.console import Terminal
 from trainer.tracking.csv_text import csv_text
 from trainer.tracking.table import Narrow, write_table
@@ -66,7 +66,8 @@ def seeds_vary(keys: Sequence[str], data: Sequence[DataConfig]) -> str:
 def summarize(record: SweepRecord, *, seeds: str = "") -> JsonObject:
     """The result in plain values: `counts`, `best`, `groups`, `importance`, `why_no_importance`.
 
-    `seeds` is what `seeds_vary` returned.
+    `seeds` is what `seeds_vary` returned. `comparison` says what is to be known of the metric, in
+    sentences; they stay as they are.
 
     `best` is the job that is done with the best monitored metric, or None. `groups` are those of
     `ranking.groups_of`. `importance` is the share of each key; where it is None,
@@ -92,6 +93,7 @@ def summarize(record: SweepRecord, *, seeds: str = "") -> JsonObject:
         "best": best,
         "groups": groups_of(record, jobs),
         "seeds": seeds,
+        "comparison": list(map(str, as_list(record.summary.get("comparison")))),
         "importance": found.shares,
         "why_no_importance": found.reason,
     }
@@ -271,6 +273,7 @@ def _markdown(record: SweepRecord) -> str:
             f"Jobs: {counts or 'none'}."
         ),
         _markup(f"Compared by {record.monitor}, {better} is better."),
+        *map(_markup, summary["comparison"]),
     ]
     if jobs:
         parts += ["## Jobs", _grid(_jobs_sheet(record, jobs))]

@@ -17,6 +17,8 @@ _CHARTS = {
     "Key metrics": {
         "Loss": "Loss/(train|train_epoch|val|test)$",
         "Accuracy": "Accuracy/(train|train_epoch|val|test)$",
+        "Mean squared error": "MSE/(val|test)$",
+        "Mean absolute error": "MAE/(val|test)$",
         "Learning rate": "Learning/learning_rate$",
         "Gradient norm": "Gradients/norm$",
     },

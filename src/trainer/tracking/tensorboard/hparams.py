@@ -46,7 +46,10 @@ METRICS = (
 )  # fmt: skip
 # Of a run whose targets are values: with a column that it lacks, the parallel coordinates leave it
 # out.
-METRICS_OF_VALUES = tuple(tag for tag in METRICS if "ccuracy" not in tag)
+METRICS_OF_VALUES = (
+    "MSE/test", "Best/val_mse", "MSE/val", "Loss/test", "Best/val_loss", "Loss/val", "Loss/train",
+    "MAE/test", "Best/val_mae", "MAE/val",
+)  # fmt: skip
 # TensorBoard shows five hyperparameters at first: those marked as different, then by name.
 NUM_SHOWN = 5
 _MAX_TEXT = 200

@@ -17,7 +17,7 @@ from trainer.tracking.records import (
 )
 from trainer.tracking.tensorboard.writer import EventWriter
 
-_BETTER = {"loss": min, "accuracy": max}
+_BETTER = {"loss": min, "accuracy": max, "mse": min, "mae": min}
 
 
 class Scalars:
@@ -67,12 +67,12 @@ class Scalars:
 
     def _write_values(self, row: MetricsRow, prefix: str, x: int) -> None:
         for name, tag in scalar_tags(row["split"]).items():
-            if row[name] is not None:
-                self._writer.scalar(prefix + tag, row[name], x)
+            if (value := row.get(name)) is not None:
+                self._writer.scalar(prefix + tag, value, x)
 
     def _take_best(self, row: MetricsRow) -> None:
         for name, better in _BETTER.items():
-            value = row[name]
+            value = row.get(name)
             if value is not None and value == value:  # a NaN is never the best
                 self._best[name] = better(value, self._best.get(name, value))
 
