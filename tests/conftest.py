@@ -4,6 +4,7 @@ in this process.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from disks import Disk, small_disk
 from faultplan import FaultTable
 from running import PLAIN, SMALL, Fit, Outcome, Run, Trainer
 from starting import starts_process
+from syncing import wait_for_no_disk
 
 from trainer.cli.main import main
 from trainer.config import FitConfig
@@ -23,6 +25,8 @@ from trainer.config import FitConfig
 # A parent that uses readline, as pytest-xdist's may, leaves the size of a terminal behind.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+wait_for_no_disk()
 
 Compose = Callable[..., FitConfig]
 # Fixtures that run whole commands: a test that needs one takes long.
@@ -60,6 +64,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("long")
         if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what is loaded by now: each full pass over torch and
+    all tests takes a quarter of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

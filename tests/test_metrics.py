@@ -34,9 +34,9 @@ def test_they_equal_plain_counting(pairs: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.fault("N")
-@pytest.mark.parametrize("num_classes", [40_000, 1_000_000])
+@pytest.mark.parametrize("num_classes", [40_000, 200_000])
 def test_many_classes_take_memory_for_each_once(num_classes: int) -> None:
-    """A matrix of 40,000 classes would be 12.8 GB, and of a million 8 TB: no machine has that."""
+    """A matrix of 40,000 classes would be 12.8 GB, and of 200,000 320 GB."""
     counts = ClassCounts(num_classes, device=CPU)
     targets = torch.arange(num_classes)
     counts.add(targets.flip(0), targets)

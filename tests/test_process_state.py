@@ -147,17 +147,33 @@ WHERE = ("imported", "made", "read", "built", "run")
 
 
 def fit(folder: Path, module: str, **places: str) -> Ran:
-    """One epoch with a model and a data set of a file of its own, in the folder `folder`."""
+    """An epoch with a model and a data set of a file of its own, in the folder `folder`."""
     source = OWN.format(**(dict.fromkeys(WHERE, "pass") | places))
     (folder / f"{module}.py").write_text(source)
     words = (
         *("fit", "data=custom", f"data.target={module}.Data", "model=custom"),
         *(f"model.target={module}.Net", "data.kwargs={}", "data.batch_size=8", "data.val_size=8"),
-        *("trainer.epochs=2", "trainer.save_every=1steps", "logger=none", "run.dir=run"),
+        *("trainer.epochs=1", "trainer.save_every=1steps", "logger=none", "run.dir=run"),
     )
     return trainer_main(*words, cwd=folder)
 
 
+def losses(folder: Path, module: str, **places: str) -> list[float]:
+    """The losses of a run of `fit`, which must work without a traceback."""
+    folder.mkdir()
+    ran = fit(folder, module, **places)
+    assert ran.code == 0 and "Traceback" not in ran.err, ran.err
+    lines = (folder / "run/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of the run that changes nothing."""
+    return losses(tmp_path_factory.mktemp("usual") / "0", "usual")
+
+
+@pytest.mark.long
 @pytest.mark.fault("N")
 @pytest.mark.parametrize("where", WHERE)
 def test_a_run_lands_where_it_was_meant_to(tmp_path: Path, where: str) -> None:
@@ -171,6 +187,7 @@ def test_a_run_lands_where_it_was_meant_to(tmp_path: Path, where: str) -> None:
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "done"
 
 
+@pytest.mark.long
 @pytest.mark.fault("N")
 def test_files_are_read_relative_to_the_folder_that_it_changed_to(tmp_path: Path) -> None:
     away = tmp_path / "away"
@@ -190,22 +207,18 @@ ODD = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.fault("N")
 @pytest.mark.parametrize("where", ["imported", "made", "built"])
 @pytest.mark.parametrize("name", ODD)
-def test_training_is_as_without_it(tmp_path: Path, name: str, where: str) -> None:
-    rows = []
-    for number, statement in enumerate(("pass", ODD[name])):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        ran = fit(folder, f"odd_{list(ODD).index(name)}_{where}_{number}", **{where: statement})
-        assert ran.code == 0, ran.err
-        lines = (folder / "run/metrics.jsonl").read_text().splitlines()
-        rows.append([json.loads(line)["loss"] for line in lines])
-        assert "Traceback" not in ran.err
-    assert rows[0] == rows[1]
+def test_training_is_as_without_it(
+    tmp_path: Path, usual: list[float], name: str, where: str
+) -> None:
+    module = f"odd_{list(ODD).index(name)}_{where}"
+    assert losses(tmp_path / "odd", module, **{where: ODD[name]}) == usual
 
 
+@pytest.mark.long
 @pytest.mark.fault("N")
 @pytest.mark.parametrize("where", ["imported", "made", "read", "built"])
 def test_another_default_dtype_is_a_sentence(tmp_path: Path, where: str) -> None:
@@ -215,6 +228,7 @@ def test_another_default_dtype_is_a_sentence(tmp_path: Path, where: str) -> None
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.fault("N")
 @pytest.mark.parametrize("where", WHERE)
 def test_an_exit_is_a_sentence(tmp_path: Path, where: str) -> None:
@@ -224,14 +238,9 @@ def test_an_exit_is_a_sentence(tmp_path: Path, where: str) -> None:
     assert "called sys.exit(2)" in ran.err
 
 
+@pytest.mark.long
 @pytest.mark.fault("N")
-def test_a_seed_at_import_does_not_choose_the_first_weights(tmp_path: Path) -> None:
-    losses = []
-    for number, statement in enumerate(("pass", "torch.manual_seed(0)")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        ran = fit(folder, f"seeds_{number}", imported=statement)
-        assert ran.code == 0, ran.err
-        lines = (folder / "run/metrics.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["loss"] for line in lines])
-    assert losses[0] == losses[1]
+def test_a_seed_at_import_does_not_choose_the_first_weights(
+    tmp_path: Path, usual: list[float]
+) -> None:
+    assert losses(tmp_path / "seeds", "seeds", imported="torch.manual_seed(0)") == usual

@@ -19,7 +19,7 @@ import pytest
 from fake_images import contents, fake_set, write_set
 from loopback import CERTIFICATE, Handler, Loopback, serve
 from processes import Started
-from running import PLAIN, SMALL, Outcome, Run
+from running import PLAIN, SMALL, Outcome, Run, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from waiting import wait_until
 
@@ -198,14 +198,10 @@ def test_a_lock_whose_owner_was_killed(tmp_path: Path, start: Start) -> None:
     assert Run(run).record["status"] == "done"
 
 
-def _on_a_wide_terminal() -> None:
-    os.environ["COLUMNS"] = "200"
-
-
 @pytest.mark.fault("I")
-def test_one_of_five_jobs_of_a_sweep_fails(tmp_path: Path) -> None:
+def test_one_of_five_jobs_of_a_sweep_fails(trainer: Trainer, tmp_path: Path) -> None:
     words = (*SWEEP, "run.dir=sweep", "optimizer.lr=0.1,0.05,1e30,0.02,0.01")
-    outcome = ended(processes.run(*words, cwd=tmp_path, prepare=_on_a_wide_terminal), 1)
+    outcome = ended(trainer(*words), 1)
     jobs = [Run(folder) for folder in sorted((tmp_path / "sweep").glob("0*"))]
     assert [job.record["status"] for job in jobs] == ["done", "done", "failed", "done", "done"]
     assert re.search(
@@ -289,12 +285,19 @@ def _load_when_pruned(reached: Path) -> None:
 
 @pytest.mark.fault("I")
 def test_a_checkpoint_is_pruned_while_it_is_evaluated(tmp_path: Path, start: Start) -> None:
-    training = start("fit", *ENDLESS, "trainer.keep=0", "run.dir=run", cwd=tmp_path)
-    wait_for_checkpoint(tmp_path / "run")
+    # The weights stay as they are, so that the first step that is evaluated is the best, and kept.
+    words = (*ENDLESS, "optimizer.lr=1e-30", "trainer.keep=0", "run.dir=run")
+    training = start("fit", *words, cwd=tmp_path)
+    checkpoints = tmp_path / "run/checkpoints"
+    wait_until((checkpoints / "best").exists)
+    best = (checkpoints / "best").readlink()
+    wait_until(lambda: (checkpoints / "last").readlink() != best)
     training.signal(signal.SIGSTOP)
+    wait_until(lambda: is_stopped(training.pid))
     reached = tmp_path / "reached"
     prepare = functools.partial(_load_when_pruned, reached)
     evaluating = start("eval", "ckpt=run/checkpoints/last", cwd=tmp_path, prepare=prepare)
-    wait_until(reached.exists)
+    wait_until(lambda: reached.exists() or evaluating.process.exitcode is not None)
+    assert reached.exists(), evaluating.err
     training.signal(signal.SIGCONT)
     assert_is_told_as_replaced(evaluating.wait())

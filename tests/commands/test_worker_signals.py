@@ -37,8 +37,10 @@ def batches_of_two_workers() -> Iterator[Any]:
     batches = StreamedBatches(
         part, batch_size=1, num_workers=2, device=torch.device("cpu"), seed=0
     ).epoch(0)
-    yield next(batches)
-    yield from batches
+    # One of each: a signal to a worker that is not ready yet would be lost.
+    for _ in range(2):
+        next(batches)
+    return batches
 
 
 def to_workers(number: int) -> None:
@@ -51,16 +53,14 @@ def to_workers(number: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_to_workers_do_not_end_what_they_load(number: int) -> None:
     batches = batches_of_two_workers()
-    next(batches)
     to_workers(number)
-    assert len(list(batches)) == 19
+    assert len(list(batches)) == 18
 
 
 def test_workers_that_end_after_a_stop_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """DataLoader would raise in the middle of whatever is done just then: of a save, say."""
     monkeypatch.setattr(reading, "_SECONDS_TO_END", 1)
     batches, before = batches_of_two_workers(), signal.getsignal(signal.SIGCHLD)
-    next(batches)
     workers = multiprocessing.active_children()
     try:
         with Signals() as signals:

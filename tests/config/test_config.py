@@ -213,7 +213,7 @@ some_run = st.fixed_dictionaries(
 
 
 @pytest.mark.long
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(parts=st.tuples(some_data, some_model, some_loss, some_optimizer, some_scheduler, some_run))
 def test_valid_configs_come_back_from_plain_values(parts: tuple[list[str], ...]) -> None:
     config = config_of(*(override for part in parts for override in part))

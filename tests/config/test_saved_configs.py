@@ -268,7 +268,7 @@ def assert_read_back_equal(config: FitConfig) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=configs())
 def test_a_saved_config_is_read_back_equal(config: FitConfig) -> None:
     assert_read_back_equal(config)

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from running import Outcome
+from syncing import wait_for_no_disk
 from waiting import HANG_S
 
 from trainer.signals import STOPPING
@@ -94,6 +95,7 @@ def _main(
     # Two processes with two threads each slow one another down by an order of magnitude on two
     # cores.
     torch.set_num_threads(1)
+    wait_for_no_disk()
     if prepare is not None:
         prepare()
     from trainer.cli.main import main

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from trainer.errors import ConfigError, CustomCodeError
 
+# Each test trains.
+pytestmark = pytest.mark.long
+
 fault = pytest.mark.fault("N")
 Captured = pytest.CaptureFixture[str]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from commandline import trainer_main
 from running import Outcome, Trainer
 from swept import TINY, Swept
 
@@ -24,10 +26,18 @@ def rows(sweep: Swept) -> dict[str, dict[str, str]]:
         return {row["run"]: row for row in csv.DictReader(file)}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the sweep, which each test copies."""
+    cwd = tmp_path_factory.mktemp("finished")
+    ran = trainer_main(*GRID, cwd=cwd)
+    assert ran.code == 0, ran.err
+    return cwd / "sweep"
+
+
 @pytest.fixture
-def sweep(trainer: Trainer, tmp_path: Path) -> Swept:
-    ended(trainer(*GRID))
-    return Swept(tmp_path / "sweep")
+def sweep(finished: Path, tmp_path: Path) -> Swept:
+    return Swept(Path(shutil.copytree(finished, tmp_path / "sweep", symlinks=True)))
 
 
 def first(sweep: Swept) -> Path:

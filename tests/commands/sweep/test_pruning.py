@@ -107,8 +107,17 @@ def test_a_hopeless_trial_is_pruned_and_a_good_one_is_not(tmp_path: Path, maximi
     )
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
-@pytest.mark.parametrize("warmup", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("pruner", "warmup"),
+    [
+        ("median", 0),
+        ("median", 3),
+        ("hyperband", 1),
+        pytest.param("median", 1, marks=pytest.mark.slow),
+        pytest.param("hyperband", 0, marks=pytest.mark.slow),
+        pytest.param("hyperband", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_the_first_evaluation_that_may_prune_is_the_one_after_the_warmup(
     tmp_path: Path, pruner: str, warmup: int
 ) -> None:
@@ -144,8 +153,15 @@ def test_decisions_are_a_function_of_the_history(tmp_path: Path) -> None:
     assert ended[0] == ended[1] and min(ended[0]) < 6
 
 
-@pytest.mark.parametrize("maximize", [False, True])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("value", "maximize"),
+    [
+        (math.nan, False),
+        (math.inf, True),
+        pytest.param(math.nan, True, marks=pytest.mark.slow),
+        pytest.param(math.inf, False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_value_that_is_none_is_the_worst_there_is(
     tmp_path: Path, value: float, maximize: bool
 ) -> None:

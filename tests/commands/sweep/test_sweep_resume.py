@@ -80,7 +80,7 @@ CUSTOM = ("fit", "-m", *(word for word in TINY if not word.startswith("model")),
 MOODY_WORDS = (
     *CUSTOM,
     "model.target=moody.Moody",
-    "seed=0,1,2,3,4,5,6,7,8,9,10,-1",
+    "seed=0,3,5,7,1,-1",
     "sweep.jobs=2",
     "run.dir=sweep",
 )
@@ -163,27 +163,27 @@ def test_jobs_that_fail_are_named_and_they_alone_are_run_again(
     (tmp_path / "mood").touch()
     sweep = Swept(tmp_path / "sweep")
     outcome = ended(trainer(*MOODY_WORDS), 1)
-    expected = {3: "killed by SIGKILL", 5: "not today", 7: "Loss became nan", 11: "seed=-1"}
+    expected = {1: "killed by SIGKILL", 2: "not today", 3: "Loss became nan", 5: "seed=-1"}
     assert {job["number"] for job in sweep.jobs if job["status"] == "failed"} == set(expected)
-    assert sweep.statuses.count("done") == 8
+    assert sweep.statuses.count("done") == 2
     report = (sweep.folder / "sweep.md").read_text()
     for number, reason in expected.items():
         assert reason in sweep.jobs[number]["error"]
         assert reason in report
         assert re.search(rf"Job {number} \(seed=.* failed: .*{reason}", outcome.err), outcome.err
-    assert sweep.record["summary"]["counts"] == {"done": 8, "failed": 4}
+    assert sweep.record["summary"]["counts"] == {"done": 2, "failed": 4}
 
     before = sweep.contents()
     ended(trainer(*MOODY_WORDS, "sweep.retry_failed=false"), 1)
     assert sweep.contents() == before
-    assert sweep.record["summary"]["counts"] == {"done": 8, "failed": 4}
+    assert sweep.record["summary"]["counts"] == {"done": 2, "failed": 4}
 
     (tmp_path / "mood").unlink()
     ended(trainer(*MOODY_WORDS), 1)
-    assert sweep.statuses == ["done"] * 11 + ["failed"]
+    assert sweep.statuses == ["done"] * 5 + ["failed"]
     after = sweep.contents()
     done = [name for name, content in before.items() if b'"done"' in content]
-    assert len(done) == 8
+    assert len(done) == 2
     assert {name: after[name] for name in done} == {name: before[name] for name in done}
     assert len(after) - len(before) == 3
 

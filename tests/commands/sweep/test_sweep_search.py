@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import run_trainer
+from commandline import trainer_main
 from processes import Started
 from running import SMALL, Outcome, Trainer
 from signalling import as_from_a_shell, processes_of
 from swept import Swept, only_sweep, sweeps_in
 from waiting import wait_until
+
+# The jobs of a sweep are processes.
+pytestmark = pytest.mark.process
 
 WORDS = (
     "fit",
@@ -47,7 +50,7 @@ def found(sweep: Swept) -> list[tuple[Any, ...]]:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Twelve trials that nothing disturbed."""
     cwd = tmp_path_factory.mktemp("searched")
-    ran = run_trainer(*WORDS, "sweep.trials=12", "run.dir=sweep", cwd=cwd)
+    ran = trainer_main(*WORDS, "sweep.trials=12", "run.dir=sweep", cwd=cwd)
     assert ran.code == 0, ran.err
     return Swept(cwd / "sweep")
 

@@ -148,7 +148,9 @@ def test_what_a_job_says_is_kept_where_there_are_several(trainer: Trainer, tmp_p
 
 
 @pytest.mark.fault("N")
-@pytest.mark.parametrize("words", [("-m", "seed=0,1", "sweep.jobs=2"), ()])
+@pytest.mark.parametrize(
+    "words", [("-m", "seed=0,1", "sweep.jobs=2"), pytest.param((), marks=pytest.mark.slow)]
+)
 def test_a_file_of_ones_own_is_not_run_in_the_place_of_pythons(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:

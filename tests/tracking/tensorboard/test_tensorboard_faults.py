@@ -20,7 +20,7 @@ from commandline import ROOT
 from disks import Disk, events_in, in_turn
 from killing import at_batch
 from processes import Prepare
-from running import SMALL, Outcome, Run
+from running import SMALL, Outcome, Run, Trainer
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 from tensorboard.util import tensor_util
 
@@ -251,7 +251,7 @@ def texts_in(folder: Path, pattern: str = "**/*") -> dict[str, str]:
 
 
 @pytest.mark.fault("M")
-def test_nobody_is_told_to_serve_tensorboard_to_all(tmp_path: Path) -> None:
+def test_nobody_is_told_to_serve_tensorboard_to_all(trainer: Trainer, tmp_path: Path) -> None:
     """By default it listens to this machine alone: what it shows has no password."""
     texts: dict[str, Any] = texts_in(ROOT, "*")
     for folder in FOLDERS:
@@ -263,7 +263,7 @@ def test_nobody_is_told_to_serve_tensorboard_to_all(tmp_path: Path) -> None:
         ("fit", "--cfg", "all"),
     )  # fmt: skip
     for words in commands:
-        outcome = processes.run(*words, cwd=tmp_path)
+        outcome = trainer(*words)
         assert outcome.code == 0, outcome.err
         texts[" ".join(words)] = outcome.out + outcome.err
     texts |= texts_in(tmp_path)
