@@ -85,6 +85,16 @@ BLOCKED = {
     "partial": call("os.system", "touch canary", _partial_=True),
 }
 PAYLOADS = {**LIVE, **BLOCKED}
+
+
+def each_payload(*shown: str) -> pytest.MarkDecorator:
+    """A test for each payload; those that are not `shown` are slow, for one refusal is for all."""
+    names = [
+        pytest.param(name, marks=[] if name in shown else [pytest.mark.slow]) for name in PAYLOADS
+    ]
+    return pytest.mark.parametrize("name", names)
+
+
 # What the interpreter itself reports when code or files of others are used.
 TELLTALES = {
     *(
@@ -202,7 +212,7 @@ def test_the_payloads_are_live(cwd: Path) -> None:
 
 
 @pytest.mark.fault("D")
-@pytest.mark.parametrize("name", PAYLOADS)
+@each_payload(*LIVE, "os.system", "nested", "partial")
 def test_code_in_the_config(cwd: Path, usual: set[str], name: str) -> None:
     forge_model(cwd / STEP, lambda file: file.description["config"]["model"].update(PAYLOADS[name]))
     said = "asks to run code (config.model._target_).\ntrainer never runs code from a checkpoint."
@@ -210,7 +220,7 @@ def test_code_in_the_config(cwd: Path, usual: set[str], name: str) -> None:
 
 
 @pytest.mark.fault("D")
-@pytest.mark.parametrize("name", PAYLOADS)
+@each_payload("torch.load", "os.system", "nested")
 def test_code_in_a_hydra_section(cwd: Path, usual: set[str], name: str) -> None:
     section = {"callbacks": {"trap": PAYLOADS[name]}, "searchpath": ["file://."]}
     forge_model(cwd / STEP, lambda file: put(file.description, "config.hydra", section))
@@ -241,7 +251,7 @@ def assert_not_read(text: str, *, cwd: Path, usual: set[str]) -> None:
 
 
 @pytest.mark.fault("D")
-@pytest.mark.parametrize("name", PAYLOADS)
+@each_payload("torch.load", "os.system", "nested")
 def test_code_in_a_config_file_beside_it(cwd: Path, usual: set[str], name: str) -> None:
     section = {"model": PAYLOADS[name], "hydra": {"callbacks": {"trap": PAYLOADS[name]}}}
     assert_not_read(yaml.safe_dump(section), cwd=cwd, usual=usual)
