@@ -181,8 +181,8 @@ def _signals_blocked() -> Iterator[None]:
 def _leave_signals_to_training(_worker: int) -> None:
     """Ignore signals in a worker: its death would break a step or a save of the training."""
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end_soon)
+        # Never ignored in between: a SIGTERM that is pending would be lost.
+        signal.signal(number, _end_soon if number == signal.SIGTERM else signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 

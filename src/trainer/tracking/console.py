@@ -131,13 +131,10 @@ class Terminal:
         self.loss: str | None = None
         self._report_loss: Callable[[str], None] = lambda _: None
 
-    def outlive_output(
-        self, comfort: str = "Training continues; metrics.jsonl is complete."
-    ) -> None:
-        """From now on, drop what cannot be printed: with a warning, and no error.
+    def outlive_output(self, comfort: str) -> None:
+        """From now on, drop what cannot be printed: with a warning that ends in `comfort`.
 
         Training must not end because nobody reads its lines any more (`trainer fit … | head`).
-        `comfort` is the end of the warning.
         """
         out, err = self._streams
         out.on_loss = partial(self._lose_output, comfort)

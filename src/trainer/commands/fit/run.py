@@ -67,7 +67,7 @@ def run(
     monitored metric after each evaluation, and returns whether a search gives the run up.
     """
     _check_installed(config)
-    terminal.outlive_output()
+    terminal.outlive_output("Training continues; metrics.jsonl is complete.")
     assert (config.resume is None) == (saved is None), "the step to resume is opened by the caller"
     if saved is not None:
         saved.compare(config)
