@@ -123,7 +123,9 @@ def is_comparable(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:
     reference = best(outcome.model, "dataloader", outcomes)
     if not outcome.values("num_parameters"):
         return True
-    keys = () if outcome.contender.side == "eager" else ("initial_loss", "late_loss")
+    # The one trains on one batch; the other, where samples are cached, several epochs.
+    has_other_loss = outcome.contender.side in ("eager", "custom")
+    keys = () if has_other_loss else ("initial_loss", "late_loss")
     is_same = (
         reference is None
         or outcome.values("num_parameters")[0] == reference.values("num_parameters")[0]
