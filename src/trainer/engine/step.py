@@ -183,6 +183,14 @@ class Step:
         norms = torch._foreach_norm([parameter.detach() for parameter in self._parameters])
         return bool(torch.stack(list(norms)).isfinite().all())
 
+    def unfrozen(self) -> list[str]:
+        """The parameters that the model has unfrozen since: the optimizer does not have them."""
+        return [
+            name
+            for name, parameter in self._model.named_parameters()
+            if parameter.requires_grad and name not in self._names
+        ]
+
     def state_dict(self) -> StateDict:
         """The metric sums that were not read yet."""
         self._count_correct()

@@ -623,6 +623,25 @@ def test_the_test_is_of_the_model_that_eval_makes(
         assert found["loss"] == run.record["metrics"]["test/loss"]
 
 
+class Thawing(Net):
+    """Its first layer is frozen until training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body.requires_grad_(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.body.requires_grad_(True)
+        return super().forward(inputs)
+
+
+@fault
+def test_a_layer_that_is_unfrozen_in_training_is_named(tmp_path: Path, capsys: Captured) -> None:
+    train(tmp_path / "r", Thawing, data=Points)
+    reported = " ".join(capsys.readouterr().err.split())
+    assert "Unfrozen during training, and not trained: body.weight, body.bias." in reported
+
+
 def test_no_warning_for_a_usual_model(tmp_path: Path, capsys: Captured) -> None:
     train(tmp_path / "r", Net, data=Points)
     assert capsys.readouterr().err == ""

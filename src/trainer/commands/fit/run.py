@@ -31,7 +31,7 @@ from trainer.engine.evaluate import Evaluation, EvaluationStopped
 from trainer.engine.fit import fit
 from trainer.engine.periodic import Cadences, Periodic
 from trainer.engine.progress import CadenceTimer, Progress, StopReason
-from trainer.errors import EnvironmentFault, Stopped
+from trainer.errors import EnvironmentFault, Stopped, listing
 from trainer.files import JsonObject
 from trainer.run.folder import MODEL_FILE, step_of
 from trainer.run.lock import locked
@@ -39,6 +39,8 @@ from trainer.run.record import RunStatus
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
 from trainer.tracking.observer import Watch
+
+_MAX_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,11 @@ def _test(run: Run, store: CheckpointStore, watchers: Watchers) -> dict[str, flo
     components = run.components
     if components.data.test is None and not is_custom(components.config.model):
         return {}
+    if unfrozen := components.state.step.unfrozen():
+        run.terminal.warn(
+            f"Unfrozen during training, and not trained: {listing(unfrozen, most=_MAX_NAMED)}. "
+            "The optimizer has what is not frozen when training begins."
+        )
     best = _best_step(store)
     description = read_description(best / MODEL_FILE)
     # From the disk: of the best weights memory keeps no copy while later ones are trained.
