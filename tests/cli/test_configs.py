@@ -10,7 +10,7 @@ from commandline import ROOT
 import trainer
 from trainer.cli.arguments import GROUPS, Arguments
 from trainer.cli.compose import compose
-from trainer.cli.configs import configs_folder
+from trainer.cli.configs import configs_folder, own_folders
 from trainer.cli.verbs import VERBS
 from trainer.config import CHOICES
 
@@ -40,3 +40,18 @@ def test_a_folder_of_yaml_with_a_quote_beside_one_of_hydras(
     for choice, hidden in (("one", [1]), ("two", [2])):
         words = ["--config-dir", "it's mine", "hydra.searchpath=[other]", f"model={choice}"]
         assert compose(Arguments.parse(VERBS["fit"], words)).model.hidden == hidden
+
+
+@pytest.mark.parametrize(
+    ("words", "folders"),
+    [
+        (["--config-dir", "a"], ["a"]),
+        (["--config-dir=a", "model=mlp"], ["a"]),
+        (["-cd", "a", "--config-dir=b=c"], ["a", "b=c"]),
+        (["model=mlp"], []),
+    ],
+)
+def test_a_persons_folders_are_found_behind_their_flags(
+    words: list[str], folders: list[str]
+) -> None:
+    assert own_folders(words) == [Path(folder) for folder in folders]

@@ -25,8 +25,12 @@ def last_value(words: Sequence[str], key: str) -> str:
 
 def own_folders(words: Sequence[str]) -> list[Path]:
     """The person's own folders of YAML, each behind its flag in `words`."""
-    flags = ("-cd", "--config-dir")
-    return [Path(after) for word, after in itertools.pairwise(words) if word in flags]
+    folders = []
+    for word, after in itertools.pairwise([*words, ""]):
+        flag, equals, folder = word.partition("=")
+        if flag in ("-cd", "--config-dir"):
+            folders.append(Path(folder if equals else after))
+    return folders
 
 
 def choices(group: str, folders: list[Path]) -> dict[str, Path]:
