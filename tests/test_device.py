@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commandline import run_python
@@ -13,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainer.data.batches import TensorBatches
-from trainer.device import pick_device, sum_dtype
+from trainer.device import RandomState, pick_device, sum_dtype
 from trainer.engine.evaluate import evaluate
 from trainer.engine.step import Step, UpdateOptions
 from trainer.errors import EnvironmentFault
@@ -101,3 +103,43 @@ def test_a_step_and_an_evaluation_need_no_float64(
         )
         found = evaluate(on_cpu, batches, loss, device=torch.device("cpu"), num_classes=3)
     assert found.loss > 0
+
+
+def test_every_global_generator_goes_on_from_its_state() -> None:
+    def draw() -> list[float]:
+        # A second normal waits in two of them.
+        normal = np.random.standard_normal()
+        return [random.gauss(0, 1), torch.randn(()).item(), float(normal)]
+
+    draw()
+    state = RandomState().state_dict()
+    drawn = [draw() for _ in range(400)]
+    RandomState().load_state_dict(state)
+    assert [draw() for _ in range(400)] == drawn
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"words": torch.zeros(624)},
+        {"words": torch.zeros(623, dtype=torch.int32)},
+        {"place": 625},
+        {"place": -1},
+        {"normal": float("nan")},
+        {"more": 1},
+    ],
+)
+def test_a_wrong_state_of_a_generator_is_refused(wrong: dict[str, Any]) -> None:
+    state = RandomState().state_dict()
+    numpy = state["numpy"]
+    assert isinstance(numpy, dict)
+    with pytest.raises(ValueError):
+        RandomState().load_state_dict({**state, "numpy": numpy | wrong})
+
+
+def test_a_checkpoint_without_numpys_generator_leaves_it_alone() -> None:
+    state = RandomState().state_dict()
+    del state["numpy"]
+    np.random.seed(3)
+    RandomState().load_state_dict(state)
+    assert np.random.rand() == np.random.RandomState(3).rand()

@@ -187,7 +187,10 @@ class Machine:
 
 
 class RandomState:
-    """The global generators of Python, torch and a used CUDA, as an entry of the state table."""
+    """The global generators, as an entry of the state table: of Python, NumPy, torch and CUDA.
+
+    Those of NumPy and CUDA are there where they may have been used.
+    """
 
     def state_dict(self) -> dict[str, object]:
         """Every generator's state, as tensors and plain values."""
@@ -198,13 +201,49 @@ class RandomState:
             is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         if is_used:
             state["cuda"] = torch.cuda.get_rng_state_all()
+        if "numpy" in sys.modules:
+            state["numpy"] = _numpy_state()
         return state
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Restore every generator; raises ValueError for what `state_dict` did not give."""
-        cuda = {"cuda": list} if "cuda" in state else {}
-        check(state, python=tuple, torch=torch.Tensor, **cuda)
+        # Checkpoints of 0.1.0 have no generator of NumPy.
+        kinds = {"cuda": list, "numpy": dict}
+        check(
+            state,
+            python=tuple,
+            torch=torch.Tensor,
+            **{name: kind for name, kind in kinds.items() if name in state},
+        )
         random.setstate(state["python"])  # type: ignore[arg-type]
         torch.set_rng_state(state["torch"])  # type: ignore[arg-type]
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda"])  # type: ignore[arg-type]
+        if "numpy" in state:
+            _set_numpy_state(state["numpy"])
+
+
+def _numpy_state() -> dict[str, object]:
+    """The state of NumPy's global generator, with its 624 words as a tensor."""
+    import numpy as np
+
+    _, words, place, has_normal, normal = np.random.get_state(legacy=True)
+    return {
+        "words": torch.from_numpy(np.asarray(words).view(np.int32).copy()),
+        "place": int(place),
+        "has_normal": int(has_normal),
+        "normal": float(normal),
+    }
+
+
+def _set_numpy_state(state: object) -> None:
+    """Restore what `_numpy_state` returned; raises ValueError for anything else."""
+    import numpy as np
+
+    check(state, words=torch.Tensor, place=Count, has_normal=Count, normal=float)
+    assert isinstance(state, dict), "it was checked"
+    words = state["words"]
+    if words.dtype != torch.int32 or words.shape != (624,) or state["place"] > 624:
+        raise ValueError("the state of NumPy's generator is not one")
+    generator = ("MT19937", words.numpy().view(np.uint32), state["place"])
+    np.random.set_state((*generator, state["has_normal"], state["normal"]))

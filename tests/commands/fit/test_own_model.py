@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from own_code import Curve, Pictures, Points, Words, evaluate, resume, train
@@ -645,6 +647,25 @@ def test_a_layer_that_is_unfrozen_in_training_is_named(tmp_path: Path, capsys: C
 def test_no_warning_for_a_usual_model(tmp_path: Path, capsys: Captured) -> None:
     train(tmp_path / "r", Net, data=Points)
     assert capsys.readouterr().err == ""
+
+
+class Drawing(Net):
+    """Its noise is of the three generators that people use."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        noise = random.gauss(0, 1) + np.random.standard_normal() + torch.randn(())
+        return super().forward(inputs + 0.1 * noise)
+
+
+@fault
+def test_a_model_that_draws_continues_exactly(tmp_path: Path) -> None:
+    words = ("scheduler=constant", "trainer.epochs=3")
+    whole = train(tmp_path / "whole", Drawing, *words)
+    train(tmp_path / "cut", Drawing, "scheduler=constant")
+    np.random.seed(5)
+    cut = resume(tmp_path / "cut", Drawing, *words)
+    losses = [[row["loss"] for row in run.rows if row["split"] == "train"] for run in (whole, cut)]
+    assert losses[0] == losses[1]
 
 
 # A run of no update.
