@@ -67,7 +67,6 @@ def with_name(name: str) -> FitConfig:
         ({"optimizer.lr": "0.1", "seed": "3"}, "lr0.1-seed3"),
         ({"model": "mlp", "optimizer.lr": "0.1", "seed": "3"}, "lr0.1-seed3"),
         ({"data": "dirichlet", "model": "mlp", "optimizer": "adam"}, "adam"),
-        ({"model": "custom", "model.target": "my.net.Net"}, ""),
         ({"data.batch_size": "64", "model.hidden": "[64,128]"}, "batch_size64-hidden64-128"),
         ({"model.hidden": "[[64], [128, 64]]"}, "hidden64-128-64"),
         ({"optimizer.lr": "0.03162277660168379"}, "lr0.03162"),
@@ -87,6 +86,34 @@ def with_name(name: str) -> FitConfig:
 )
 def test_a_job_is_named_by_what_varies(values: dict[str, str], name: str) -> None:
     assert named(values) == f"003-dirichlet-mlp-{name}".removesuffix("-")
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (("nets.First", "nets.Second"), ("dirichlet-First", "dirichlet-Second")),
+        # Failed before: both were called dirichlet-Net.
+        (("v1.Net", "v2.Net"), ("dirichlet-Net-target_v1.Net", "dirichlet-Net-target_v2.Net")),
+    ],
+)
+def test_own_classes_are_told_apart(targets: Sequence[str], names: Sequence[str]) -> None:
+    request = request_of(Axis(key="model.target", values=tuple(targets)))
+    for number, (target, name) in enumerate(zip(targets, names, strict=True)):
+        config = config_of("data=dirichlet", "model=custom", f"model.target={target}")
+        found = job_name(request, number, {"model.target": target}, config)
+        assert found == f"00{number}-{name}"
+
+
+@pytest.mark.fault("N")
+def test_choices_of_a_persons_own_are_told_apart() -> None:
+    """Failed before: model=small and model=large, both an mlp, were called dirichlet-mlp."""
+    large = {"model": ("large", "mlp")}
+    assert named({"model": "small"}, others=large) == "003-dirichlet-mlp-small"
+    template = "${model.name}"
+    values = {"model": "small"}
+    assert named(values, with_name("mlp"), template=template) == "003-mlp-small"
+    assert named({"model": "mlp"}, others=large) == "003-dirichlet-mlp"
 
 
 def test_a_choice_that_may_be_of_two_groups_has_its_group() -> None:

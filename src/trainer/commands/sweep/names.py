@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from trainer.commands.sweep.record import short
-from trainer.config import TOP_LEVEL, FitConfig
-from trainer.config.run import NAMED_KEYS
+from trainer.config import SCHEMAS, TOP_LEVEL, FitConfig
+from trainer.config.run import class_name
 from trainer.config.sweep import Axis, SweepRequest
 
 # Of a job's name in characters; a number is added where the folder exists.
@@ -51,7 +51,7 @@ def job_name(
 
 
 def _parts(request: SweepRequest, values: Mapping[str, str], config: FitConfig) -> Iterator[str]:
-    known = _keys_in_name(request, config)
+    known = _keys_in_name(request, values, config)
     # A key with one value, such as a pattern that matches one choice, says nothing.
     axes = [axis for axis in request.axes if len(axis.values) != 1 and axis.key not in known]
     for axis in axes:
@@ -64,12 +64,24 @@ def _parts(request: SweepRequest, values: Mapping[str, str], config: FitConfig) 
             yield f"{key}{_separator(key, value)}{value}"
 
 
-def _keys_in_name(request: SweepRequest, config: FitConfig) -> set[str]:
+def _keys_in_name(request: SweepRequest, values: Mapping[str, str], config: FitConfig) -> set[str]:
     """The keys whose values the run's name has already."""
     if config.run.name is None:
-        return set(NAMED_KEYS)
-    found = _REFERENCE.findall(request.name_template or "")
-    return {*found, *(key.removesuffix(".name") for key in found)}
+        found = {"data", "model"}
+        targets = [axis for axis in request.axes if axis.key in ("data.target", "model.target")]
+        # Two modules may each have a class of one name.
+        found |= {
+            axis.key
+            for axis in targets
+            if len(set(map(class_name, axis.values))) == len(axis.values)
+        }
+    else:
+        named = _REFERENCE.findall(request.name_template or "")
+        found = {*named, *(key.removesuffix(".name") for key in named)}
+    # A choice of a person's own may be called otherwise, such as model=small, which is an mlp.
+    return {
+        key for key in found if key not in SCHEMAS or values.get(key) == getattr(config, key).name
+    }
 
 
 def _is_choice(key: str) -> bool:
