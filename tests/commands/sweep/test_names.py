@@ -116,6 +116,21 @@ def test_choices_of_a_persons_own_are_told_apart() -> None:
     assert named({"model": "mlp"}, others=large) == "003-dirichlet-mlp"
 
 
+@pytest.mark.fault("N")
+def test_no_number_is_cut_into_another_one() -> None:
+    """Failed before: 16384 was written as 1638, and a seed of 1234 as 12."""
+    sizes = {"model.hidden": "[1024,2048,4096,8192,16384]", "seed": "1"}
+    assert named(sizes) == "003-dirichlet-mlp-hidden1024-2048-4096-8192-seed1"
+    values = {
+        "optimizer.weight_decay": "0.0005", "loss.label_smoothing": "0.05",
+        "optimizer.momentum": "0.95", "data.batch_size": "128", "optimizer.lr": "0.0001234",
+        "seed": "1",
+    }  # fmt: skip
+    found = named(values)
+    expected = "weight_decay0.0005-label_smoothing0.05-momentum0.95-seed1"
+    assert found == f"003-dirichlet-mlp-{expected}" and len(found) <= 80
+
+
 def test_a_choice_that_may_be_of_two_groups_has_its_group() -> None:
     both = {"scheduler": ("linear", "cosine"), "loss": ("linear", "mse")}
     values = {"scheduler": "linear", "loss": "mse"}

@@ -44,10 +44,14 @@ def job_name(
     name does not have.
     """
     head = f"{number:03d}-"
-    shown = "".join(f"-{part}" for part in _parts(request, values, config))
-    room = max(_MAX_NAME - len(head) - len(shown), _MIN_RUN_NAME)
-    name = f"{head}{config.run_name[:room]}{shown}"
-    return name[:_MAX_NAME].rstrip("-._ ")
+    parts = [f"-{part}" for part in _parts(request, values, config)]
+    room = max(_MAX_NAME - len(head) - sum(map(len, parts)), _MIN_RUN_NAME)
+    name = f"{head}{config.run_name[:room]}"
+    for part in parts:
+        # Half of a number would be another one.
+        if len(name) + len(part) <= _MAX_NAME:
+            name += part
+    return name.rstrip("-._ ")
 
 
 def _parts(request: SweepRequest, values: Mapping[str, str], config: FitConfig) -> Iterator[str]:
@@ -115,8 +119,15 @@ def _separator(key: str, value: str) -> str:
 def _safe(text: str) -> str:
     """The words of a text with dashes in between, without what a path or a shell would read."""
     words = re.split(r"[^A-Za-z0-9._+-]+|\.{2,}", text)
-    cleaned = (_safe_word(word) for word in words)
-    return "-".join(word for word in cleaned if word)[:_MAX_WORD].rstrip("-._")
+    safe = ""
+    for word in filter(None, map(_safe_word, words)):
+        longer = f"{safe}-{word}" if safe else word
+        if len(longer) > _MAX_WORD:
+            # Half of a number would be another one, but some of a long text is better than none.
+            safe = safe or word[:_MAX_WORD]
+            break
+        safe = longer
+    return safe.rstrip("-._")
 
 
 def _safe_word(word: str) -> str:
