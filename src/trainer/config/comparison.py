@@ -1,6 +1,6 @@
 """Whether runs can be compared by a metric: what it means, and on which samples it is measured.
 
-Which key changes that is said at the key: `Key.redefines`. No torch.
+`Key.redefines` says which metrics a key changes so. No torch.
 """
 
 from __future__ import annotations
