@@ -131,6 +131,23 @@ def test_no_number_is_cut_into_another_one() -> None:
     assert found == f"003-dirichlet-mlp-{expected}" and len(found) <= 80
 
 
+@pytest.mark.fault("N")
+def test_long_values_that_begin_alike_have_their_ends() -> None:
+    """Failed before: both were called path_data-of-the-long-name."""
+    key = "data.kwargs.path"
+    paths = [f"/data/of/the/long/name/{end}.csv" for end in ("one", "two")]
+    others = {key: paths}
+    assert (
+        named({key: paths[0]}, others=others) == "003-dirichlet-mlp-path_of-the-long-name-one.csv"
+    )
+    assert (
+        named({key: paths[1]}, others=others) == "003-dirichlet-mlp-path_of-the-long-name-two.csv"
+    )
+    long = {key: [f"{'x' * 30}{end}" for end in "ab"]}
+    names = {named({key: value}, others=long) for value in long[key]}
+    assert len(names) == 2
+
+
 def test_a_choice_that_may_be_of_two_groups_has_its_group() -> None:
     both = {"scheduler": ("linear", "cosine"), "loss": ("linear", "mse")}
     values = {"scheduler": "linear", "loss": "mse"}

@@ -60,12 +60,19 @@ def _parts(request: SweepRequest, values: Mapping[str, str], config: FitConfig) 
     axes = [axis for axis in request.axes if len(axis.values) != 1 and axis.key not in known]
     for axis in axes:
         others = [other for other in axes if other is not axis]
-        value = _safe(values[axis.key])
+        value = _safe_value(axis, values[axis.key])
         key = _short_key(axis.key, others)
         if value and _is_choice(axis.key) and not _is_ambiguous(values[axis.key], others):
             yield value
         else:
             yield f"{key}{_separator(key, value)}{value}"
+
+
+def _safe_value(axis: Axis, value: str) -> str:
+    """A value as a name has it: the end of one that begins as another one does."""
+    begin = _safe(value)
+    is_alike = any(other != value and _safe(other) == begin for other in axis.values)
+    return _safe(value, from_end=True) if is_alike else begin
 
 
 def _keys_in_name(request: SweepRequest, values: Mapping[str, str], config: FitConfig) -> set[str]:
@@ -116,18 +123,22 @@ def _separator(key: str, value: str) -> str:
     return "_" if key and value and not is_clear else ""
 
 
-def _safe(text: str) -> str:
-    """The words of a text with dashes in between, without what a path or a shell would read."""
-    words = re.split(r"[^A-Za-z0-9._+-]+|\.{2,}", text)
-    safe = ""
-    for word in filter(None, map(_safe_word, words)):
-        longer = f"{safe}-{word}" if safe else word
-        if len(longer) > _MAX_WORD:
+def _safe(text: str, *, from_end: bool = False) -> str:
+    """The words of a text with dashes in between, without what a path or a shell would read.
+
+    Of a long text there are the first ones, or the last ones.
+    """
+    split = re.split(r"[^A-Za-z0-9._+-]+|\.{2,}", text)
+    words = [word for word in map(_safe_word, split) if word]
+    kept: list[str] = []
+    for word in reversed(words) if from_end else words:
+        longer = [word, *kept] if from_end else [*kept, word]
+        if len("-".join(longer)) > _MAX_WORD:
             # Half of a number would be another one, but some of a long text is better than none.
-            safe = safe or word[:_MAX_WORD]
+            kept = kept or [word[-_MAX_WORD:] if from_end else word[:_MAX_WORD]]
             break
-        safe = longer
-    return safe.rstrip("-._")
+        kept = longer
+    return "-".join(kept).lstrip("._").rstrip("-._")
 
 
 def _safe_word(word: str) -> str:
