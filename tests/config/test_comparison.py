@@ -17,6 +17,8 @@ SETS = {
 }  # fmt: skip
 # The part that is held out, and what it is held out from.
 PARTS = {"data.val_size", "data.train_size", "data.noise"}
+VALIDATION = {"data.eval_limit", "data.val_kwargs"}
+TEST = {"data.eval_limit", "data.test_size", "data.test_kwargs"}
 # In training only: samples left out or changed, and values set to zero.
 TRAINING = {
     "data.train_limit", "data.transforms", "model.dropout", "model.conv_dropout",
@@ -38,11 +40,11 @@ def own(argument: str, *more: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        ("val/loss", SETS | PARTS | LOSS_KEYS | {"data.eval_limit"}),
-        ("val/accuracy", SETS | PARTS | {"data.eval_limit"}),
-        ("val/mse", SETS | PARTS | {"data.eval_limit"}),
-        ("test/loss", SETS | LOSS_KEYS | {"data.eval_limit", "data.test_size"}),
-        ("test/mae", SETS | {"data.eval_limit", "data.test_size"}),
+        ("val/loss", SETS | PARTS | VALIDATION | LOSS_KEYS),
+        ("val/accuracy", SETS | PARTS | VALIDATION),
+        ("val/mse", SETS | PARTS | VALIDATION),
+        ("test/loss", SETS | TEST | LOSS_KEYS),
+        ("test/mae", SETS | TEST),
         ("train/loss", SETS | PARTS | TRAINING | LOSS_KEYS),
         ("train/accuracy", SETS | PARTS | TRAINING),
     ],
@@ -108,7 +110,31 @@ def test_arguments_of_a_split_are_not_compared_where_they_are_on_top_of_the_same
     configs = [own("noise=0"), own("noise=1", "data.val_kwargs={noise: 0}")]
     assert what_differs("val/loss", configs) is None
     changed = [own("noise=1"), own("noise=1", "data.val_kwargs={noise: 0}")]
-    assert what_differs("val/loss", changed) == Difference(("data.kwargs",))
+    assert what_differs("val/loss", changed) == Difference(("data.val_kwargs",))
+    assert what_differs("test/loss", changed) is what_differs("train/loss", changed) is None
+
+
+def test_the_arguments_that_differ_are_named() -> None:
+    """Failed before: data.kwargs was named, which is the same in both."""
+    configs = [own("size=9", f"data.test_kwargs={{part: {part}}}") for part in ("easy", "hard")]
+    found = what_differs("test/accuracy", configs)
+    assert found == Difference(("data.test_kwargs",))
+    assert found.reason == "data.test_kwargs differs"
+    both = [own("size=9"), own("size=5", "data.test_kwargs={part: hard}")]
+    keys = ("data.kwargs", "data.test_kwargs")
+    assert what_differs("test/accuracy", both) == Difference(keys)
+
+
+def test_values_are_compared_as_they_are() -> None:
+    """Failed before: keys of several types ended in a TypeError, and 1 was another than 1.0."""
+    names: list[dict[str, object]] = [{"data.kwargs": {"names": {0: "cat", "x": 1}}}] * 2
+    assert what_differs("val/loss", names) is None
+    others: list[dict[str, object]] = [*names, {"data.kwargs": {"names": {0: "dog", "x": 1}}}]
+    assert what_differs("val/loss", others) == Difference(("data.kwargs",))
+    numbers: list[dict[str, object]] = [{"data.kwargs": {"noise": value}} for value in (1, 1.0)]
+    assert what_differs("val/loss", numbers) is None
+    damaged: list[dict[str, object]] = [{"data.kwargs": {}, "data.val_kwargs": "text"}, {}]
+    assert what_differs("val/loss", damaged) is None
 
 
 def test_a_key_that_a_config_lacks_is_not_compared() -> None:

@@ -92,6 +92,14 @@ def test_usual_samples_are_not_converted_one_by_one(samples: list[Any]) -> None:
     assert module._usual(samples, form) is not None
 
 
+def test_a_label_that_no_tensor_has_is_refused_by_its_index() -> None:
+    """Failed before: NumPy's OverflowError, without the sample."""
+    form = Form(num_classes=2, is_float=True, needs_images=False, input_shape=torch.Size([2]))
+    samples = [(torch.ones(2), 10**20)]
+    with pytest.raises(RefusedSample, match="sample 7 is class 100000000000000000000"):
+        collate(ConvertedDataset(samples, name="the set", form=form), samples, [7])
+
+
 def test_a_wrong_label_is_named_by_its_index_in_the_data_set() -> None:
     form = Form(num_classes=2, is_float=True, needs_images=False, input_shape=torch.Size([2]))
     samples = [(torch.ones(2), 1), (torch.zeros(2), 2)]

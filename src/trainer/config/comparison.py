@@ -1,17 +1,18 @@
 """Whether runs can be compared by a metric: what it means, and on which samples it is measured.
 
-Which key changes that is said at the key: `Key.redefines`. No torch.
+`Key.redefines` says which metrics a key changes so. No torch.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainer.config.schema import SCHEMAS, find_key
 
+# The arguments of a person's own data set, which are compared as a whole.
+_ARGUMENTS = ("data.kwargs", "data.val_kwargs", "data.test_kwargs")
 # Metrics of which more is better; of all others less is.
 _MAXIMIZED = ("accuracy",)
 # Differing keys that are named; more of them say no more.
@@ -44,12 +45,37 @@ def what_differs(metric: str, configs: Iterable[Mapping[str, object]]) -> Differ
     `configs` have dotted keys, as `flatten(plain, levels=2)` gives them; a key that a config lacks
     is not compared. Seeds do not count.
     """
-    values: dict[str, set[str]] = {}
+    found = list(configs)
+    values: dict[str, list[object]] = {}
+    for config in found:
+        for key, value in config.items():
+            if key not in _ARGUMENTS and redefines(key, metric):
+                values.setdefault(key, []).append(value)
+    own = _own_arguments(found, split=metric.partition("/")[0])
+    return difference([*(key for key, each in values.items() if _differ(each)), *own])
+
+
+def _own_arguments(configs: Iterable[Mapping[str, object]], *, split: str) -> list[str]:
+    """The keys by which the arguments of a person's own data set differ for `split`.
+
+    Those of the split, such as `data.val_kwargs`, lie on top of `data.kwargs`: together they may be
+    the same.
+    """
+    shared = []
+    added = []
     for config in configs:
-        for key, value in _measured(config, metric.partition("/")[0]).items():
-            if redefines(key, metric):
-                values.setdefault(key, set()).add(json.dumps(value, sort_keys=True, default=str))
-    return difference([key for key, found in values.items() if len(found) > 1])
+        if isinstance(kwargs := config.get("data.kwargs"), Mapping):
+            more = config.get(f"data.{split}_kwargs")
+            shared.append(kwargs)
+            added.append(more if isinstance(more, Mapping) else {})
+    if not _differ([{**kwargs, **more} for kwargs, more in zip(shared, added, strict=True)]):
+        return []
+    found = {"data.kwargs": shared, f"data.{split}_kwargs": added}
+    return [key for key, each in found.items() if _differ(each)]
+
+
+def _differ(values: Sequence[object]) -> bool:
+    return any(value != values[0] for value in values)
 
 
 def difference(keys: Iterable[str]) -> Difference | None:
@@ -74,15 +100,3 @@ def redefines(dotted: str, metric: str) -> bool:
 def is_maximized(metric: str) -> bool:
     """Whether more is better."""
     return metric.rpartition("/")[2] in _MAXIMIZED
-
-
-def _measured(config: Mapping[str, object], split: str) -> dict[str, object]:
-    """A config as it counts for `split`: the arguments of a person's own data set are those of it.
-
-    `data.val_kwargs` lie on top of `data.kwargs`.
-    """
-    kwargs = config.get("data.kwargs")
-    more = config.get(f"data.{split}_kwargs")
-    if isinstance(kwargs, Mapping) and isinstance(more, Mapping):
-        return {**config, "data.kwargs": {**kwargs, **more}}
-    return dict(config)

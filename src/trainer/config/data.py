@@ -163,8 +163,12 @@ class CustomDataConfig(DataConfig):
     target: str = key(form=checks.class_path, is_code=True, affects="order", redefines=("*",))
     # For a split, with the arguments of that split on top.
     kwargs: dict[str, Any] = key(is_open=True, affects="order", redefines=("*",))
-    val_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation", before=None)
-    test_kwargs: dict[str, Any] | None = key(is_open=True, affects="evaluation")
+    val_kwargs: dict[str, Any] | None = key(
+        is_open=True, affects="evaluation", redefines=("val/*",), before=None
+    )
+    test_kwargs: dict[str, Any] | None = key(
+        is_open=True, affects="evaluation", redefines=("test/*",)
+    )
     # Every sample has its seed from its index, so the number of workers changes no bit.
     num_workers: int = key(between=(0, 512), affects="speed", settable=("eval", "reproduce"))
     task: str = key(one_of=("classification", "regression"), affects="samples", redefines=("*",))

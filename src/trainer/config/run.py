@@ -23,8 +23,6 @@ _WORDS = ("last", "auto")
 # removed.
 _MAX_NAME_BYTES = 200
 _MAX_CLASS = 40
-# What the name of a run is made of, where run.name is null.
-NAMED_KEYS = ("data", "model", "data.target", "model.target")
 
 
 def _folder_name(name: str, value: str) -> None:
@@ -64,8 +62,12 @@ class RunConfig(Section):
 
 def _short_name(section: DataConfig | ModelConfig) -> str:
     """The choice of a group; of a person's own class its name, without its module."""
-    target: str = getattr(section, "target", "") or ""
-    return target.rpartition(".")[2][:_MAX_CLASS] or section.name
+    return class_name(getattr(section, "target", "") or "") or section.name
+
+
+def class_name(target: str) -> str:
+    """How a run is named after a person's own class: without its module."""
+    return target.rpartition(".")[2][:_MAX_CLASS]
 
 
 @dataclass(kw_only=True, slots=True)

@@ -100,7 +100,10 @@ def _labels(targets: tuple[object, ...], num_classes: int) -> Tensor | None:
     """Class indices (N,); None where one is not a whole number from 0 to `num_classes` - 1."""
     labels = _stacked(targets)
     if labels is None and set(map(type, targets)) <= _WHOLE_NUMBERS:
-        labels = torch.from_numpy(np.array(targets, dtype=np.int64))
+        try:
+            labels = torch.from_numpy(np.array(targets, dtype=np.int64))
+        except OverflowError:
+            return None
     if labels is None or labels.dtype is not torch.int64 or labels.ndim != 1:
         return None
     lowest, highest = labels.aminmax()

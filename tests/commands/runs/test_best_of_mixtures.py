@@ -89,6 +89,29 @@ def test_a_mixture_is_named_with_the_filter_that_narrows(
 
 
 @pytest.mark.fault("N")
+def test_the_first_of_a_mixture_are_not_listed_as_the_best(tmp_path: Path) -> None:
+    """Failed before: only the listed ones were compared, which may be alike."""
+    make_runs(tmp_path, "val/loss", LINE, LINE, (*LINE, "loss=l1"))
+    ran = runs(tmp_path, "ls", "sort=val/loss", "limit=2")
+    assert "does not rank these 3 runs: the losses differ" in ran.err
+    ran = runs(tmp_path, "ls", "sort=val/loss", "limit=2", "loss=mse")
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.fault("N")
+def test_the_command_that_narrows_narrows_enough(tmp_path: Path) -> None:
+    """Failed before: of several kinds of difference it left the second one."""
+    huber = (*LINE, "loss=huber")
+    deltas = [(*huber, f"loss.delta={delta}") for delta in (0.1, 5)]
+    make_runs(tmp_path, "val/loss", *deltas, LINE, deltas[0])
+    ran = runs(tmp_path, "best", "val/loss")
+    command = ran.err.strip().partition("Narrow: trainer runs ")[2]
+    assert command == "best val/loss loss=huber loss.delta=0.1"
+    ran = runs(tmp_path, *command.split())
+    assert ran.err == "" and ran.out.startswith("Best of 2 runs by val/loss\n")
+
+
+@pytest.mark.fault("N")
 @pytest.mark.parametrize(
     ("metric", "words"),
     [

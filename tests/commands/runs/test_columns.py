@@ -1,6 +1,4 @@
-"""`trainer runs ls` and the keys of the configs: which one differs, which are named, what is left
-out.
-"""
+"""`trainer runs ls` and the keys of the configs: which differ, are named, or have no room."""
 
 from __future__ import annotations
 

@@ -233,3 +233,11 @@ def test_the_name_of_a_sweep_is_taken_and_offered(
     assert sweep.name not in candidates("trainer check-run ")
     assert trainer_main("runs", "rm", sweep.name, "--yes", cwd=tmp_path).code == 0
     assert not sweep.exists()
+
+
+def test_a_sweep_elsewhere_is_not_listed_by_a_filter(tmp_path: Path) -> None:
+    """Failed before: the printed command found no run."""
+    make_sweep(tmp_path, [0.5, 0.6, 0.7])
+    ran = compare(tmp_path, SWEEP, "limit=2", "run.root=elsewhere")
+    assert ran.code == 0
+    assert ran.err.endswith("runs by val/accuracy. limit=0 compares all.\n")

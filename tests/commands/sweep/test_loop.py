@@ -57,6 +57,7 @@ class FakeLauncher:
     uses_terminal: bool = False
     waits: bool = False
     started: list[str] = field(default_factory=list)
+    logs: list[str | None] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     on_wait: Callable[[], None] = lambda: None
 
@@ -66,6 +67,7 @@ class FakeLauncher:
     def _start(self, task: Task) -> FakeHandle:
         run = Path(task.config["run"]["dir"])
         self.started.append(run.name)
+        self.logs.append(task.log)
         return FakeHandle(lambda: self.job(run), self.waits, self.stopped, run.name)
 
     def wait(self, handles: Sequence[Handle], *, seconds: float) -> None:
@@ -116,8 +118,12 @@ def run(
     record: SweepRecord,
     launcher: FakeLauncher,
     signals: FakeSignals | None = None,
+    *,
+    terminal: Terminal | None = None,
 ) -> None:
-    board = Board(Terminal(), total=len(record.jobs), monitor="val/loss", maximize=False)
+    board = Board(
+        terminal or Terminal(), total=len(record.jobs), monitor="val/loss", maximize=False
+    )
     loop = Loop(
         request, record, launcher, board=board, search=None, signals=signals or FakeSignals()
     )
@@ -211,3 +217,20 @@ def test_a_signal_stops_the_running_jobs_and_starts_no_more(
     assert launcher.started == names and launcher.stopped == names[::-1], "once each"
     assert [job.status for job in record.jobs] == ["interrupted", "interrupted", "waiting"]
     assert record.jobs[0].error == "Stopped at step 3. Saved."
+
+
+@pytest.mark.fault("N")
+def test_jobs_write_to_files_once_nobody_reads(
+    tmp_path: Path, request_of_three: SweepRequest
+) -> None:
+    """Failed before: each job of `trainer fit -m … sweep.jobs=1 | head -1` warned of that again."""
+    terminal = Terminal()
+
+    def job(_: Path) -> JobOutcome:
+        terminal.loss = "Standard output failed."
+        return DONE
+
+    launcher = FakeLauncher(job, slots=1, uses_terminal=True)
+    run(request_of_three, a_record(request_of_three, tmp_path), launcher, terminal=terminal)
+    names = [str(tmp_path / f"output/{name}.txt") for name in launcher.started]
+    assert launcher.logs == [None, *names[1:]] and len(names) == 3

@@ -144,6 +144,14 @@ def test_where_the_metric_means_the_same_nothing_is_said(
             (*OWN, "+data.kwargs.noise=0,1"),
             "val/accuracy", "data.kwargs differs", "the same data.kwargs.",
         ),
+        (
+            (*OWN, "data.val_kwargs={noise: 0},{noise: 1}"),
+            "val/accuracy", "data.val_kwargs differs", "the same data.val_kwargs.",
+        ),
+        (
+            (*OWN, "data.val_kwargs={noise: 0},[1]"),
+            "val/accuracy", "data.val_kwargs differs", "the same data.val_kwargs.",
+        ),
         # Some jobs have no validation set, so that no other metric is there in all of them.
         (
             (*LINE, "loss=mse,l1", "data.val_size=2,0"),
@@ -182,6 +190,15 @@ def test_experiments_with_other_losses_are_seen_in_what_is_composed(tmp_path: Pa
         )
     found = comparison("--config-dir", str(tmp_path), "experiment=first,second")
     assert found.metric == "val/mse" and "the losses differ" in found.note
+
+
+def test_a_loss_that_follows_another_key_is_seen_in_a_file_too(tmp_path: Path) -> None:
+    """Failed before: only what is typed was searched for a reference."""
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss/mine.yaml").write_text("name: huber\ndelta: ${optimizer.lr}\n")
+    words = ("--config-dir", str(tmp_path), *VALUES, "loss=mine", "optimizer.lr=0.1,0.2")
+    found = comparison(*words)
+    assert found.metric == "val/mse" and "loss.delta differs" in found.note
 
 
 def test_the_jobs_monitor_that_metric_and_their_commands_say_so() -> None:

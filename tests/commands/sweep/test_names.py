@@ -67,7 +67,6 @@ def with_name(name: str) -> FitConfig:
         ({"optimizer.lr": "0.1", "seed": "3"}, "lr0.1-seed3"),
         ({"model": "mlp", "optimizer.lr": "0.1", "seed": "3"}, "lr0.1-seed3"),
         ({"data": "dirichlet", "model": "mlp", "optimizer": "adam"}, "adam"),
-        ({"model": "custom", "model.target": "my.net.Net"}, ""),
         ({"data.batch_size": "64", "model.hidden": "[64,128]"}, "batch_size64-hidden64-128"),
         ({"model.hidden": "[[64], [128, 64]]"}, "hidden64-128-64"),
         ({"optimizer.lr": "0.03162277660168379"}, "lr0.03162"),
@@ -87,6 +86,66 @@ def with_name(name: str) -> FitConfig:
 )
 def test_a_job_is_named_by_what_varies(values: dict[str, str], name: str) -> None:
     assert named(values) == f"003-dirichlet-mlp-{name}".removesuffix("-")
+
+
+@pytest.mark.fault("N")
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (("nets.First", "nets.Second"), ("dirichlet-First", "dirichlet-Second")),
+        # Failed before: both were called dirichlet-Net.
+        (("v1.Net", "v2.Net"), ("dirichlet-Net-target_v1.Net", "dirichlet-Net-target_v2.Net")),
+    ],
+)
+def test_own_classes_are_told_apart(targets: Sequence[str], names: Sequence[str]) -> None:
+    request = request_of(Axis(key="model.target", values=tuple(targets)))
+    for number, (target, name) in enumerate(zip(targets, names, strict=True)):
+        config = config_of("data=dirichlet", "model=custom", f"model.target={target}")
+        found = job_name(request, number, {"model.target": target}, config)
+        assert found == f"00{number}-{name}"
+
+
+@pytest.mark.fault("N")
+def test_choices_of_a_persons_own_are_told_apart() -> None:
+    """Failed before: model=small and model=large, both an mlp, were called dirichlet-mlp."""
+    large = {"model": ("large", "mlp")}
+    assert named({"model": "small"}, others=large) == "003-dirichlet-mlp-small"
+    template = "${model.name}"
+    values = {"model": "small"}
+    assert named(values, with_name("mlp"), template=template) == "003-mlp-small"
+    assert named({"model": "mlp"}, others=large) == "003-dirichlet-mlp"
+
+
+@pytest.mark.fault("N")
+def test_no_number_is_cut_into_another_one() -> None:
+    """Failed before: 16384 was written as 1638, and a seed of 1234 as 12."""
+    sizes = {"model.hidden": "[1024,2048,4096,8192,16384]", "seed": "1"}
+    assert named(sizes) == "003-dirichlet-mlp-hidden1024-2048-4096-8192-seed1"
+    values = {
+        "optimizer.weight_decay": "0.0005", "loss.label_smoothing": "0.05",
+        "optimizer.momentum": "0.95", "data.batch_size": "128", "optimizer.lr": "0.0001234",
+        "seed": "1",
+    }  # fmt: skip
+    found = named(values)
+    expected = "weight_decay0.0005-label_smoothing0.05-momentum0.95-seed1"
+    assert found == f"003-dirichlet-mlp-{expected}" and len(found) <= 80
+
+
+@pytest.mark.fault("N")
+def test_long_values_that_begin_alike_have_their_ends() -> None:
+    """Failed before: both were called path_data-of-the-long-name."""
+    key = "data.kwargs.path"
+    paths = [f"/data/of/the/long/name/{end}.csv" for end in ("one", "two")]
+    others = {key: paths}
+    assert (
+        named({key: paths[0]}, others=others) == "003-dirichlet-mlp-path_of-the-long-name-one.csv"
+    )
+    assert (
+        named({key: paths[1]}, others=others) == "003-dirichlet-mlp-path_of-the-long-name-two.csv"
+    )
+    long = {key: [f"{'x' * 30}{end}" for end in "ab"]}
+    names = {named({key: value}, others=long) for value in long[key]}
+    assert len(names) == 2
 
 
 def test_a_choice_that_may_be_of_two_groups_has_its_group() -> None:

@@ -183,9 +183,9 @@ def test_a_job_that_somebody_stops_leaves_the_sweep_unfinished(tmp_path: Path) -
         wait_until(lambda: run.steps)
         os.kill(run.record["process"], signal.SIGTERM)
         assert sweep.stderr is not None
-        said = sweep.stderr.read().decode()
+        errors = sweep.stderr.read().decode()
         assert sweep.wait(HANG_S) == 1
-    assert "Interrupted jobs: 1. Continue with the same command." in said
+    assert "Interrupted jobs: 1. Continue with the same command." in errors
     assert Swept(tmp_path / "swept").statuses == ["interrupted", "done"]
 
 
@@ -214,8 +214,8 @@ def test_a_sweep_that_nobody_reads_goes_to_its_end(tmp_path: Path, jobs: int) ->
         assert sweep.stdout is not None and sweep.stderr is not None
         sweep.stdout.readline()
         sweep.stdout.close()
-        said = sweep.stderr.read().decode()
-        assert sweep.wait(HANG_S) == 0, said
-    assert "Standard output failed (Broken pipe)" in said
+        errors = sweep.stderr.read().decode()
+        assert sweep.wait(HANG_S) == 0, errors
+    assert "Standard output failed (Broken pipe)" in errors
     assert Swept(tmp_path / "swept").statuses == ["done", "done", "done"]
     assert "epochs" in (tmp_path / "swept/sweep.md").read_text()

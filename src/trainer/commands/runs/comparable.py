@@ -49,11 +49,23 @@ def mixture(metric: str, rows: Sequence[RunRow]) -> Mixture | None:
         num_runs=len(ranked),
         reason=found.reason,
         keys=found.keys,
-        filters=[word for key in found.keys for word in _filters(key, ranked[0])],
+        filters=_filters(metric, ranked),
     )
 
 
-def _filters(key: str, row: RunRow) -> list[str]:
-    """The filter that keeps runs with the value of `row`; none where it has no such key."""
-    dotted = f"{key}.name" if key in SCHEMAS else key
-    return [f"{key}={as_text(row.config[dotted])}"] if dotted in row.config else []
+def _filters(metric: str, rows: Sequence[RunRow]) -> list[str]:
+    """The filters that keep the runs that `metric` ranks together with the first one."""
+    filters: list[str] = []
+    # Again for those that pass: of the runs with one choice of a group, other keys may differ.
+    while (found := what_differs(metric, (row.config for row in rows))) is not None:
+        first = rows[0].config
+        dotted = {key: f"{key}.name" if key in SCHEMAS else key for key in found.keys}
+        values = {name: first[name] for name in dotted.values() if name in first}
+        kept = [row for row in rows if values.items() <= row.config.items()]
+        if len(kept) == len(rows):
+            break
+        filters += [
+            f"{key}={as_text(values[name])}" for key, name in dotted.items() if name in values
+        ]
+        rows = kept
+    return filters

@@ -102,8 +102,14 @@ def _named(words: Sequence[str], root: Path) -> Compared:
         rows=list(rows.values()),
         metric=None if runs else metric,
         is_open=bool(sweeps),
-        filters=[f"sweep={folder.name}" for folder in sweeps if len(words) == 1],
+        filters=_filters(sweeps[0], root) if len(words) == len(sweeps) == 1 else [],
     )
+
+
+def _filters(sweep: Path, root: Path) -> list[str]:
+    """The filter that lists the runs of a sweep; none for one that is not below `root`."""
+    is_below = sweep.resolve().is_relative_to(root.resolve())
+    return [f"sweep={sweep.name}"] if is_below else []
 
 
 def _rows(words: Sequence[str], root: Path, index: Sequence[Entry]) -> list[RunRow]:

@@ -47,7 +47,8 @@ def ls(words: Sequence[str], options: Mapping[str, str], *, root: Path, terminal
         _write_list(listed, keys, terminal=terminal)
         if len(listed) < len(rows):
             terminal.note(f"{len(rows) - len(listed)} more: limit=0 shows all.")
-    mixed = mixture(sort, listed) if sort in METRICS else None
+    # Of all that were ranked: the first ones may be alike because the others measure more.
+    mixed = mixture(sort, rows) if sort in METRICS else None
     if mixed is not None:
         narrowed = ["ls", *words, *mixed.filters, f"sort={sort}", *root_words(root)]
         terminal.warn(mixed.sentence(command_line("runs", *narrowed)))

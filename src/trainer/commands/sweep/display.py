@@ -199,6 +199,11 @@ class Board:
         else:
             self.say(self._line_of(job))
 
+    @property
+    def is_output_lost(self) -> bool:
+        """Whether nobody reads what is printed any more."""
+        return self._terminal.loss is not None
+
     def refresh(self) -> None:
         """Read and draw the progress of the running jobs."""
         if self._live is None:

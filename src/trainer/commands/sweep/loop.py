@@ -176,7 +176,9 @@ class Loop:
         folder = self._record.folder
         config.run.dir = str(folder / job.run)
         config.run.name = None
-        log = None if self._launcher.uses_terminal else str(folder / OUTPUT / f"{job.run}.txt")
+        # Once nobody reads, a job that writes to the terminal would only warn of that too.
+        writes_here = self._launcher.uses_terminal and not self._board.is_output_lost
+        log = None if writes_here else str(folder / OUTPUT / f"{job.run}.txt")
         return Task(
             number=job.number,
             config=to_plain(config),

@@ -6,7 +6,7 @@ What makes a metric incomparable is in `trainer.config.comparison`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from trainer.commands.sweep import plan
 from trainer.config import CHOICES, FitConfig, flatten, to_plain
@@ -47,7 +47,7 @@ class _Jobs:
     """Some jobs of a sweep: configs that show what differs, else the names of the varied keys."""
 
     configs: Sequence[FitConfig]
-    keys: list[str] = field(default_factory=list)
+    keys: Sequence[str]
 
     def difference(self, metric: str) -> Difference | None:
         """Why the jobs cannot be compared by `metric`; None where they can."""
@@ -72,7 +72,7 @@ def choose(
     older version of trainer took the loss, and the jobs that are done keep it.
     """
     usual = monitored_metric(configs[0])
-    jobs = _jobs(request, configs, metric=usual)
+    jobs = _jobs(request, configs)
     found = jobs.difference(usual)
     if found is None:
         return Comparison(metric=usual)
@@ -90,19 +90,15 @@ def choose(
     )
 
 
-def _jobs(request: SweepRequest, configs: Sequence[FitConfig], *, metric: str) -> _Jobs:
-    """The jobs with these configs, and with the last values where these may show more.
+def _jobs(request: SweepRequest, configs: Sequence[FitConfig]) -> _Jobs:
+    """The jobs with these configs, and one with the last values.
 
-    Of a group every choice is among `configs`, of another key one value. An interpolation such as
-    `loss.delta=${optimizer.lr}` is in a word or in an experiment.
+    Of a group every choice is among `configs`, of another key one value. With another value of one
+    key another may change too, as by `loss.delta=${optimizer.lr}`.
     """
-    keys = [axis.key for axis in request.axes if axis.key not in CHOICES]
-    words = [*request.words, *(value for axis in request.axes for value in axis.values)]
-    is_hidden = any("${" in word or word.startswith("experiment=") for word in words)
-    if not is_hidden and not any(redefines(key, metric) for key in keys):
-        return _Jobs(configs)
     last = plan.last_values(request)
-    return _Jobs([*configs, *last]) if last else _Jobs(configs, keys)
+    keys = [] if last else [axis.key for axis in request.axes if axis.key not in CHOICES]
+    return _Jobs([*configs, *last], keys)
 
 
 def _warning(metric: str, found: Difference, jobs: _Jobs) -> str:

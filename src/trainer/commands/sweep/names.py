@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from trainer.commands.sweep.record import short
-from trainer.config import TOP_LEVEL, FitConfig
-from trainer.config.run import NAMED_KEYS
+from trainer.config import SCHEMAS, TOP_LEVEL, FitConfig
+from trainer.config.run import class_name
 from trainer.config.sweep import Axis, SweepRequest
 
 # Of a job's name in characters; a number is added where the folder exists.
@@ -44,19 +44,23 @@ def job_name(
     name does not have.
     """
     head = f"{number:03d}-"
-    shown = "".join(f"-{part}" for part in _parts(request, values, config))
-    room = max(_MAX_NAME - len(head) - len(shown), _MIN_RUN_NAME)
-    name = f"{head}{config.run_name[:room]}{shown}"
-    return name[:_MAX_NAME].rstrip("-._ ")
+    parts = [f"-{part}" for part in _parts(request, values, config)]
+    room = max(_MAX_NAME - len(head) - sum(map(len, parts)), _MIN_RUN_NAME)
+    name = f"{head}{config.run_name[:room]}"
+    for part in parts:
+        # Half of a number would be another one.
+        if len(name) + len(part) <= _MAX_NAME:
+            name += part
+    return name.rstrip("-._ ")
 
 
 def _parts(request: SweepRequest, values: Mapping[str, str], config: FitConfig) -> Iterator[str]:
-    known = _keys_in_name(request, config)
+    known = _keys_in_name(request, values, config)
     # A key with one value, such as a pattern that matches one choice, says nothing.
     axes = [axis for axis in request.axes if len(axis.values) != 1 and axis.key not in known]
     for axis in axes:
         others = [other for other in axes if other is not axis]
-        value = _safe(values[axis.key])
+        value = _safe_value(axis, values[axis.key])
         key = _short_key(axis.key, others)
         if value and _is_choice(axis.key) and not _is_ambiguous(values[axis.key], others):
             yield value
@@ -64,12 +68,31 @@ def _parts(request: SweepRequest, values: Mapping[str, str], config: FitConfig) 
             yield f"{key}{_separator(key, value)}{value}"
 
 
-def _keys_in_name(request: SweepRequest, config: FitConfig) -> set[str]:
+def _safe_value(axis: Axis, value: str) -> str:
+    """A value as a name has it: the end of one that begins as another one does."""
+    begin = _safe(value)
+    is_alike = any(other != value and _safe(other) == begin for other in axis.values)
+    return _safe(value, from_end=True) if is_alike else begin
+
+
+def _keys_in_name(request: SweepRequest, values: Mapping[str, str], config: FitConfig) -> set[str]:
     """The keys whose values the run's name has already."""
     if config.run.name is None:
-        return set(NAMED_KEYS)
-    found = _REFERENCE.findall(request.name_template or "")
-    return {*found, *(key.removesuffix(".name") for key in found)}
+        found = {"data", "model"}
+        targets = [axis for axis in request.axes if axis.key in ("data.target", "model.target")]
+        # Two modules may each have a class of one name.
+        found |= {
+            axis.key
+            for axis in targets
+            if len(set(map(class_name, axis.values))) == len(axis.values)
+        }
+    else:
+        named = _REFERENCE.findall(request.name_template or "")
+        found = {*named, *(key.removesuffix(".name") for key in named)}
+    # A choice of a person's own may be called otherwise, such as model=small, which is an mlp.
+    return {
+        key for key in found if key not in SCHEMAS or values.get(key) == getattr(config, key).name
+    }
 
 
 def _is_choice(key: str) -> bool:
@@ -100,11 +123,22 @@ def _separator(key: str, value: str) -> str:
     return "_" if key and value and not is_clear else ""
 
 
-def _safe(text: str) -> str:
-    """The words of a text with dashes in between, without what a path or a shell would read."""
-    words = re.split(r"[^A-Za-z0-9._+-]+|\.{2,}", text)
-    cleaned = (_safe_word(word) for word in words)
-    return "-".join(word for word in cleaned if word)[:_MAX_WORD].rstrip("-._")
+def _safe(text: str, *, from_end: bool = False) -> str:
+    """The words of a text with dashes in between, without what a path or a shell would read.
+
+    Of a long text there are the first ones, or the last ones.
+    """
+    split = re.split(r"[^A-Za-z0-9._+-]+|\.{2,}", text)
+    words = [word for word in map(_safe_word, split) if word]
+    kept: list[str] = []
+    for word in reversed(words) if from_end else words:
+        longer = [word, *kept] if from_end else [*kept, word]
+        if len("-".join(longer)) > _MAX_WORD:
+            # Half of a number would be another one, but some of a long text is better than none.
+            kept = kept or [word[-_MAX_WORD:] if from_end else word[:_MAX_WORD]]
+            break
+        kept = longer
+    return "-".join(kept).lstrip("._").rstrip("-._")
 
 
 def _safe_word(word: str) -> str:

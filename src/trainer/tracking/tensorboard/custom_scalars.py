@@ -30,14 +30,18 @@ _CHARTS = {
     },
     "Machine": {"Samples per second": "Throughput/", "Memory in MB": f"{TagGroup.MEMORY}/"},
 }
+# Charts that are always empty where the targets are classes.
+_OF_VALUES = ("Mean squared error", "Mean absolute error")
 
 
-def layout() -> bytes:
+def layout(*, has_classes: bool) -> bytes:
     """Serialise the layout; a chart without values stays empty."""
     layout = Layout()
     for category, charts in _CHARTS.items():
         added = layout.category.add(title=category)
         for title, tag in charts.items():
+            if has_classes and title in _OF_VALUES:
+                continue
             added.chart.add(title=title, multiline=MultilineChartContent(tag=[tag]))
     content: bytes = layout.SerializeToString()
     return content

@@ -177,8 +177,9 @@ class TensorBoard:
     ) -> None:
         """Write what every start of a run writes again, since a resume drops it."""
         kinds = self._kinds
+        has_classes = self._context.classes is not None
         if kinds.scalars or kinds.layers:
-            layout = custom_scalars.layout()
+            layout = custom_scalars.layout(has_classes=has_classes)
             self._writer.message(custom_scalars.TAG, layout, custom_scalars.METADATA, 0)
         if kinds.text:
             for name, markdown in texts.items():
@@ -186,7 +187,6 @@ class TensorBoard:
         if kinds.graph or kinds.text:
             self._attempt("graph", self._write_graph)
         if kinds.hparams:
-            has_classes = self._context.classes is not None
             for summary in hparams.start_summaries(
                 config,
                 metrics=hparams.METRICS if has_classes else hparams.METRICS_OF_VALUES,
