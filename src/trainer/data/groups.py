@@ -33,7 +33,9 @@ def read_here(
     groups = Groups(num_samples, batch_size)
     for positions in groups:
         start = time.perf_counter()
-        with _without_collections():
+        # A batch that comes alone may be slow, and leave garbage that is large.
+        is_quick = len(positions) > batch_size
+        with _without_collections() if is_quick else contextlib.nullcontext():
             message = as_message(read(positions), collate=collate, batch_size=batch_size)
         groups.adapt(message, seconds=time.perf_counter() - start)
         yield from batches_of(message, batch_size, is_copied=True)
