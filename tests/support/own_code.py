@@ -68,11 +68,16 @@ def name_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def own_words(model: type, data: type = Points) -> list[str]:
-    """What names the classes; the data set has a validation set of 8 and a test set of 10."""
+def own_words(model: type, data: type | None = Points) -> list[str]:
+    """What names the classes; the data set has a validation set of 8 and a test set of 10.
+
+    Without a class of a data set the caller chooses one that ships.
+    """
+    named = ["model=custom", f"model.target={name_of(model)}"]
+    if data is None:
+        return named
     return [
-        "model=custom",
-        f"model.target={name_of(model)}",
+        *named,
         "data=custom",
         f"data.target={name_of(data)}",
         "data.test_kwargs={size: 10, seed: 1}",
@@ -82,13 +87,13 @@ def own_words(model: type, data: type = Points) -> list[str]:
     ]
 
 
-def config_for(folder: Path, model: type, *words: str, data: type = Points) -> FitConfig:
+def config_for(folder: Path, model: type, *words: str, data: type | None = Points) -> FitConfig:
     """The config of a short training of a person's own model."""
     small = ["trainer.epochs=1", "logger=none", f"run.dir={folder}"]
     return config_of(*own_words(model, data), *small, *words)
 
 
-def train(folder: Path, model: type, *words: str, data: type = Points) -> Run:
+def train(folder: Path, model: type, *words: str, data: type | None = Points) -> Run:
     """Train a person's own model for an epoch into `folder`."""
     config = config_for(folder, model, *words, data=data)
     fitting.run(config, command=("fit",), terminal=Terminal())

@@ -42,7 +42,7 @@ class Batches(Protocol):
         """The batches of an epoch from number `start` on, always the same for the same numbers."""
 
     def first(self, num: int) -> Batch:
-        """The first `num` samples in the order of the data set (fewer if it has no more)."""
+        """Copies of the first `num` samples of the data set, in order (fewer if it has no more)."""
 
     def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
         """The index in the data set of the sample at `place` in a batch of an epoch."""
@@ -129,7 +129,8 @@ class TensorBatches:
 
     def first(self, num: int) -> Batch:
         own = generator(self._shuffle_seed or 0, "augment", 0, 0) if self._is_random else None
-        return self._prepare(self._inputs[:num], own), self._targets[:num]
+        # Copies: a person's own model may change its inputs in place.
+        return self._prepare(self._inputs[:num].clone(), own), self._targets[:num].clone()
 
     def sample_index(self, epoch: int, *, batch: int, place: int) -> int:
         place += batch * self._batch_size

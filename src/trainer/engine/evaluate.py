@@ -153,13 +153,14 @@ class _Sums:
 def own_outputs(model: nn.Module, inputs: Tensor) -> object:
     """What a person's own model returns for `inputs`, also where it takes gradients to compute it.
 
-    To be called without gradients.
+    To be called without gradients. The model gets a copy: `inputs` may be a part of a data set in
+    memory, and the model may change them in place.
     """
     try:
-        return model(inputs)
+        return model(inputs.clone())
     except RuntimeError as error:
         if "does not require grad" not in str(error):
             raise
     with torch.enable_grad():
-        outputs = model(inputs)
+        outputs = model(inputs.clone())
     return outputs.detach() if isinstance(outputs, Tensor) else outputs

@@ -28,7 +28,7 @@ def give_shapes(model: nn.Module, inputs: Tensor) -> None:
     """Run `model` once on `inputs` (N, …) if it has lazy layers, which take their shapes then."""
     if any(map(is_lazy, chain(model.parameters(), model.buffers()))):
         with torch.no_grad(), evaluating(model):
-            model(inputs)
+            model(inputs.clone())  # it may change them in place
 
 
 def outputs_in_evaluation(model: nn.Module, inputs: Tensor) -> Any:
@@ -43,7 +43,7 @@ def training_pass(model: nn.Module, inputs: Tensor) -> TrainingPass:
     with preserve_state(model):
         start_training(model)
         try:
-            outputs = model(inputs)
+            outputs = model(inputs.clone())
             if isinstance(outputs, Tensor) and outputs.requires_grad:
                 outputs.float().sum().backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:

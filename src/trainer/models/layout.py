@@ -17,10 +17,11 @@ def use_channels_last(model: nn.Module) -> Callable[[], None] | None:
     """
     found: dict[nn.Parameter, torch.Tensor] = {}
     for module in model.modules():
+        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            continue
         # A weight that is computed (by weight norm, say) is not among the parameters.
         weight = module._parameters.get("weight")
-        is_convolution = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
-        if is_convolution and weight is not None and not is_lazy(weight):
+        if weight is not None and not is_lazy(weight):
             found[weight] = weight.data
     if not found:
         return None

@@ -84,6 +84,9 @@ def _keep_attributes(module: nn.Module, undo: ExitStack) -> None:
     """
     attributes = vars(module)
     before = dict(attributes)
+    # A scripted module has its mode in C++, not among its attributes.
+    if "training" not in attributes:
+        undo.callback(setattr, module, "training", module.training)
 
     def put_back() -> None:
         for name in attributes.keys() - before.keys():

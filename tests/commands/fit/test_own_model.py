@@ -668,6 +668,76 @@ def test_a_model_that_draws_continues_exactly(tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
+# Inputs that the model changes.
+
+
+class Shifted(Net):
+    """Adds 1 to its inputs, not in place."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs + 1)
+
+
+class ShiftedInPlace(Net):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs.add_(1))
+
+
+@fault
+@pytest.mark.parametrize("word", ["data.cache=false", "data.cache=true"])
+def test_a_model_may_change_its_inputs_in_place(
+    tmp_path: Path, capsys: Captured, word: str
+) -> None:
+    """The samples in memory stay as they are, and no warning says that the state lacks anything."""
+    words = (word, "trainer.epochs=3", "data.val_size=10")
+    whole = train(tmp_path / "whole", Shifted, *words)
+    changed = train(tmp_path / "changed", ShiftedInPlace, *words)
+    assert capsys.readouterr().err == ""
+    assert [row["loss"] for row in changed.rows] == [row["loss"] for row in whole.rows]
+    assert changed.record["metrics"] == whole.record["metrics"]
+
+
+class Four(nn.Linear):
+    """Four values to four classes."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs + 1)
+
+
+class FourInPlace(Four):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.Linear.forward(self, inputs.add_(1))
+
+
+@fault
+def test_made_data_in_memory_is_not_changed_by_a_model(tmp_path: Path) -> None:
+    words = ("data=dirichlet", "data.features=4", "data.train_size=60", "data.val_size=20")
+    plain, changed = (
+        train(tmp_path / model.__name__, model, *words, "trainer.epochs=3", data=None)
+        for model in (Four, FourInPlace)
+    )
+    assert changed.record["metrics"] == plain.record["metrics"]
+
+
+# Scripted parts.
+
+
+class Scripted(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        with pytest.warns(FutureWarning, match="deprecated"):
+            self.add_module("drop", torch.jit.script(self.drop))
+
+
+@fault
+def test_a_scripted_part_trains_in_its_mode(tmp_path: Path) -> None:
+    plain, scripted = (train(tmp_path / model.__name__, model) for model in (Net, Scripted))
+    assert scripted.record["metrics"] == plain.record["metrics"]
+
+
 # A run of no update.
 
 

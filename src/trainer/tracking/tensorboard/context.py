@@ -28,8 +28,15 @@ class Context:
     samples: Callable[[], Iterator[tuple[Tensor, Tensor]]]
     first: Callable[[int], tuple[Tensor, Tensor]]
 
-    @functools.cached_property
+    @property
     def fixed(self) -> Tensor:
-        """The first samples (N, …), the same ones in the whole run and after a resume."""
+        """The first samples (N, …), the same ones in the whole run and after a resume.
+
+        A copy each time: a person's own model may change its inputs in place.
+        """
+        return self._fixed.clone()
+
+    @functools.cached_property
+    def _fixed(self) -> Tensor:
         inputs, _ = self.first(NUM_FIXED)
         return inputs

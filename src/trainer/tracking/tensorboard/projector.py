@@ -85,7 +85,7 @@ def features(
     device = next((parameter.device for parameter in model.parameters()), inputs.device)
     if layer is None:
         # Seventeen: no other size of a tensor is likely to be that.
-        name = last_layer(model, inputs[:17].to(device))
+        name = last_layer(model, inputs[:17].to(device, copy=True))
         called, module = (f"into {name}", model.get_submodule(name)) if name else ("input", model)
     else:
         called = layer
@@ -104,7 +104,8 @@ def features(
         # A hundred at a time and not 512: the process needs 30 MB less at its peak.
         for batch in torch.split(inputs, batch_size):
             caught.clear()
-            outputs.append(model(batch.to(device)).float().cpu())
+            # A copy: a person's own model may change its inputs in place.
+            outputs.append(model(batch.to(device, copy=True)).float().cpu())
             if not caught or not _has_rows(caught[-1], len(batch)):
                 raise ConfigError(
                     f"{_KEY}: {called} has no features of each sample.", hint="Name another layer."
