@@ -182,6 +182,17 @@ def test_a_loss_that_is_not_finite_fails_with_its_step_and_rate() -> None:
     assert training.store.saved == [5]
 
 
+@pytest.mark.parametrize(("call", "is_the_rate"), [(1, False), (2, True)])
+def test_before_the_first_update_the_rate_is_not_blamed(call: int, is_the_rate: bool) -> None:
+    training = Training()
+    training.step.nan_at_call = call
+    with pytest.raises(TrainingError) as raised:
+        training.fit()
+    assert raised.value.hint is not None
+    assert ("smaller optimizer.lr" in raised.value.hint) == is_the_rate
+    assert ("No update was made yet" in raised.value.hint) != is_the_rate
+
+
 def test_a_flag_of_the_device_is_read_before_a_log_and_a_save() -> None:
     for options in ({"log_every": 3}, {"log_every": 99, "save_every": "3steps"}):
         training = Training(**options)

@@ -171,7 +171,8 @@ class Arguments:
             self.flags[flag.name] = value
 
     def _add_override(self, word: str, verb: Verb) -> None:
-        key, value = _read_override(word, verb)
+        before = self.overrides[-1] if self.overrides else ""
+        key, value = _read_override(word, verb, before=before)
         # Hydra silently takes the last of two choices, and the keys of the first would fail.
         if key in self.values and key in GROUPS:
             raise UsageError(f"{key} is given more than once.", hint=f"Give it once: {key}={value}")
@@ -334,15 +335,18 @@ def _check_count(words: Sequence[str], verb: Verb) -> None:
         )
 
 
-def _read_override(word: str, verb: Verb) -> tuple[str, str]:
-    """The key of an override and its value as text; raises UsageError."""
+def _read_override(word: str, verb: Verb, *, before: str = "") -> tuple[str, str]:
+    """The key of an override and its value as text; raises UsageError.
+
+    `before` is the override before it.
+    """
     key, equals, text = word.lstrip("+").partition("=")
     # `~trainer.ema` removes a key, so it has no `=`.
     key = key.lstrip("~")
     if not key or (not equals and not word.startswith("~")):
         from trainer.cli.key_hints import not_an_override
 
-        raise not_an_override(word, takes_keys=bool(verb.config))
+        raise not_an_override(word, before=before, takes_keys=bool(verb.config))
     value = _plain(text)
     known = verb.key(key)
     if known is not None:

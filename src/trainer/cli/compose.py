@@ -115,7 +115,8 @@ def _take_hydra(composed: DictConfig) -> DictConfig:
 
 
 def _explained(error: Exception, arguments: Arguments, words: Sequence[str]) -> Exception:
-    return explain(error, verb=arguments.verb, argv=[*arguments.flag_words, *words])
+    argv = [*arguments.flag_words, *words]
+    return explain(error, verb=arguments.verb, argv=argv, typed=arguments.overrides)
 
 
 def _search_path(arguments: Arguments) -> list[str]:

@@ -40,14 +40,25 @@ class _Command:
 
     verb: str
     argv: Sequence[str]
+    # The overrides as they were typed: of a sweep, `argv` has the values of one job.
+    typed: Sequence[str] = ()
+
+    def value_of(self, key: str) -> str:
+        """The value of a key as it was typed; empty where there is none."""
+        return last_value(self.typed, key) or last_value(self.argv, key)
 
 
-def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
-    """`error` as an error of ours; the original where it is not about the command line."""
+def explain(
+    error: Exception, *, verb: str, argv: Sequence[str], typed: Sequence[str] = ()
+) -> Exception:
+    """`error` as an error of ours; the original where it is not about the command line.
+
+    `typed` are the overrides as they were typed, where `argv` has the values of one job.
+    """
     ours = _error_of_ours(error)
     if ours is not None:
         return ours
-    command = _Command(verb, argv)
+    command = _Command(verb, argv, typed)
     kind = type(error)
     if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)):
         return _unreadable_yaml(error, command)
@@ -58,7 +69,7 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
         if match := re.search(pattern, str(error)):
             return describe(match[1], command)
     if kind.__name__ == "OverrideParseException":
-        return _unreadable(str(getattr(error, "override", "")))
+        return _unreadable(str(getattr(error, "override", "")), command)
     if kind.__module__.split(".")[0] not in ("hydra", "omegaconf"):
         return error
     # An error is three lines at most, and those of Hydra have a dozen.
@@ -66,9 +77,13 @@ def explain(error: Exception, *, verb: str, argv: Sequence[str]) -> Exception:
     return ConfigError(lines[0], where="; ".join(lines[1:3]) or None, hint=_see_help(verb))
 
 
-def _unreadable(word: str) -> UsageError:
+def _unreadable(word: str, command: _Command) -> UsageError:
     key, _, value = word.partition("=")
+    known = chosen_key(key, command.argv)
     hint = "Quote what has spaces or signs: 'key=\"a b\"'."
+    if known is not None and known.type in _NUMBERS:
+        one, two = ("1", "2") if known.type.startswith("int") else ("0.1", "0.2")
+        hint = f"Write a number: {key}={one}. Several, with -m: {key}={one},{two}"
     if value.startswith("(") and value.endswith(")"):
         hint = f"A list has brackets: {shlex.quote(f'{key}=[{value[1:-1]}]')}"
     return UsageError(f"{word} cannot be read as an override.", hint=hint)
@@ -95,7 +110,8 @@ def _several_values(word: str, command: _Command) -> UsageError:
     if known is not None and "list" in known.type:
         hint = f"A list has brackets: {shlex.quote(f'{key}=[{values}]')}. To sweep over them: -m."
     elif known is not None and known.type in _NUMBERS:
-        hint = f"It takes one. To sweep over them: {command_line(command.verb, '-m', word)}"
+        whole = command_line(command.verb, "-m", *command.argv)
+        hint = f"It takes one. To sweep over them: {whole}"
     return UsageError(f"{word} has several values.", hint=hint)
 
 
@@ -183,7 +199,7 @@ def _unknown_key(key: str, command: _Command) -> UsageError:
             f"{key} belongs to trainer eval.",
             hint=f"To resume a run: {program()} fit resume=runs/<run>",
         )
-    value = last_value(command.argv, key)
+    value = command.value_of(key)
     if head not in known:
         near = nearest(head, [*CHOICES, *SECTIONS]) if rest else None
         guess = did_you_mean(key.rpartition(".")[2], value)
@@ -216,7 +232,7 @@ def _unknown_leaf(key: str, value: str, command: _Command) -> UsageError:
         hint = page_of(head, CHOICES[head])
     elif others:
         it = f"It belongs to {listing(others, most=3)}."
-        hint = f"{it} {suggestion('', names, label='Keys')}"
+        hint = f"{it} {suggestion('', names, label='Keys')}" if names else it
     elif guess := did_you_mean(leaf, value, besides=key):
         hint = guess
     return ConfigError(f"{key}: {label} has no key {leaf}.", hint=hint)

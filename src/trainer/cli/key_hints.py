@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _our_value(dotted: str, name: str, value: str) -> str:
     ours = our_word(dotted, name) or our_word(dotted, value)
     if ours is not None:
         return ours
-    is_number = re.fullmatch(r"-?[0-9][0-9_]*", value)
+    is_number = re.fullmatch(r"-?[0-9][0-9_]*(,-?[0-9][0-9_]*)*", value)
     if known is not None and known.type.startswith("int") and not is_number:
         return "…"
     return value or "…"
@@ -81,8 +82,16 @@ def as_flag(name: str) -> str | None:
     return f"Keys are written without dashes: {' or '.join(f'{key}=…' for key in names)}"
 
 
-def not_an_override(word: str, *, takes_keys: bool) -> UsageError:
-    """What is wrong with a word that is neither a flag nor `key=value`."""
+def _is_part_of(override: str, word: str) -> bool:
+    """Whether `word` is cut off the `override` before it, as in `optimizer.lr=0.1, 0.2`."""
+    return override.endswith(("=", ",")) or (bool(override) and word.startswith(","))
+
+
+def not_an_override(word: str, *, before: str = "", takes_keys: bool) -> UsageError:
+    """What is wrong with a word that is neither a flag nor `key=value`.
+
+    `before` is the override before it, of which it may be a part.
+    """
     groups: list[str] = []
     # Only a plain name goes into the pattern: `*` and `..` in a word mean something to glob.
     if word.isidentifier():
@@ -96,6 +105,8 @@ def not_an_override(word: str, *, takes_keys: bool) -> UsageError:
         )
     elif word == "last" or is_run_folder(Path(word)):
         hint = f"To continue a run: resume={word}"
-    elif "." in word and takes_keys:
+    elif _is_part_of(before, word):
+        hint = f"Write it without spaces: {shlex.quote(before + word)}"
+    elif takes_keys and re.match(r"[^\W\d]\w*\.", word):
         hint = f"It needs a value: {word}=…"
     return UsageError(f"{word} is not an override.", hint=hint)

@@ -174,13 +174,18 @@ def _fitting_inputs(
         inputs = whole
     if not isinstance(outputs, Tensor):
         raise ConfigError(
-            f"model.target={target} returns a {type(outputs).__name__}, not a tensor."
+            f"model.target={target} returns a {type(outputs).__name__}, not a tensor.",
+            hint=f"Return one tensor (N, {num_outputs}): the loss is computed of it.",
         )
-    if tuple(outputs.shape) != (len(inputs), num_outputs):
+    shape = tuple(outputs.shape)
+    if shape != (len(inputs), num_outputs):
+        hint = f"Its last layer needs {num_outputs} outputs; pass sizes with model.kwargs={{…}}."
+        if shape[:1] == (len(inputs),) and math.prod(shape[1:]) == num_outputs:
+            hint = f"Return outputs.reshape(-1, {num_outputs}) in its forward."
         raise ConfigError(
-            f"model.target={target} returns shape {tuple(outputs.shape)} for {len(inputs)} "
-            f"samples, not {(len(inputs), num_outputs)}.",
-            hint=f"Its last layer needs {num_outputs} outputs; pass sizes with model.kwargs={{…}}.",
+            f"model.target={target} returns shape {shape} for {len(inputs)} samples, not "
+            f"{(len(inputs), num_outputs)}.",
+            hint=hint,
         )
     return inputs, outputs
 

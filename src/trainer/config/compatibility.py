@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.config.data import DATA
+from trainer.config.data import DATA, CustomDataConfig
 from trainer.config.model import LOSS, MODEL
 from trainer.config.run import FitConfig
 from trainer.errors import ConfigError, suggestion
@@ -55,6 +55,7 @@ def _check_model_and_loss(config: FitConfig) -> None:
     if loss_fault is not None:
         fitting = _other_losses(config)
         hint = f"Choose {_or(fitting)}." if fitting else f"No loss fits {_model(config)} here."
+        hint += _other_task(config)
         raise ConfigError(loss_fault, hint=hint)
 
 
@@ -79,6 +80,14 @@ def _loss_fault(config: FitConfig) -> str | None:
     if outputs == "logits":
         return f"{loss} needs log-probabilities, and {_model(config)} ends without log-softmax."
     return f"{loss} needs logits, and {_model(config)} ends in log-softmax."
+
+
+def _other_task(config: FitConfig) -> str:
+    """How a person's own data gets targets of the kind that the loss compares with."""
+    if not isinstance(config.data, CustomDataConfig) or config.loss.targets == config.data.targets:
+        return ""
+    task = "regression" if config.loss.targets == "values" else "classification"
+    return f" If the targets are {config.loss.targets}: data.task={task}."
 
 
 def _outputs(config: FitConfig) -> str:

@@ -107,6 +107,11 @@ def _as_training_error(state: TrainState, batches: Batches) -> Iterator[None]:
         step = state.progress.step + 1 if error.step is None else error.step
         rate = state.schedule.learning_rate
         hint = "Try a smaller optimizer.lr, trainer.clip_norm=1 or scheduler.warmup_steps=100."
+        if step == 1 and error.step is None:
+            hint = (
+                "No update was made yet, so it is not the learning rate: look at what the model "
+                "computes, and at the size of its inputs."
+            )
         found = _sample_not_finite(state, batches, is_this_batch=error.step is None)
         if found is not None:
             hint = (
