@@ -86,6 +86,15 @@ def test_a_change_that_was_taken_back_is_a_change(sweep: Swept, trainer: Trainer
 
 
 @pytest.mark.fault("N")
+def test_a_refused_resume_of_a_job_leaves_the_report(sweep: Swept, trainer: Trainer) -> None:
+    before = (sweep.folder / "sweep.json").read_bytes()
+    outcome = trainer("fit", f"resume={first(sweep)}")
+    assert outcome.code == 2 and "is complete" in outcome.err
+    assert "sweep.csv" not in outcome.err
+    assert (sweep.folder / "sweep.json").read_bytes() == before
+
+
+@pytest.mark.fault("N")
 def test_the_report_follows_a_job_that_is_resumed_alone(sweep: Swept, trainer: Trainer) -> None:
     """As after a kill: the printed command finishes the job, and another device is no other job."""
     record = json.loads((first(sweep) / "run.json").read_text())

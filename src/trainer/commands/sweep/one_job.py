@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 from trainer.commands.fit.saved_step import SavedStep
@@ -42,7 +43,10 @@ def refresh_report(run: Path, *, terminal: Terminal) -> None:
             if found is None:
                 return
             record, job = found
+            before = copy.deepcopy(job)
             update(record)
+            if job == before:
+                return  # the resume was refused
             # What the seeds vary depends on the configs of all jobs, which have not changed.
             seeds = record.summary.get("seeds", "")
             record.summary = report.summarize(record, seeds=seeds)
