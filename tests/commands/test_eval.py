@@ -115,6 +115,7 @@ def test_what_belongs_to_the_checkpoint_cannot_be_set(fit: Fit, trainer: Trainer
 def test_a_split_that_is_not_there_is_named(fit: Fit, trainer: Trainer) -> None:
     outcome = trainer("eval", f"ckpt={fit('data.val_size=0').folder}", "eval.split=val")
     assert outcome.code == 2 and "eval.split=val" in outcome.err
+    assert "Choose eval.split=train." in outcome.err
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_intact_ones_named(

@@ -266,10 +266,11 @@ def evaluate_split(
     # The train split without augmentation and in its order: the same every time.
     batches = data.split(split)
     if batches is None:
+        others = [f"eval.split={name}" for name in ("val", "train") if data.split(name) is not None]
+        own = ", or set data.test_kwargs" if split == "test" and is_custom(config.data) else ""
         raise UsageError(
             f"eval.split={split}: data={config.data.name} has no such split here.",
-            hint="Choose eval.split=train, or set data.val_size (data.test_kwargs for your own "
-            "data).",
+            hint=f"Choose {' or '.join(others)}{own}.",
         )
     return evaluate(
         model,
