@@ -25,6 +25,7 @@ from trainer.process_state import ProcessState, pop_changes
 CHANGES: dict[str, Callable[[], object]] = {
     "gradients": lambda: torch.set_grad_enabled(False),
     "device": lambda: torch.set_default_device("meta"),
+    "autocast": lambda: torch.set_autocast_enabled("cpu", True),
     "threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
     "numpy": lambda: np.seterr(all="raise"),
     "arguments": lambda: sys.argv.append("--mine"),
@@ -45,6 +46,7 @@ def state() -> tuple[Any, ...]:
         torch.is_grad_enabled(),
         torch.get_default_device(),
         torch.get_default_dtype(),
+        torch.is_autocast_enabled("cpu"),
         torch.get_num_threads(),
         np.geterr(),
         list(sys.argv),
@@ -73,7 +75,7 @@ def test_a_change_is_put_back(name: str) -> None:
     with ProcessState.kept("importing it"):
         CHANGES[name]()
     assert state() == before
-    is_reported = name in ("gradients", "device", "threads")
+    is_reported = name in ("gradients", "device", "autocast", "threads")
     assert len(pop_changes()) == is_reported
 
 

@@ -30,6 +30,7 @@ _SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGCHLD", "SIGALRM")
     if hasattr(signal, name)
 )
+_AUTOCAST = ("cpu", "cuda")
 # Changes that were put back since `pop_changes`, each a sentence.
 _changes: list[str] = []
 
@@ -188,6 +189,11 @@ def _write_default_device(device: Any) -> None:
     _torch().set_default_device(None if device.type == "cpu" else device)
 
 
+def _write_autocast(enabled: list[bool]) -> None:
+    for device, is_enabled in zip(_AUTOCAST, enabled, strict=True):
+        _torch().set_autocast_enabled(device, is_enabled)
+
+
 def _write_locale(value: str) -> None:
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_ALL, value)
@@ -209,6 +215,13 @@ _SETTINGS = (
         write=lambda value: _torch().set_grad_enabled(value),
         is_reported=True,
         is_cheap=True,
+    ),
+    Setting(
+        name="torch.set_autocast_enabled (trainer.precision sets it)",
+        module="torch",
+        read=lambda: [_torch().is_autocast_enabled(device) for device in _AUTOCAST],
+        write=_write_autocast,
+        is_reported=True,
     ),
     Setting(
         name="torch's default device",

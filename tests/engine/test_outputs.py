@@ -41,3 +41,12 @@ def test_what_fits_passes_and_each_size_of_batch_is_checked_once() -> None:
         check(torch.zeros(3), CLASSES[:1])
     OutputCheck("In training")(torch.zeros(4, 7), CLASSES)
     OutputCheck("In training", num_outputs=3)(torch.zeros(4, 1), VALUES)
+
+
+@pytest.mark.fault("N")
+def test_outputs_without_a_gradient_are_refused_in_training_only() -> None:
+    outputs = torch.zeros(4, 3)
+    OutputCheck("In evaluation")(outputs, CLASSES)
+    OutputCheck("In training", is_training=True)(outputs.clone().requires_grad_(), CLASSES)
+    with pytest.raises(ConfigError, match="In training the model's outputs have no gradient"):
+        OutputCheck("In training", is_training=True)(outputs, CLASSES)

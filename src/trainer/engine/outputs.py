@@ -11,10 +11,14 @@ class OutputCheck:
     """Checks the first batch, and any whose size differs from the one before: the last of an epoch.
 
     `where` is the split or the mode in words; `num_outputs` is the number of classes, if known.
+    With `is_training` the outputs need a gradient.
     """
 
-    def __init__(self, where: str, *, num_outputs: int | None = None) -> None:
+    def __init__(
+        self, where: str, *, num_outputs: int | None = None, is_training: bool = False
+    ) -> None:
         self.num_outputs = num_outputs
+        self._is_training = is_training
         self._where = where
         self._num_samples = 0
 
@@ -22,6 +26,8 @@ class OutputCheck:
         """Raise ConfigError unless the outputs fit the targets."""
         if len(targets) != self._num_samples:
             check_outputs(outputs, targets, num_outputs=self.num_outputs, where=self._where)
+            if self._is_training:
+                check_gradient(outputs, where=self._where)
             self._num_samples = len(targets)
 
 
@@ -47,6 +53,16 @@ def check_outputs(outputs: object, targets: Tensor, *, num_outputs: int | None, 
             f"{where} the model returns shape {shape} for {samples}, not ({num}, "
             f"{num_outputs or 'C'}).",
             hint="Return a row of outputs for each sample; squeeze() and view() may drop an axis.",
+        )
+
+
+def check_gradient(outputs: object, *, where: str) -> None:
+    """Raise ConfigError where nothing leads from the outputs back to the parameters."""
+    if isinstance(outputs, Tensor) and not outputs.requires_grad:
+        raise ConfigError(
+            f"{where} the model's outputs have no gradient, so nothing can be trained.",
+            hint="Compute them from the parameters without torch.no_grad, inference_mode, detach() "
+            "and NumPy.",
         )
 
 

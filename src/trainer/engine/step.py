@@ -78,7 +78,7 @@ class Step:
         ema: AveragedModel | None = None,
     ) -> None:
         self.counts_correct = counts_correct
-        self._check = OutputCheck("In training")
+        self._check = OutputCheck("In training", is_training=True)
         self._model = model
         self._loss = loss
         self._optimizer = optimizer

@@ -169,6 +169,12 @@ def test_where_it_does_not_one_warning_says_what_to_do(
     assert len(found.warning) < 160 and found.sentences == [found.warning]
 
 
+def test_jobs_that_monitor_other_metrics_are_warned_of() -> None:
+    found = comparison("data=dirichlet", "model=linear", "trainer.monitor=val/loss,val/accuracy")
+    assert found.metric == "val/loss"
+    assert "each chooses its best checkpoint by its own trainer.monitor" in found.warning
+
+
 def test_another_loss_and_another_data_set_are_a_note_and_a_warning() -> None:
     found = comparison(*HUBER, DELTAS, "data.noise=0,1")
     assert found.metric == "val/mse" and "loss.delta differs" in found.note

@@ -75,7 +75,7 @@ def choose(
     jobs = _jobs(request, configs)
     found = jobs.difference(usual)
     if found is None:
-        return Comparison(metric=usual)
+        return Comparison(metric=usual, warning=_warning_of_monitors(request, usual))
     loss = difference([key for key in found.keys if key.partition(".")[0] == "loss"])
     instead = jobs.metric_without_loss
     is_chosen = any(config.trainer.monitor is not None for config in jobs.configs)
@@ -111,3 +111,13 @@ def _warning(metric: str, found: Difference, jobs: _Jobs) -> str:
     else:
         advice = f"Compare only jobs with the same {' and '.join(found.keys)}."
     return f"Jobs cannot all be compared by {metric}: {found.reason}. {advice}"
+
+
+def _warning_of_monitors(request: SweepRequest, metric: str) -> str:
+    """That each job chooses its best checkpoint by a metric of its own, where that is varied."""
+    if all(axis.key != "trainer.monitor" for axis in request.axes):
+        return ""
+    return (
+        f"Jobs are compared by {metric}, and each chooses its best checkpoint by its own "
+        "trainer.monitor."
+    )
