@@ -113,6 +113,13 @@ def test_a_sample_that_fails_leaves_the_generators_alone() -> None:
     assert str(caught.value) == f"sample 4: {np.random.rand()}"
 
 
+def test_a_sample_that_stops_an_iteration_is_an_error() -> None:
+    generators = SampleGenerators()
+    generators.read(SAMPLES["nothing"], [0], seed=SEED)
+    with pytest.raises(StopIteration):
+        generators.read(lambda index: next(iter([])) if index == 2 else index, [1, 2, 3], seed=SEED)
+
+
 class Own(Dataset[Any]):
     """130 samples that draw from all three generators; `ends` what a worker does at sample 40."""
 

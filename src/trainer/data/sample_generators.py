@@ -102,7 +102,8 @@ class _Wanted:
     def read(self, used: dict[str, _Generator]) -> list[Any]:
         """All samples; the generators `used` are seeded for each, and put back."""
         if not used:
-            return list(map(self.get, self.indices))
+            # Not by `map`, for which a StopIteration of the data set is the end.
+            return [self.get(index) for index in self.indices]
         samples = []
         with _kept(used.values()):
             for index, number in zip(self.indices, self.numbers, strict=True):
