@@ -68,6 +68,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "py",
+            r"names a file, not a class in it\.\nWrite model.target=mine.Net or model.target=mine",
+        ),
+        ("Nett", r"mine has no Nett\.\nDid you mean Net\? Choices: A, Net\."),
+        ("Path", None),
+    ],
+)
+def test_the_classes_of_a_file_are_offered_not_what_it_imports(
+    folder: Path, name: str, words: str | None
+) -> None:
+    (folder / "mine.py").write_text("from pathlib import Path\nclass Net: pass\nclass A: pass\n")
+    if words is None:
+        assert import_class(f"mine.{name}", key="model.target") is Path
+        return
+    with pytest.raises(ConfigError, match=words):
+        import_class(f"mine.{name}", key="model.target")
+
+
 @pytest.mark.fault("N")
 @pytest.mark.parametrize("name", ["random", "json", "trainer", "torch", "numpy", "yaml"])
 def test_a_file_with_the_name_of_a_module_that_is_needed_is_told(folder: Path, name: str) -> None:

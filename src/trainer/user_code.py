@@ -41,12 +41,27 @@ def import_class(target: str, *, key: str) -> Any:
     _OwnModules.add(folder)
     module = _import(module_name, doing=f"{key}={target}: importing it", folder=folder)
     if not hasattr(module, attribute):
-        hint = _hidden(module_name, module, folder)
-        if hint is None:
-            names = [name for name in vars(module) if not name.startswith("_")]
-            hint = suggestion(attribute, names)
+        names = _names_in(module)
+        if attribute == "py" and names:
+            raise ConfigError(
+                f"{key}={target} names a file, not a class in it.",
+                hint=f"Write {' or '.join(f'{key}={module_name}.{name}' for name in names[:3])}.",
+            )
+        hint = _hidden(module_name, module, folder) or suggestion(attribute, names)
         raise ConfigError(f"{key}={target}: {module_name} has no {attribute}.", hint=hint)
     return getattr(module, attribute)
+
+
+def _names_in(module: ModuleType) -> list[str]:
+    """The classes of a module, and of the package that it is in; all names where there are none."""
+    names = [name for name in vars(module) if not name.startswith("_")]
+    package = module.__name__.partition(".")[0]
+    own = []
+    for name in names:
+        kind = getattr(module, name)
+        if inspect.isclass(kind) and kind.__module__.partition(".")[0] == package:
+            own.append(name)
+    return own or names
 
 
 def call(target: Callable[..., object], kwargs: Mapping[str, object], *, key: str) -> Any:

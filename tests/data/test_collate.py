@@ -24,6 +24,7 @@ INPUTS: tuple[Any, ...] = (
     torch.tensor([1, 2]),
     torch.tensor([True, False]),
     torch.tensor([1 + 2j, 0j]),
+    torch.tensor([1.0, 0.0]).to_sparse(),
     torch.tensor([1.0, 2.0, 3.0]),
     torch.tensor(1.0),
     torch.nn.Parameter(torch.tensor([1.0, 2.0])),

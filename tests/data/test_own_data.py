@@ -416,6 +416,7 @@ def test_a_number_and_truths_are_float32_too(given: Any, shape: tuple[int, ...])
         (torch.zeros(8, 10, dtype=torch.uint8), LINEAR, "not clearly a picture"),
         (np.zeros((3, 8, 3), np.uint8), LINEAR, "not clearly a picture"),
         (torch.zeros(6, dtype=torch.complex64), LINEAR, "is complex"),
+        (torch.zeros(6).to_sparse(), LINEAR, "is sparse"),
         ("six", LINEAR, "is the text 'six', not a tensor"),
         (None, LINEAR, "is None, not a tensor"),
         (np.array([None]), LINEAR, "not a tensor"),

@@ -28,7 +28,7 @@ GROUPS = {
     "K": ("environment", 14),
     "L": ("incompatible checkpoints", 8),
     "M": ("TensorBoard", 6),
-    "N": ("own code and data", 867),
+    "N": ("own code and data", 868),
 }
 
 

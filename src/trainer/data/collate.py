@@ -77,7 +77,7 @@ def _stacked(values: tuple[object, ...]) -> Tensor | None:
 def _inputs(given: tuple[object, ...], form: Form) -> Tensor | None:
     """Inputs (N, …); None where one of them needs more than another number of digits."""
     inputs = _stacked(given)
-    if inputs is None or inputs.is_complex():
+    if inputs is None or inputs.is_complex() or inputs.layout is not torch.strided:
         return None
     if form.is_float:
         is_like_first = inputs.is_floating_point() and inputs.shape[1:] == form.input_shape

@@ -167,6 +167,8 @@ def as_input(value: object, what: str, form: Form) -> Tensor:
     if _is_picture(value):
         return _picture_as_tensor(value, what)
     tensor = as_tensor(value, what)
+    if tensor.layout is not torch.strided:
+        raise RefusedSample(f"{what} is sparse.\nReturn input.to_dense().")
     if tensor.is_complex():
         raise RefusedSample(
             f"{what} is complex, which no layer takes.\nReturn torch.view_as_real(input) or its "
