@@ -170,6 +170,24 @@ def test_another_monitored_metric_starts_afresh() -> None:
     assert not same.update(0.5, 4) and same.stop_reason is StopReason.PATIENCE
 
 
+def test_a_search_that_was_killed_before_it_ended_a_run_ends_it() -> None:
+    pruned = Monitor("val/accuracy", patience=None, should_prune=lambda value: value < 0.5)
+    pruned.update(0.7, 3)
+    assert "is_pruned" not in pruned.state_dict()
+    pruned.update(0.2, 4)
+    state = pruned.state_dict()
+    in_search = Monitor("val/accuracy", patience=None, should_prune=lambda _: False)
+    alone = Monitor("val/accuracy", patience=None)
+    for monitor in (in_search, alone):
+        monitor.load_state_dict(state)
+    reasons = [in_search.stop_reason, alone.stop_reason]
+    in_search.update(0.9, 5)
+    reasons.append(in_search.stop_reason)
+    assert reasons == [StopReason.PRUNED, StopReason.DONE, StopReason.DONE]
+    with pytest.raises(ValueError, match="is_pruned"):
+        alone.load_state_dict({**state, "is_pruned": 1})
+
+
 @pytest.mark.parametrize(
     ("max_steps", "updates", "epochs"), [(None, 6, 2), (4, 4, 2), (3, 3, 1), (0, 0, 0)]
 )

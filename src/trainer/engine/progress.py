@@ -164,7 +164,7 @@ class CadenceTimer:
 class Monitor:
     """The best value of one metric, and the evaluations since.
 
-    `should_prune` gets each value and returns whether a search ends the run.
+    `should_prune`, in a search, gets each value and returns whether that ends the run.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Monitor:
         metric: str,
         *,
         patience: int | None,
-        should_prune: Callable[[float], bool] = lambda _: False,
+        should_prune: Callable[[float], bool] | None = None,
     ) -> None:
         self.metric = metric
         self.patience = patience
@@ -196,7 +196,7 @@ class Monitor:
             self.num_stale = 0
         else:
             self.num_stale += 1
-        self._is_pruned = self._should_prune(value)
+        self._is_pruned = self._should_prune is not None and self._should_prune(value)
         return is_best
 
     def _is_better(self, value: float) -> bool:
@@ -218,18 +218,22 @@ class Monitor:
 
     def state_dict(self) -> StateDict:
         """The metric, its best value, the step of that, and the evaluations since."""
-        return {
+        state: StateDict = {
             "metric": self.metric,
             "best": self.best,
             "best_step": self.best_step,
             "num_stale": self.num_stale,
         }
+        return state | {"is_pruned": True} if self._is_pruned else state
 
     def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` returned, unless of another metric; raises ValueError."""
-        check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
+        pruned: dict[str, type] = {"is_pruned": bool} if "is_pruned" in state else {}
+        check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count, **pruned)
         # A best accuracy is no bound for a loss.
         if state["metric"] == self.metric:
             self.best = state["best"]
             self.best_step = state["best_step"]
             self.num_stale = state["num_stale"]
+        # A kill came between this save and the end of the run. Who resumes it alone trains on.
+        self._is_pruned = self._should_prune is not None and "is_pruned" in state

@@ -90,7 +90,7 @@ def build_components(
     report: Report,
     *,
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
-    should_prune: Callable[[float], bool] = lambda _: False,
+    should_prune: Callable[[float], bool] | None = None,
 ) -> Components:
     """Build all of it; raises what is wrong with the config, the data or the machine.
 
@@ -180,7 +180,7 @@ def _build_state(
     *,
     step: Step,
     optimizer: torch.optim.Optimizer,
-    should_prune: Callable[[float], bool],
+    should_prune: Callable[[float], bool] | None,
 ) -> TrainState:
     trainer = config.trainer
     limits = Limits(

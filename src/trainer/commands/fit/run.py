@@ -59,7 +59,7 @@ def run(
     saved: SavedStep | None = None,
     varied: Sequence[str] = (),
     check: Callable[[FitConfig, Data], None] = lambda *_: None,
-    should_prune: Callable[[float], bool] = lambda _: False,
+    should_prune: Callable[[float], bool] | None = None,
 ) -> FitResult:
     """Train as `config` says; raises the errors of trainer.errors.
 
