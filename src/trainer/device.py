@@ -208,13 +208,7 @@ class RandomState:
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Restore every generator; raises ValueError for what `state_dict` did not give."""
         # Checkpoints of 0.1.0 have no generator of NumPy.
-        kinds = {"cuda": list, "numpy": dict}
-        check(
-            state,
-            python=tuple,
-            torch=torch.Tensor,
-            **{name: kind for name, kind in kinds.items() if name in state},
-        )
+        check(state, {"cuda": list, "numpy": dict}, python=tuple, torch=torch.Tensor)
         random.setstate(state["python"])  # type: ignore[arg-type]
         torch.set_rng_state(state["torch"])  # type: ignore[arg-type]
         if "cuda" in state and torch.cuda.is_available():

@@ -228,12 +228,12 @@ class Monitor:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Restore what `state_dict` returned, unless of another metric; raises ValueError."""
-        pruned: dict[str, type] = {"is_pruned": bool} if "is_pruned" in state else {}
-        check(state, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count, **pruned)
+        pruned = {"is_pruned": bool}
+        check(state, pruned, metric=str, best=NUMBER_OR_NONE, best_step=Count, num_stale=Count)
         # A best accuracy is no bound for a loss.
         if state["metric"] == self.metric:
             self.best = state["best"]
             self.best_step = state["best_step"]
             self.num_stale = state["num_stale"]
         # A kill came between this save and the end of the run. Who resumes it alone trains on.
-        self._is_pruned = self._should_prune is not None and "is_pruned" in state
+        self._is_pruned = self._should_prune is not None and state.get("is_pruned", False)

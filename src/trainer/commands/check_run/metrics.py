@@ -27,12 +27,9 @@ from trainer.tracking.records import SPLITS, scalar_tags
 SPLIT_OF = {tag: split for split in SPLITS for tag in scalar_tags(split).values()}
 # The metrics in a checkpoint, by the tag with the same value at its step.
 _VALUES_OF_A_STEP = {
-    "Loss/train_epoch": "train/loss",
-    "Accuracy/train_epoch": "train/accuracy",
-    "Loss/val": "val/loss",
-    "Accuracy/val": "val/accuracy",
-    "MSE/val": "val/mse",
-    "MAE/val": "val/mae",
+    tag: f"{split}/{name}"
+    for split, rows in (("train", "train_epoch"), ("val", "val"))
+    for name, tag in scalar_tags(rows).items()
 }
 # Of metrics.jsonl, and of an event file: some million rows.
 MAX_FILE_BYTES = 1_000_000_000

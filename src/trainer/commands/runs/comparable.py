@@ -25,7 +25,7 @@ class Mixture:
     filters: Sequence[str]
 
     def sentence(self, command: str) -> str:
-        """That they cannot be ranked, with the `command` that narrows."""
+        """The sentence that says so, with the `command` that narrows."""
         text = f"{self.metric} does not rank these {self.num_runs} runs: {self.reason}."
         return f"{text} Narrow: {command}" if self.filters else text
 

@@ -23,7 +23,7 @@ from trainer.commands.sweep.task import JobStatus
 from trainer.config import FitConfig, to_plain
 from trainer.config.comparison import is_maximized
 from trainer.config.sweep import LocalConfig, OptunaConfig, RandomConfig, SlurmConfig, SweepRequest
-from trainer.errors import UsageError
+from trainer.errors import UsageError, counted
 from trainer.run.record import COMMIT_LENGTH, git_commit, now
 from trainer.signals import Signals
 from trainer.tracking.console import Terminal
@@ -60,7 +60,7 @@ def run(request: SweepRequest, *, terminal: Terminal) -> int:
         if not is_search:
             _match(record, jobs, request=request, terminal=terminal)
         total = _total(request, record)
-        terminal.line(f"Sweep of {total} job{'s' * (total != 1)}, in {folder}", style="bold")
+        terminal.line(f"Sweep of {counted(total, 'job')}, in {folder}", style="bold")
         comparison.show(terminal)
         if earlier is not None:
             _note_continuation(request, record, terminal)

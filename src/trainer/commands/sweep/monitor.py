@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.commands.sweep import plan
-from trainer.config import CHOICES, FitConfig, flatten, to_plain
+from trainer.config import CHOICES, ConfigTree, FitConfig, flatten, to_plain
 from trainer.config.comparison import Difference, difference, redefines, what_differs
 from trainer.config.compatibility import metric_without_loss, monitored_metric
 from trainer.config.sweep import SweepRequest
@@ -44,16 +44,19 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Jobs:
-    """Some jobs of a sweep: configs that show what differs, else the names of the varied keys."""
+    """Some jobs of a sweep: configs that show what differs, else the names of the varied keys.
+
+    `plain` are the configs by dotted keys.
+    """
 
     configs: Sequence[FitConfig]
+    plain: Sequence[ConfigTree]
     keys: Sequence[str]
 
     def difference(self, metric: str) -> Difference | None:
         """Why the jobs cannot be compared by `metric`; None where they can."""
-        plain = [flatten(to_plain(config), levels=2) for config in self.configs]
         varied = [key for key in self.keys if redefines(key, metric)]
-        return what_differs(metric, plain) or difference(varied)
+        return what_differs(metric, self.plain) or difference(varied)
 
     @property
     def metric_without_loss(self) -> str | None:
@@ -98,11 +101,12 @@ def _jobs(request: SweepRequest, configs: Sequence[FitConfig]) -> _Jobs:
     """
     last = plan.last_values(request)
     keys = [] if last else [axis.key for axis in request.axes if axis.key not in CHOICES]
-    return _Jobs([*configs, *last], keys)
+    known = [*configs, *last]
+    return _Jobs(known, [flatten(to_plain(config), levels=2) for config in known], keys)
 
 
 def _warning(metric: str, found: Difference, jobs: _Jobs) -> str:
-    """That some jobs cannot be compared, and what to do."""
+    """The sentences that some jobs cannot be compared, and what to do."""
     instead = jobs.metric_without_loss
     if instead not in (None, metric) and jobs.difference(instead) is None:
         advice = f"Set trainer.monitor={instead}."
@@ -114,7 +118,7 @@ def _warning(metric: str, found: Difference, jobs: _Jobs) -> str:
 
 
 def _warning_of_monitors(request: SweepRequest, metric: str) -> str:
-    """That each job chooses its best checkpoint by a metric of its own, where that is varied."""
+    """The sentence for jobs with different monitors; empty where the monitor is not varied."""
     if all(axis.key != "trainer.monitor" for axis in request.axes):
         return ""
     return (

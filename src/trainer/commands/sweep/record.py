@@ -22,7 +22,7 @@ from trainer.state_checks import NUMBER_OR_NONE, Count, check
 from trainer.tracking.metrics_file import is_number
 
 FILE_NAME = SWEEP_FILE
-# How the `error` of a job begins whose run was changed; records of before say it only so.
+# How the `error` of a job begins whose run was changed. Older records have no other mark of it.
 CHANGED = "It was changed when it was resumed: "
 _TEXT_OR_NONE = (str, NoneType)
 _KINDS: dict[str, type | tuple[type, ...]] = {
@@ -87,7 +87,7 @@ class JobRecord:
 
     @property
     def failure(self) -> str:
-        """That it failed, and why, in a sentence: printed when it fails, and not again."""
+        """The sentence that it failed, and why: printed when it fails, and not again."""
         return f"{self.name} failed: {' '.join((self.error or 'it gave no reason').split())}"
 
     def end(self, outcome: JobOutcome) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from trainer.config.comparison import is_maximized
 from trainer.tracking.records import (
+    OF_VALUES,
     MetricsRow,
     Record,
     TagGroup,
@@ -16,8 +18,6 @@ from trainer.tracking.records import (
     scalar_tags,
 )
 from trainer.tracking.tensorboard.writer import EventWriter
-
-_BETTER = {"loss": min, "accuracy": max, "mse": min, "mae": min}
 
 
 class Scalars:
@@ -71,8 +71,9 @@ class Scalars:
                 self._writer.scalar(prefix + tag, value, x)
 
     def _take_best(self, row: MetricsRow) -> None:
-        for name, better in _BETTER.items():
+        for name in ("loss", "accuracy", *OF_VALUES):
             value = row.get(name)
+            better = max if is_maximized(name) else min
             if value is not None and value == value:  # a NaN is never the best
                 self._best[name] = better(value, self._best.get(name, value))
 
